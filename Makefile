@@ -1,0 +1,83 @@
+# Everything lives in .venv, and scripts/find-python says which Python makes it: no target needs
+# one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock schema clean
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+# The stamp of a whole .venv holds this folder's path. If Python is gone or the folder has moved,
+# then it is no longer true, and goes.
+ifneq ($(shell $(BIN)/python -IS -c '' 2>/dev/null && cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+$(shell rm -f $(INSTALLED))
+endif
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## Install counterfault and all it needs into .venv
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@set -e; \
+	if [ ! -e $@ ]; then \
+		python=$$(scripts/find-python); \
+		echo 'installing into .venv (about a minute) …'; \
+		rm -rf .venv; \
+		"$$python" -m venv .venv; \
+	else \
+		echo 'updating .venv …'; \
+		rm $@; \
+	fi; \
+	$(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt -e '.[dev]' \
+		>.venv/install.log 2>&1 || { status=$$?; cat .venv/install.log >&2; exit $$status; }; \
+	pwd -P >$@
+
+demo: install ## Try it: a small shop, a fault and a verdict
+	@$(BIN)/counterfault demo $(ARGS)
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install ## Lint, types, layers and tests: what CI runs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+format: install ## Put the source in shape
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+schema: install ## Write the JSON schemas of the configuration anew
+	$(BIN)/counterfault schema $(ARGS)
+
+# mitmproxy wants an old typing_extensions on 3.12, and so gets an old pydantic there, which has no
+# wheels for 3.14. So 3.12's versions hold below 3.14, where they work too, and 3.13's from there.
+lock: ## Write constraints.txt anew (needs CPython 3.12 and 3.13)
+	@set -e; \
+	dir=$$(mktemp -d); \
+	trap 'rm -rf "$$dir"' EXIT; \
+	for version in 3.12 3.13; do \
+		python=$$(scripts/find-python $$version); \
+		echo "resolving for $$version …"; \
+		"$$python" -m venv "$$dir/venv-$$version"; \
+		pip="$$dir/venv-$$version/bin/python -m pip --disable-pip-version-check"; \
+		$$pip install -q '.[dev]' 2>"$$dir/log" || { cat "$$dir/log" >&2; exit 1; }; \
+		$$pip freeze --exclude counterfault >"$$dir/freeze"; \
+		grep -E '^[A-Za-z0-9._-]+==[A-Za-z0-9.!]+$$' "$$dir/freeze" | LC_ALL=C sort >"$$dir/$$version"; \
+	done; \
+	{ \
+		echo '# What is tested together. Written by make lock; do not edit.'; \
+		{ \
+			LC_ALL=C comm -12 "$$dir/3.12" "$$dir/3.13"; \
+			LC_ALL=C comm -23 "$$dir/3.12" "$$dir/3.13" | sed 's/$$/ ; python_version < "3.14"/'; \
+			LC_ALL=C comm -13 "$$dir/3.12" "$$dir/3.13" | sed 's/$$/ ; python_version >= "3.14"/'; \
+		} | LC_ALL=C sort -f; \
+	} >constraints.txt
+
+clean: ## Remove .venv and all else that was made
+	rm -rf .venv build dist .coverage htmlcov
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

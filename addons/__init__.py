@@ -1,0 +1,1 @@
+"""Everything that touches mitmproxy: the worker process and what it does with a request."""

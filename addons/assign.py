@@ -1,0 +1,84 @@
+"""request -> match -> assign -> decide: who this request belongs to and what will happen to it."""
+
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from itertools import cycle
+
+from mitmproxy import http
+
+from addons.exchange import Exchange, Peer, attach
+from addons.live import Live
+from proxy import tag
+from proxy.cohorts import Enrolment
+from proxy.http import Request
+from proxy.plan import Plan, Route
+from proxy.sidecar import Network
+
+
+class Assign:
+    """Gives every request its exchange, strips and sets the tag, draws the faults."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._turns: dict[tuple[str, ...], cycle[int]] = {}
+
+    def requestheaders(self, flow: http.HTTPFlow, peer: Peer) -> None:
+        live, plan = self._live, self._live.plan
+        route = plan.routes.get(peer.route.name, peer.route)
+        message = flow.request.data
+        request = Request(
+            message.method,
+            message.authority or _host(message.headers.fields),
+            message.path,
+            message.headers.fields,
+        )
+        exchange = Exchange(peer, route, request, live.clock(), route.upstreams)
+        attach(flow, exchange)
+        peer.exchanges.add(exchange)
+        if flow.error is not None:  # mitmproxy has refused the request
+            exchange.status = 400
+            return
+        exchange.unit = plan.unit(request)
+        exchange.nodes = self._nodes(route, exchange.unit)
+        self._enrol(exchange, plan, flow)
+
+    def _enrol(self, exchange: Exchange, plan: Plan, flow: http.HTTPFlow) -> None:
+        live, request, route = self._live, exchange.request, exchange.route
+        stripped = tag.strip(request.headers)
+        peer = flow.client_conn.peername
+        believed = stripped.tag
+        if believed is not None and not _within(peer[0], route.trusted):
+            believed = None
+        enrolment = plan.assign(request, exchange.unit, believed) if live.leased() else None
+        carried = enrolment or believed
+        headers = tag.carry(stripped.headers, carried) if carried else stripped.headers
+        if headers is not request.headers:
+            flow.request.data.headers = http.Headers(headers)
+        if enrolment is not None:
+            self._prepare(exchange, plan, enrolment)
+
+    def _prepare(self, exchange: Exchange, plan: Plan, enrolment: Enrolment) -> None:
+        listener, request = exchange.route.name, exchange.request
+        exchange.enrolment = enrolment
+        exchange.measured = plan.measured(listener, request, enrolment)
+        exchange.decision = plan.decide(listener, request, enrolment, self._live.random)
+
+    def _nodes(self, route: Route, unit: bytes | None) -> tuple[str, ...]:
+        """Where to try, in order: sticky by unit, in turn for requests without one."""
+        if unit is not None or len(route.upstreams) == 1:
+            return route.nodes(unit or b"")
+        count = len(route.upstreams)
+        start = next(self._turns.setdefault(route.upstreams, cycle(range(count))))
+        return route.upstreams[start:] + route.upstreams[:start]
+
+
+def _host(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return next((value for name, value in headers if name.lower() == b"host"), b"")
+
+
+@lru_cache(4096)
+def _within(peer: str, networks: tuple[Network, ...]) -> bool:
+    address = ip_address(peer.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)

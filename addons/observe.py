@@ -1,0 +1,72 @@
+"""perform -> observe: count every exchange once, as its client saw it."""
+
+from mitmproxy import http
+
+from addons.exchange import Exchange, exchange_of
+from addons.live import Live
+from proxy import tally
+from proxy.experiment import Latency, Metric, Rate, Slow, SuccessRate
+
+
+class Observe:
+    """Per-cohort requests, durations and steady-state events."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        exchange = exchange_of(flow)
+        if exchange is not None and flow.response is not None:
+            self.ended(exchange, flow.response.status_code)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        exchange = exchange_of(flow)
+        if exchange is not None:
+            self.ended(exchange, exchange.status)
+
+    def ended(self, exchange: Exchange, status: int | None) -> None:
+        """The exchange is over; `status` None: the client got no whole answer."""
+        if exchange.over:
+            return
+        exchange.over = True
+        exchange.peer.exchanges.discard(exchange)
+        duration = self._live.clock() - exchange.started
+        listener, experiment, cohort = exchange.route.name, exchange.experiment, exchange.cohort
+        add = self._live.tally.add
+        add(tally.requests(listener, experiment, cohort, tally.code_of(status)))
+        add(tally.seconds(listener, experiment, cohort, duration))
+        add(tally.seconds_sum(listener, experiment, cohort), duration)
+        self._steady(exchange, status, duration)
+
+    def _steady(self, exchange: Exchange, status: int | None, duration: float) -> None:
+        enrolment = exchange.enrolment
+        if enrolment is None:
+            return
+        for measured in exchange.measured:
+            metric = measured.metric
+            if metric.match.counts(status):
+                cell = cell_of(metric, status, duration)
+                self._live.tally.add(
+                    tally.steady(
+                        enrolment.experiment,
+                        measured.epoch,
+                        metric.name,
+                        enrolment.cohort,
+                        enrolment.replicate,
+                        cell,
+                    )
+                )
+
+
+def cell_of(metric: Metric, status: int | None, duration: float) -> str | int:
+    """Where an exchange falls in a metric's sample; an exchange without an answer is bad."""
+    failed = status is None
+    match metric.kind:
+        case SuccessRate():
+            return "bad" if failed or (status is not None and status >= 500) else "good"
+        case Slow(over=over):
+            return "bad" if failed or duration > over else "good"
+        case Latency():
+            return tally.latency_cell(duration)
+        case Rate():
+            return "good"

@@ -1,0 +1,30 @@
+"""The options that mitmproxy's layers read, as plain attributes: its own are copied when read."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from mitmproxy.options import Options
+
+
+def options() -> Options:
+    """What stands in for mitmproxy's options, without its two seconds of imports."""
+    return cast(
+        "Options",
+        SimpleNamespace(
+            body_size_limit=None,
+            connection_strategy="lazy",
+            http2_ping_keepalive=0,
+            keep_host_header=True,
+            normalize_outbound_headers=True,
+            proxy_debug=False,
+            rawtcp=True,
+            store_streamed_bodies=False,
+            stream_large_bodies=None,
+            tcp_timeout=600,
+            validate_inbound_headers=True,
+            websocket=False,
+        ),
+    )

@@ -1,0 +1,40 @@
+"""Which upstream node to try, and which to leave alone for a while."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+# A node that refused is asked again after this many seconds; others bear its users meanwhile.
+DOWN_FOR = 1.0
+# Attempts per request: the node itself and one other.
+ATTEMPTS = 2
+
+
+@lru_cache(1024)
+def address_of(url: str) -> tuple[tuple[str, int], bool]:
+    """Host and port of an upstream's url, and whether it speaks TLS."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return (parts.hostname or "", parts.port or (443 if tls else 80)), tls
+
+
+class Upstreams:
+    """The nodes of a worker's listeners, with a passive memory of failures."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._down: dict[str, float] = {}
+
+    def likely(self, nodes: Sequence[str]) -> Sequence[str]:
+        """Up to ATTEMPTS nodes, those that are thought to be up first."""
+        if self._down and len(nodes) > 1:
+            now = self._clock()
+            nodes = sorted(nodes, key=lambda node: self._down.get(node, 0.0) > now)
+        return nodes[:ATTEMPTS]
+
+    def fails(self, node: str) -> None:
+        self._down[node] = self._clock() + DOWN_FOR
+
+    def works(self, node: str) -> None:
+        if self._down:
+            self._down.pop(node, None)

@@ -1,0 +1,1 @@
+"""The supervisor's own port: page, metrics, probes and API."""

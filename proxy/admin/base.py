@@ -1,0 +1,143 @@
+"""What all routes have in common: checks, headers and errors as RFC 9457 problem details."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any
+
+from tornado.web import HTTPError, RequestHandler
+
+from proxy.admin.safety import foreign_host, foreign_origin
+from proxy.explain import unknown
+from proxy.supervisor import Supervisor
+from proxy.view import overview
+
+# How old a shared overview may be, in seconds; less than the pause between two events.
+FRESH = 0.9
+
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
+
+
+@dataclass(slots=True)
+class Site:
+    """Shared by all routes of one admin port; `streams` are told to end by being set."""
+
+    supervisor: Supervisor
+    host: str
+    streams: set[asyncio.Event] = field(default_factory=set)
+    busy: set[RequestHandler] = field(default_factory=set)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: bool = False
+    _seen: dict[str, Any] = field(default_factory=dict)
+    _seen_at: float = float("-inf")
+
+    def overview(self) -> dict[str, Any]:
+        """An overview that all streams and pages share: they must not keep the supervisor busy."""
+        now = time.monotonic()
+        if now - self._seen_at >= FRESH:
+            self._seen, self._seen_at = overview(self.supervisor), now
+        return self._seen
+
+    def begun(self, route: RequestHandler) -> None:
+        self.busy.add(route)
+        self.idle.clear()
+
+    def over(self, route: RequestHandler) -> None:
+        self.busy.discard(route)
+        if not self.busy:
+            self.idle.set()
+
+
+class Route(RequestHandler):
+    """A route of the admin port."""
+
+    for_everybody = False
+    """Whether it may be asked for under any name, as kubelet and Prometheus do."""
+
+    def initialize(self, site: Site) -> None:
+        self.site = site
+        self.supervisor = site.supervisor
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Security-Policy", _NOTHING)
+        self.set_header("Cache-Control", "no-store")
+
+    def prepare(self) -> None:
+        self.site.begun(self)
+        refused = None
+        if not self.for_everybody:
+            refused = foreign_host(self.request.host, self.site.host)
+        if self.request.method not in ("GET", "HEAD"):
+            refused = refused or foreign_origin(self.request.headers, self.request.host)
+        if refused is not None:
+            self.problem(HTTPStatus.FORBIDDEN, refused)
+
+    def on_finish(self) -> None:
+        self.site.over(self)
+
+    def compute_etag(self) -> None:
+        """No answer is worth a hash."""
+
+    def text(self, body: str, content_type: str = "text/plain; charset=utf-8") -> None:
+        self.set_header("Content-Type", content_type)
+        self.finish(body)
+
+    def json(self, body: Any, content_type: str = "application/json") -> None:
+        self.text(json.dumps(body, ensure_ascii=False), content_type)
+
+    def problem(self, status: int, detail: str, errors: Iterable[str] = ()) -> None:
+        self.set_status(status)
+        title = HTTPStatus(status).phrase
+        body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        more = {"errors": list(errors)} if errors else {}
+        self.json(body | more, "application/problem+json")
+
+    def unknown_experiment(self, name: str) -> None:
+        known = [e.name for e in self.supervisor.config.experiments]
+        if known:
+            self.problem(HTTPStatus.NOT_FOUND, unknown("experiment", name, known))
+        else:
+            self.problem(HTTPStatus.NOT_FOUND, "no experiment is configured")
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """For what tornado refuses, and for our own bugs: those are told to the log alone."""
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(self._methods())
+            self.set_header("Allow", allowed)
+            self.problem(status_code, f"{self.request.method} does nothing here; try {allowed}")
+        elif status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.problem(status_code, "an error of our own, counted and logged")
+        else:
+            self.problem(status_code, HTTPStatus(status_code).description)
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if value is not None and not isinstance(value, HTTPError):
+            self.supervisor.failed("admin", value)
+
+    def _methods(self) -> list[str]:
+        return [
+            method
+            for method in self.SUPPORTED_METHODS
+            if getattr(type(self), method.lower()) is not getattr(RequestHandler, method.lower())
+        ]
+
+
+class Nowhere(Route):
+    """Any path that is no route."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not self._finished:
+            said = f"no such route: {self.request.path}; GET /openapi.json lists them"
+            self.problem(HTTPStatus.NOT_FOUND, said)

@@ -1,0 +1,150 @@
+"""The routes: each asks the supervisor one thing."""
+
+import asyncio
+from http import HTTPStatus
+from importlib.resources import files
+
+from proxy import metrics
+from proxy.admin import page
+from proxy.admin.base import Route
+from proxy.config import ConfigError
+from proxy.supervisor import Supervisor, UnknownExperiment
+from proxy.view import detail, overview
+
+# How long a stop waits for the workers to confirm it.
+CONFIRM = 5.0
+
+_OPENAPI = files("proxy.admin").joinpath("openapi.json").read_text(encoding="utf-8")
+
+
+class Page(Route):
+    """GET /"""
+
+    def get(self) -> None:
+        self.set_header("Content-Security-Policy", page.POLICY)
+        self.text(page.render(self.site.overview()), "text/html; charset=utf-8")
+
+    head = get
+
+
+class Metrics(Route):
+    """GET /metrics"""
+
+    for_everybody = True
+
+    def get(self) -> None:
+        body, kind = metrics.render(self.supervisor, self.request.headers.get("Accept", ""))
+        self.set_header("Vary", "Accept")
+        self.text(body.decode(), kind)
+
+    head = get
+
+
+class Alive(Route):
+    """GET /healthz"""
+
+    for_everybody = True
+
+    def get(self) -> None:
+        self.text("ok\n")
+
+    head = get
+
+
+class Ready(Route):
+    """GET /readyz"""
+
+    for_everybody = True
+
+    def get(self) -> None:
+        ready, lines = readiness(self.supervisor)
+        self.set_status(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        self.text("".join(f"{line}\n" for line in lines))
+
+    head = get
+
+
+class Reload(Route):
+    """POST /-/reload"""
+
+    def post(self) -> None:
+        try:
+            self.supervisor.reload()
+        except ConfigError as e:
+            said = "the configuration is not valid; nothing has changed"
+            problems = [str(problem) for problem in e.problems]
+            self.problem(HTTPStatus.UNPROCESSABLE_ENTITY, said, problems)
+        else:
+            self.text("reloaded\n")
+
+
+class Experiments(Route):
+    """GET /api/experiments"""
+
+    def get(self) -> None:
+        self.json(overview(self.supervisor))
+
+    head = get
+
+
+class Experiment(Route):
+    """GET /api/experiments/NAME"""
+
+    def get(self, name: str) -> None:
+        try:
+            self.json(detail(self.supervisor, name))
+        except UnknownExperiment:
+            self.unknown_experiment(name)
+
+    head = get
+
+
+class Stop(Route):
+    """POST /api/stop and /api/experiments/NAME/stop; 202 if a worker has yet to confirm it."""
+
+    async def post(self, name: str | None = None) -> None:
+        try:
+            async with asyncio.timeout(CONFIRM):
+                await self.supervisor.stop(name)
+        except UnknownExperiment as e:
+            return self.unknown_experiment(str(e))
+        except TimeoutError:
+            self.set_status(HTTPStatus.ACCEPTED)
+        supervisor = self.supervisor
+        return self.json(overview(supervisor) if name is None else detail(supervisor, name))
+
+
+class Resume(Route):
+    """POST /api/resume"""
+
+    def post(self) -> None:
+        self.supervisor.resume()
+        self.json(overview(self.supervisor))
+
+
+class OpenApi(Route):
+    """GET /openapi.json"""
+
+    def get(self) -> None:
+        self.text(_OPENAPI, "application/json")
+
+    head = get
+
+
+def readiness(supervisor: Supervisor) -> tuple[bool, list[str]]:
+    """Whether traffic is served as planned, and what is well and what is not."""
+    wanted, ready = supervisor.config.sidecar.workers, supervisor.engine.ready
+    fine = ready >= wanted
+    lines = [f"[{'+' if fine else '-'}] workers {ready}/{wanted}"]
+    if error := supervisor.ledger.error:
+        where = "" if error.startswith("state_dir") else "state_dir: "
+        lines.append(f"[-] {where}{error}: no run starts")
+    else:
+        lines.append("[+] state_dir")
+    if supervisor.reload_error is None:
+        lines.append("[+] last reload")
+    else:
+        first, *more = supervisor.reload_error.problems
+        rest = f" (and {len(more)} more)" if more else ""
+        lines.append(f"[-] last reload failed: {first}{rest}")
+    return fine, lines

@@ -1,0 +1,84 @@
+"""Who is in which cohort: a unit's place on the hash ring decides, for good.
+
+    0 ........ e            0.5 ....... 0.5 + c           1
+    [experiment)             [control)
+
+Raising a share moves its arc's end only, so that nobody changes cohorts.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hashring import HashRing
+
+REPLICATES = 64
+CIRCLE = 2**32
+
+
+class Cohort(StrEnum):
+    """The side of an experiment a unit is on; `BYSTANDER` is everybody else."""
+
+    CONTROL = "control"
+    EXPERIMENT = "experiment"
+    BYSTANDER = "bystander"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A unit's place in one experiment."""
+
+    experiment: str
+    cohort: Cohort
+    replicate: int
+
+
+class ByteRing(HashRing):  # type: ignore[misc]
+    """hashring's ring for raw bytes too, since user ids need not be text."""
+
+    def _hash_digest(self, key: str | bytes) -> bytes:
+        raw = key.encode() if isinstance(key, str) else key
+        return hashlib.md5(raw, usedforsecurity=False).digest()
+
+
+_gen_key = ByteRing([]).gen_key
+
+
+def position(salt: bytes, unit: bytes) -> float:
+    """Where the unit stands on the circle, in [0, 1)."""
+    return int(_gen_key(salt + b":" + unit)) / CIRCLE
+
+
+def replicate(salt: bytes, unit: bytes) -> int:
+    """The unit's replicate, 0 to 63, independent of its cohort."""
+    return int(_gen_key(salt + b":replicate:" + unit)) % REPLICATES
+
+
+def cohort_at(place: float, experiment: float, control: float) -> Cohort | None:
+    """The cohort that owns a place on the circle, for shares of at most 0.5 each."""
+    if place < experiment:
+        return Cohort.EXPERIMENT
+    if 0.5 <= place < 0.5 + control:
+        return Cohort.CONTROL
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Arcs:
+    """An experiment's claim on the circle."""
+
+    name: str
+    salt: bytes
+    experiment: float
+    control: float
+
+    def claim(self, unit: bytes) -> Enrolment | None:
+        cohort = cohort_at(position(self.salt, unit), self.experiment, self.control)
+        if cohort is None:
+            return None
+        return Enrolment(self.name, cohort, replicate(self.salt, unit))
+
+
+def salt_of(name: str, run: int) -> bytes:
+    """Each run has a salt of its own, so that it meets other users."""
+    return f"{name}#{run}".encode()

@@ -1,0 +1,1 @@
+"""The data planes, each behind the same small interface."""

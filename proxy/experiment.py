@@ -1,0 +1,238 @@
+"""An experiment as a user writes it: hypothesis, cohorts, faults, steady state and limits."""
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from proxy.cohorts import salt_of
+from proxy.faults import KNOWN, Fault
+from proxy.match import Match, Outcome, Strict
+from proxy.units import Duration, Positive, Share, ToleranceText, percent, shown
+
+NAME = r"[a-z0-9-]{1,40}"
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(NAME, value):
+        raise ValueError(f"must be 1 to 40 of a-z, 0-9 and -, not {shown(value)}")
+    return value
+
+
+def _half(value: float) -> float:
+    if value > 0.5:
+        raise ValueError(f"must be at most 50%, not {percent(value)}")
+    return value
+
+
+def _moment(value: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(
+            f"must be a moment with its time zone such as 2026-12-01T18:00:00Z, not {shown(value)}"
+        )
+    return moment
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME}$"})]
+CohortShare = Annotated[Share, AfterValidator(_half)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+
+
+class Cohorts(Strict):
+    """How many users are in each cohort."""
+
+    experiment: CohortShare = Field(description="Share of users that get the faults, up to 50%")
+    control: CohortShare = Field(description="Share of users they are compared with, up to 50%")
+
+    @field_validator("experiment", "control")
+    @classmethod
+    def _not_empty(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("must be above 0%")
+        return value
+
+
+class FaultRule(Strict):
+    """Where, when and how often a fault happens; the fault itself is the one further key."""
+
+    at: str = Field(description="The listener at which to inject")
+    match: Match = Field(default=Match(), description="Which of its requests; unset: all")
+    dose: Share = Field(default=1.0, description="The share of matching requests that get it")
+    when: Literal["before", "after"] = Field(
+        default="before", description="Before the upstream, or after it has done the work"
+    )
+    unsafe: bool = Field(
+        default=False, description="Allow `after` for methods that are not idempotent"
+    )
+
+    @property
+    def fault(self) -> Fault:
+        fault: Fault = next(f for name in KNOWN if (f := getattr(self, name, None)) is not None)
+        return fault
+
+    @model_validator(mode="after")
+    def _one_fault(self) -> "FaultRule":
+        given = [name for name in KNOWN if getattr(self, name, None) is not None]
+        if len(given) != 1:
+            had = " and ".join(given) or "none"
+            raise ValueError(f"must have one fault of {', '.join(KNOWN)}, not {had}")
+        risky = [m for m in self.match.method if m not in IDEMPOTENT]
+        if self.when == "after" and risky and not self.unsafe:
+            raise ValueError(
+                f"`when: after` loses the answer to a {risky[0]} that took effect; "
+                "say `unsafe: true` if clients may repeat it"
+            )
+        return self
+
+    def spares(self, method: str) -> bool:
+        """Whether a request passes because doing it twice could do harm."""
+        return self.when == "after" and not self.unsafe and method not in IDEMPOTENT
+
+
+if TYPE_CHECKING:
+    AnyFaultRule = FaultRule
+else:
+    # One optional field for each known fault: a new file in proxy/faults is enough.
+    _fields: dict[str, Any] = {
+        name: (kind | None, Field(default=None, description=kind.__doc__))
+        for name, kind in KNOWN.items()
+    }
+    AnyFaultRule = create_model(
+        "FaultRule", __base__=FaultRule, __doc__=FaultRule.__doc__, **_fields
+    )
+
+
+class SuccessRate(Strict):
+    """The share of exchanges that are neither 5xx nor failed."""
+
+    drop: ToleranceText = Field(description="By how much it may be lower than in control")
+
+
+class Latency(Strict):
+    """A quantile of the duration."""
+
+    quantile: Annotated[float, Field(gt=0, lt=1)]
+    rise: ToleranceText = Field(description="By how much it may be longer, such as 20%")
+
+    @field_validator("rise")
+    @classmethod
+    def _relative(cls, value: Any) -> Any:
+        return _need_relative(value)
+
+
+class Slow(Strict):
+    """The share of exchanges that take longer than a threshold."""
+
+    over: Positive
+    rise: ToleranceText = Field(description="By how much it may be higher than in control")
+
+
+class Rate(Strict):
+    """Events per user share and time."""
+
+    drop: ToleranceText = Field(description="By how much it may be lower, such as 5%")
+
+    @field_validator("drop")
+    @classmethod
+    def _relative(cls, value: Any) -> Any:
+        return _need_relative(value)
+
+
+def _need_relative(value: Any) -> Any:
+    if not value.relative:
+        raise ValueError(f"must be relative to control, such as 5%, not {value}")
+    return value
+
+
+class Metric(Strict):
+    """One number that must not get worse; one of the four kinds."""
+
+    name: Name
+    at: str = Field(description="The listener at which to measure; usually inbound")
+    match: Outcome = Field(default=Outcome(), description="Which exchanges; unset: all")
+    success_rate: SuccessRate | None = None
+    latency: Latency | None = None
+    slow: Slow | None = None
+    rate: Rate | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Metric":
+        kinds = ("success_rate", "latency", "slow", "rate")
+        given = [k for k in kinds if getattr(self, k) is not None]
+        if len(given) != 1:
+            had = " and ".join(given) or "none"
+            raise ValueError(f"must have one of {', '.join(kinds)}, not {had}")
+        return self
+
+    @property
+    def kind(self) -> SuccessRate | Latency | Slow | Rate:
+        kind = self.success_rate or self.latency or self.slow or self.rate
+        if kind is None:  # pragma: no cover - _one_kind has refused it
+            raise ValueError(f"{self.name} has no kind")
+        return kind
+
+
+class GuardLimits(Strict):
+    """When to stop, beyond the hypothesis."""
+
+    confidence: Share = Field(default=0.95, description="1 - the chance of a false alarm")
+    max_faults: int | None = Field(
+        default=None, ge=1, description="The run ends after this many faults; unset: no bound"
+    )
+
+    @field_validator("confidence")
+    @classmethod
+    def _bounds(cls, value: float) -> float:
+        if not 0.5 <= value < 1:
+            raise ValueError(f"must be at least 50% and below 100%, not {percent(value)}")
+        return value
+
+
+class Experiment(Strict):
+    """One YAML file under experiments/."""
+
+    experiment: Name = Field(description="Its name, a label on every series")
+    hypothesis: str = Field(default="", max_length=500, description="What should stay as it is")
+    state: Literal["running", "paused"] = Field(description="running: a reload starts it")
+    run: int = Field(default=1, ge=1, le=1_000_000, description="Raise it to run again")
+    not_after: Moment | None = Field(default=None, description="Past it, no run starts or goes on")
+    duration: Positive = Field(description="How long the faults are on", le=30 * 86400.0)
+    baseline: Duration = Field(default=60.0, le=86400.0, description="Measured before the faults")
+    recovery: Duration = Field(default=60.0, le=86400.0, description="Measured after the faults")
+    cohorts: Cohorts
+    faults: tuple[AnyFaultRule, ...] = Field(min_length=1, max_length=20, strict=False)
+    steady_state: tuple[Metric, ...] = Field(
+        default=(), max_length=20, strict=False, description="Together they are the hypothesis"
+    )
+    guard: GuardLimits = GuardLimits()
+
+    @field_validator("steady_state")
+    @classmethod
+    def _unique(cls, value: tuple[Metric, ...], info: ValidationInfo) -> tuple[Metric, ...]:
+        names = [metric.name for metric in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"metric names must differ; twice: {', '.join(twice)}")
+        return value
+
+    @property
+    def name(self) -> str:
+        return self.experiment
+
+    @property
+    def salt(self) -> bytes:
+        return salt_of(self.experiment, self.run)

@@ -1,0 +1,27 @@
+"""`drop`: the exchange ends without an answer."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from proxy.actions import Action, Disconnect, Hang
+from proxy.faults.base import Fault, Random
+from proxy.http import Request
+from proxy.units import Positive, human
+
+
+class Drop(Fault, name="drop", scalar="mode"):
+    """Cut the connection, or let the client wait in vain."""
+
+    mode: Literal["close", "hang", "reset"] = Field(
+        description="close: FIN; reset: RST; hang: silence. On HTTP/2 close and reset: RST_STREAM"
+    )
+    hang: Positive = Field(default=60.0, le=3600.0, description="When a hang closes, at the latest")
+
+    def act(self, request: Request, random: Random) -> Action:
+        if self.mode == "hang":
+            return Hang(self.hang)
+        return Disconnect(reset=self.mode == "reset")
+
+    def describe(self) -> str:
+        return f"drop {self.mode}" + (f" for {human(self.hang)}" if self.mode == "hang" else "")

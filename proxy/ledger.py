@@ -1,0 +1,197 @@
+"""The runs of this sidecar: each is committed to disk before anybody acts on it."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from proxy import guard
+from proxy.config import Config
+from proxy.engines.budget import RUNS, Budget
+from proxy.experiment import Experiment
+from proxy.guard import LIVE, OVER, Event, Reason, Run, State
+from proxy.history import History, HistoryError
+
+log = logging.getLogger("counterfault")
+
+
+class Ledger:
+    """Holds every run's state. `clock` in monotonic seconds, `wall` in Unix seconds.
+
+    Without a usable state directory (`error` says why) no run starts; stops work all the same.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        budget: Budget,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        failed: Callable[[str, BaseException], None],
+    ) -> None:
+        self.runs: dict[str, Run] = {}
+        self.killed = False
+        self.error = ""
+        self._state_dir = state_dir
+        self._budget = budget
+        self._clock, self._wall, self._failed = clock, wall, failed
+        self._history: History | None = None
+        self._past: dict[tuple[str, int], Run] = {}
+        self._cells: dict[tuple[str, int], int] = {}
+        self._raw: Mapping[str, dict[str, Any]] = {}
+
+    @property
+    def open(self) -> bool:
+        return self._history is not None
+
+    def find(self) -> None:
+        """Open the state directory; whatever was under way there has been interrupted."""
+        if self._history is not None:
+            return
+        try:
+            history = History(self._state_dir)
+            past = history.load()
+            killed = history.killed()
+            for key, run in past.items():
+                if run.state not in OVER and key[0] not in self.runs:
+                    past[key] = replace(run, state=State.STOPPED, reason=Reason.INTERRUPTED)
+                    history.save(past[key], {}, self._wall())
+        except HistoryError as e:
+            if str(e) != self.error:
+                self._lost(e)
+            return
+        self._history, self._past, self.error = history, past, ""
+        self.killed = self.killed or killed
+
+    def close(self) -> None:
+        if self._history is not None:
+            self._history.close()
+            self._history = None
+
+    def switch(self, *, on: bool) -> None:
+        """The kill switch; it survives restarts."""
+        self.killed = on
+        try:
+            if self._history is not None:
+                self._history.set_killed(on)
+        except HistoryError as e:
+            self._lost(e)
+
+    def settle(self, config: Config, asked: Iterable[str] = ()) -> bool:
+        """Bring every run to where it belongs now; True if any moved. `asked` are to stop."""
+        pairs = zip(config.experiments, config.raw_experiments, strict=True)
+        self._raw = {e.name: raw for e, raw in pairs}
+        names = frozenset(asked)
+        moved = self._drop_removed({e.name: e.run for e in config.experiments})
+        for experiment in config.experiments:
+            moved |= self._commit(self._next(experiment, experiment.name in names))
+        return moved
+
+    def edited(self, before: Config, after: Config) -> None:
+        """Live runs whose meaning has changed go back to baseline and lose their counts."""
+        meant = {(e.name, e.run): _meaning(before, e) for e in before.experiments}
+        for experiment in after.experiments:
+            run = self.runs.get(experiment.name)
+            if run is None or run.run != experiment.run:
+                continue
+            if meant.get((run.experiment, run.run)) != _meaning(after, experiment):
+                self._commit(guard.advance(run, Event.EDITED, self._clock()))
+
+    def remaining(self, experiment: Experiment) -> float | None:
+        """Seconds until the run's present state ends by itself."""
+        run = self.runs.get(experiment.name)
+        return None if run is None else guard.remaining(run, experiment, self._clock())
+
+    def timeline(self, experiment: str) -> list[dict[str, Any]]:
+        """What happened to the present run, oldest first; empty without a state directory."""
+        run = self.runs.get(experiment)
+        if run is None or self._history is None:
+            return []
+        try:
+            return self._history.timeline(run.experiment, run.run)
+        except HistoryError as e:
+            self._lost(e)
+            return []
+
+    def live(self) -> dict[str, dict[str, Any]]:
+        """What a data plane needs to know of the runs under way."""
+        return {
+            name: {
+                "state": run.state,
+                "epoch": run.epoch,
+                "slot": self._cells[name, run.run],
+            }
+            for name, run in self.runs.items()
+            if run.state in LIVE
+        }
+
+    def _drop_removed(self, wanted: Mapping[str, int]) -> bool:
+        moved = False
+        for name, run in list(self.runs.items()):
+            if wanted.get(name) != run.run:
+                moved |= self._commit(guard.advance(run, Event.STOP, self._clock(), Reason.REMOVED))
+                ended = self.runs.pop(name)
+                self._past[name, ended.run] = ended
+        return moved
+
+    def _next(self, experiment: Experiment, asked: bool) -> Run:
+        key = (experiment.name, experiment.run)
+        run = self.runs.setdefault(experiment.name, self._past.get(key) or Run(*key))
+        now = self._clock()
+        stops = [*([Reason.OPERATOR] if asked else []), *self._stops(run, experiment)]
+        if run.state is State.PENDING and not stops and experiment.state == "running":
+            run = guard.advance(run, Event.START, now) if self.open else run
+        return guard.tick(run, experiment, now, stops)
+
+    def _stops(self, run: Run, experiment: Experiment) -> list[Reason]:
+        if experiment.state == "paused":
+            return [Reason.PAUSED] if run.state in LIVE else []
+        found = [Reason.KILL_SWITCH] if self.killed else []
+        if experiment.not_after and experiment.not_after.timestamp() <= self._wall():
+            found.append(Reason.NOT_AFTER)
+        most, cell = experiment.guard.max_faults, self._cells.get((run.experiment, run.run))
+        if most is not None and cell is not None and self._budget.performed(cell) >= most:
+            found.append(Reason.MAX_FAULTS)
+        return found
+
+    def _commit(self, run: Run) -> bool:
+        """Put a moved run on disk, then act on it; a stop is acted upon even if that fails."""
+        if run == self.runs[run.experiment]:
+            return False
+        try:
+            if self._history is not None:
+                self._history.save(run, self._raw.get(run.experiment, {}), self._wall())
+        except HistoryError as e:
+            self._lost(e)
+        if self._history is None and run.state in LIVE:
+            return False
+        self._keep_cell(run)
+        self.runs[run.experiment] = run
+        log.info("%s: %s %s", run.experiment, run.state, run.reason)
+        return True
+
+    def _keep_cell(self, run: Run) -> None:
+        """A live run counts its faults in a cell of its own in the shared budget."""
+        key = (run.experiment, run.run)
+        if run.state not in LIVE:
+            self._cells.pop(key, None)
+        elif key not in self._cells:
+            taken = frozenset(self._cells.values())
+            self._cells[key] = next(i for i in range(RUNS) if i not in taken)
+            self._budget.clear_run(self._cells[key])
+
+    def _lost(self, error: HistoryError) -> None:
+        self.close()
+        self.error = str(error)
+        self._failed("history", error)
+
+
+def _meaning(config: Config, experiment: Experiment) -> tuple[object, ...]:
+    """What a run's counts are about; if it changes they are worth nothing."""
+    return (
+        config.sidecar.unit,
+        experiment.cohorts,
+        experiment.faults,
+        experiment.steady_state,
+    )

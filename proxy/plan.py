@@ -1,0 +1,203 @@
+"""The frozen snapshot that a data plane executes: assign, decide, measure.
+
+Compiled from the configuration and the state of each run; swapped whole.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+from proxy.actions import Action
+from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment
+from proxy.experiment import Experiment, FaultRule, Metric
+from proxy.faults import Random
+from proxy.guard import LIVE, State
+from proxy.http import Headers, Request, baggage, cookie, first
+from proxy.sidecar import Network, Sidecar, UnitSource
+
+# Remembered units; a worker meets the same users again and again.
+UNITS = 65536
+
+type Find = Callable[[Headers, bytes], bytes | None]
+type Source = tuple[Find, bytes]
+
+FINDERS: dict[str, Find] = {"baggage": baggage, "header": first, "cookie": cookie}
+
+
+class Status(Protocol):
+    """What a plan needs to know of a run."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def epoch(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fault drawn for one request."""
+
+    experiment: str
+    epoch: str
+    rule: int
+    fault: str
+    action: Action
+    most: int | None
+    """The run's max_faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The faults of one request, in their order."""
+
+    before: tuple[Injection, ...] = ()
+    after: tuple[Injection, ...] = ()
+
+
+NOTHING = Decision()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A steady-state metric that one exchange counts for."""
+
+    metric: Metric
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One experiment at one listener."""
+
+    name: str
+    state: State
+    epoch: str
+    rules: tuple[tuple[int, FaultRule], ...]
+    metrics: tuple[Metric, ...]
+    most_faults: int | None
+
+    def decide(self, request: Request, random: Random) -> Decision:
+        drawn: dict[str, list[Injection]] = {"before": [], "after": []}
+        method = request.method.decode("latin-1")
+        for number, rule in self.rules:
+            if not rule.match.matches(request) or rule.spares(method):
+                continue
+            if rule.dose < 1 and random() >= rule.dose:
+                continue
+            action = rule.fault.act(request, random)
+            drawn[rule.when].append(
+                Injection(self.name, self.epoch, number, rule.fault.name, action, self.most_faults)
+            )
+        return Decision(tuple(drawn["before"]), tuple(drawn["after"]))
+
+    def measured(self, request: Request) -> tuple[Measured, ...]:
+        return tuple(Measured(m, self.epoch) for m in self.metrics if m.match.matches(request))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A listener as requests see it."""
+
+    name: str
+    scheme: str
+    upstreams: tuple[str, ...]
+    trusted: tuple[Network, ...]
+    arms: Mapping[str, Arm]
+    ring: ByteRing = field(compare=False)
+
+    def nodes(self, unit: bytes) -> tuple[str, ...]:
+        """The upstreams in the order in which this unit tries them."""
+        if len(self.upstreams) == 1:
+            return self.upstreams
+        return tuple(self.ring.iterate_nodes(unit))
+
+
+class Plan:
+    """What to do with each request, until the next plan."""
+
+    def __init__(
+        self,
+        sidecar: Sidecar,
+        experiments: tuple[Experiment, ...],
+        runs: Mapping[str, Status],
+    ) -> None:
+        self.limits = sidecar.limits
+        self.known = frozenset(e.name for e in experiments)
+        live = [e for e in experiments if e.name in runs and runs[e.name].state in LIVE]
+        self.enrolling = frozenset(e.name for e in live)
+        self.routes = {name: _route(sidecar, name, live, runs) for name in sidecar.listeners}
+        self.epochs = frozenset((e.name, runs[e.name].epoch) for e in live)
+        self._sources = tuple(_source(s) for s in sidecar.unit)
+        self._protected = frozenset(path.encode() for path in sidecar.protect)
+        arcs = tuple(Arcs(e.name, e.salt, e.cohorts.experiment, e.cohorts.control) for e in live)
+        self._enrolment_of = lru_cache(UNITS)(lambda unit: _first_claim(arcs, unit))
+
+    def unit(self, request: Request) -> bytes | None:
+        """The user's id from the first source present."""
+        for find, name in self._sources:
+            value = find(request.headers, name)
+            if value:
+                return value
+        return None
+
+    def assign(
+        self, request: Request, unit: bytes | None, tag: Enrolment | None
+    ) -> Enrolment | None:
+        """The request's enrolment; None makes it a bystander. `tag` is a trusted peer's."""
+        if not self.enrolling or request.path in self._protected:
+            return None
+        if tag is not None:
+            return tag if tag.experiment in self.enrolling else None
+        return None if unit is None else self._enrolment_of(unit)
+
+    def decide(
+        self, listener: str, request: Request, enrolment: Enrolment, random: Random
+    ) -> Decision:
+        """The faults this request gets: of the experiment cohort only, while its run is running."""
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        if (
+            arm is None
+            or enrolment.cohort is not Cohort.EXPERIMENT
+            or arm.state is not State.RUNNING
+        ):
+            return NOTHING
+        return arm.decide(request, random)
+
+    def measured(
+        self, listener: str, request: Request, enrolment: Enrolment
+    ) -> tuple[Measured, ...]:
+        """The steady-state metrics this exchange counts for."""
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        return () if arm is None else arm.measured(request)
+
+    def injects(self, experiment: str, epoch: str) -> bool:
+        """Whether faults drawn in this epoch may still be performed."""
+        return (experiment, epoch) in self.epochs
+
+
+def _first_claim(arcs: tuple[Arcs, ...], unit: bytes) -> Enrolment | None:
+    return next((e for arc in arcs if (e := arc.claim(unit)) is not None), None)
+
+
+def _source(source: UnitSource) -> Source:
+    for kind, find in FINDERS.items():
+        name = getattr(source, kind)
+        if name is not None:
+            return find, name.encode()
+    raise ValueError("a unit source without a kind")  # UnitSource refuses it
+
+
+def _route(
+    sidecar: Sidecar, name: str, live: list[Experiment], runs: Mapping[str, Status]
+) -> Route:
+    listener = sidecar.listeners[name]
+    arms = {}
+    for e in live:
+        rules = tuple((i, r) for i, r in enumerate(e.faults) if r.at == name)
+        metrics = tuple(m for m in e.steady_state if m.at == name)
+        if rules or metrics:
+            run = runs[e.name]
+            arms[e.name] = Arm(e.name, run.state, run.epoch, rules, metrics, e.guard.max_faults)
+    ring = ByteRing(list(listener.upstream))
+    return Route(name, listener.scheme, listener.upstream, sidecar.trusted(name), arms, ring)

@@ -1,0 +1,35 @@
+"""Notice that the configuration directory has changed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from watchfiles import awatch
+
+log = logging.getLogger("counterfault")
+
+# Changes that come together are one reload; a new experiment must act within a second.
+_SETTLE_MS = 100
+_STEP_MS = 50
+
+
+async def changes(directory: Path) -> AsyncIterator[None]:
+    """Yield whenever something in the directory changed; Kubernetes' `..data` swaps too.
+
+    The directory is watched, never a file: a mounted ConfigMap replaces its files by renaming
+    a symlink beside them.
+    """
+    while True:
+        try:
+            async for _ in awatch(
+                directory,
+                watch_filter=None,
+                debounce=_SETTLE_MS,
+                step=_STEP_MS,
+                ignore_permission_denied=True,
+            ):
+                yield
+        except (OSError, RuntimeError) as e:
+            log.warning("cannot watch %s: %s; SIGHUP and the API still reload", directory, e)
+            await asyncio.sleep(5)

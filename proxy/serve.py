@@ -1,0 +1,86 @@
+"""`counterfault run DIR`: one supervisor, its workers and its admin port, until told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from proxy.admin import server as admin
+from proxy.config import Config, ConfigError
+from proxy.engines.workers import Workers
+from proxy.reload import changes
+from proxy.supervisor import Supervisor, ticking
+from proxy.tally import Totals
+
+log = logging.getLogger("counterfault")
+
+# EX_CONFIG would be 78; the contract's exit code for unusable configuration is 2.
+UNUSABLE = 2
+
+
+def state_dir(config: Config) -> Path:
+    """Where runs are remembered: as configured, else systemd's, else the XDG state home."""
+    if config.sidecar.state_dir is not None:
+        return config.directory / config.sidecar.state_dir
+    if systemd := os.environ.get("STATE_DIRECTORY"):
+        return Path(systemd.partition(":")[0])
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "counterfault" / config.sidecar.service
+
+
+async def serve(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; the exit code."""
+    totals = Totals()
+    workers = Workers(config.sidecar.workers, totals.update, totals.retire)
+    supervisor = Supervisor(config, state_dir(config), workers, totals)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, reload, supervisor)
+    try:
+        supervisor.start()
+        api = await admin.serve(supervisor, config.sidecar.admin.listen)
+    except OSError as e:
+        print(f"counterfault: {e}", file=sys.stderr)
+        return UNUSABLE
+    workers.start()
+    tasks = [_task(ticking(supervisor)), _task(_watch(supervisor)), _task(_greet(supervisor))]
+    await stopping.wait()
+    for task in tasks:
+        task.cancel()
+    await workers.stop(supervisor.config.sidecar.limits.drain)
+    await api.stop()
+    supervisor.ledger.close()
+    return 0
+
+
+def reload(supervisor: Supervisor) -> None:
+    """Reload and say in the log what became of it."""
+    try:
+        supervisor.reload()
+    except ConfigError as e:
+        log.error("reload failed, nothing changed:\n%s", e)
+    else:
+        log.info("reloaded")
+
+
+async def _watch(supervisor: Supervisor) -> None:
+    async for _ in changes(supervisor.config.directory):
+        reload(supervisor)
+
+
+async def _greet(supervisor: Supervisor) -> None:
+    await supervisor.engine.serving()
+    sidecar = supervisor.config.sidecar
+    for name, listener in sidecar.listeners.items():
+        log.info("%s: %s -> %s", name, listener.listen, ", ".join(listener.upstream))
+    log.info("page http://%s/  metrics http://%s/metrics", *(sidecar.admin.listen,) * 2)
+
+
+def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.ensure_future(work)

@@ -1,0 +1,199 @@
+"""The sidecar's own settings: sidecar.yaml."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from proxy.experiment import Name
+from proxy.match import HeaderName, OneOrMore, Path, Strict, listed
+from proxy.units import Positive, Share, shown
+
+type Network = IPv4Network | IPv6Network
+type HostPort = tuple[str, int]
+
+# Checked first, because urlsplit() drops line breaks and lets spaces pass.
+_AUTHORITY = re.compile(r"[^\s/?#@\x00-\x20\x7f]+")
+_UPSTREAM = re.compile(r"(http|https|tcp)://([^/?#@]+)/?")
+_PORT = re.compile(r":[^\]]*$")
+
+
+def host_port(value: str) -> HostPort:
+    """Host and port of `127.0.0.1:8080` or `[::1]:8080`."""
+    host, port = _host_port(value)
+    if not host or port is None:
+        raise ValueError(f"must be an address such as 127.0.0.1:8080, not {shown(value)}")
+    return host, port
+
+
+def _host_port(value: str) -> tuple[str | None, int | None]:
+    """Both halves; None where there is none, or no good one."""
+    if not _AUTHORITY.fullmatch(value):
+        return None, None
+    try:
+        split = urlsplit(f"//{value}")
+        return split.hostname, split.port
+    except ValueError:
+        return None, None
+
+
+def _listen(value: str) -> str:
+    host_port(value)
+    return value
+
+
+def _upstream(value: str) -> str:
+    found = _UPSTREAM.fullmatch(value)
+    host, port = _host_port(found[2]) if found else (None, None)
+    # A port that is no number must not pass for none at all.
+    if not found or not host or (port is None and (found[1] == "tcp" or _PORT.search(found[2]))):
+        allowed = "http://HOST[:PORT], https://HOST[:PORT] or tcp://HOST:PORT"
+        raise ValueError(f"must be {allowed}, not {shown(value)}")
+    return value.rstrip("/")
+
+
+def _network(value: Any) -> Network:
+    try:  # a bare number would pass for an IPv4 address
+        return ip_network(value if isinstance(value, str) else "")
+    except ValueError as e:
+        said = f"must be a network such as 10.0.0.0/8 (host bits zero), not {shown(value)}"
+        raise ValueError(said) from e
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+Upstream = Annotated[str, AfterValidator(_upstream)]
+Trust = Annotated[
+    tuple[Annotated[Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})], ...],
+    Field(strict=False),
+]
+LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+class Tls(Strict):
+    """The certificate a listener shows its clients."""
+
+    cert: str = Field(description="PEM file with the certificate and its chain")
+    key: str = Field(description="PEM file with the private key")
+
+
+class Listener(Strict):
+    """A port of the sidecar and where its traffic goes."""
+
+    listen: Listen = Field(description="Address and port to listen on")
+    upstream: Annotated[tuple[Upstream, ...], BeforeValidator(listed), OneOrMore] = Field(
+        description="Where to; a list is sticky by unit, the next node when one is down"
+    )
+    trust: Trust | None = Field(
+        default=None, description="Peers whose cohort tags are believed at this listener"
+    )
+    tls: Tls | None = Field(default=None, description="Serve HTTPS, HTTP/2 included")
+    ca: str | None = Field(
+        default=None, description="PEM file to verify https upstreams with; unset: the system's"
+    )
+
+    @field_validator("upstream")
+    @classmethod
+    def _one_scheme(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must name at least one upstream")
+        if len({urlsplit(url).scheme for url in value}) > 1:
+            raise ValueError("must have one scheme for all upstreams")
+        if len(set(value)) < len(value):
+            raise ValueError("must name each upstream once")
+        return value
+
+    @property
+    def scheme(self) -> str:
+        return urlsplit(self.upstream[0]).scheme
+
+
+class UnitSource(Strict):
+    """Where a user's id is found; one of header, cookie and baggage."""
+
+    baggage: Annotated[str, Field(min_length=1)] | None = None
+    header: HeaderName | None = None
+    cookie: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "UnitSource":
+        if sum(s is not None for s in (self.baggage, self.header, self.cookie)) != 1:
+            raise ValueError("must have one of baggage, header, cookie")
+        return self
+
+
+class Admin(Strict):
+    """The supervisor's own port: page, metrics and API."""
+
+    listen: Listen = "127.0.0.1:9900"
+
+
+class Limits(Strict):
+    """How much harm there may be at any time, whatever the experiments say."""
+
+    enrolled: Share = Field(default=0.10, description="All cohorts of all experiments together")
+    active_faults: int = Field(default=100, ge=0, description="Faults under way at one time")
+    lease: Positive = Field(
+        default=3.0, ge=0.5, le=60.0, description="Faults end this long after the supervisor"
+    )
+    drain: Positive = Field(
+        default=30.0, le=3600.0, description="How long SIGTERM waits for requests under way"
+    )
+    connect: Positive = Field(
+        default=5.0, le=300.0, description="How long to try to connect to an upstream"
+    )
+
+
+class Sidecar(Strict):
+    """sidecar.yaml."""
+
+    service: Name = Field(description="A label on every series")
+    engine: Literal["mitmproxy"] = "mitmproxy"
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes on each port")
+    admin: Admin = Admin()
+    unit: tuple[UnitSource, ...] = Field(
+        default=(UnitSource(header="x-user-id"),),
+        min_length=1,
+        strict=False,
+        description="Where a user's id is found; the first one present wins",
+    )
+    listeners: dict[Name, Listener] = Field(min_length=1)
+    trust: Trust | None = Field(
+        default=None, description="Peers whose cohort tags are believed at every listener"
+    )
+    limits: Limits = Limits()
+    protect: Annotated[tuple[Path, ...], Field(strict=False)] = Field(
+        default=("/healthz", "/livez", "/readyz", "/metrics"),
+        description="Paths that are never enrolled and never faulted",
+    )
+    state_dir: str | None = Field(
+        default=None, description="Unset: $STATE_DIRECTORY, else the XDG state home"
+    )
+
+    @field_validator("listeners")
+    @classmethod
+    def _ports_differ(cls, value: dict[str, Listener]) -> dict[str, Listener]:
+        seen: dict[HostPort, str] = {}
+        for name, listener in value.items():
+            address = host_port(listener.listen)
+            if address[1] and address in seen:
+                raise ValueError(f"{name} and {seen[address]} both listen on {listener.listen}")
+            seen[address] = name
+        return value
+
+    def trusted(self, listener: str) -> tuple[Network, ...]:
+        """The peers whose tags are believed at a listener."""
+        own = self.listeners[listener].trust
+        if own is not None:
+            return own
+        if self.trust is not None:
+            return self.trust
+        return () if listener == "inbound" else LOOPBACK

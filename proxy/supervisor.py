@@ -1,0 +1,189 @@
+"""The supervisor: what the configuration wants, what the guard allows, what the workers do."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Protocol
+
+from proxy.config import Config, ConfigError, load
+from proxy.document import Problem
+from proxy.engines.budget import Budget
+from proxy.guard import Run
+from proxy.ledger import Ledger
+from proxy.tally import DOSE, STEADY, Key, Totals, internal
+
+log = logging.getLogger("counterfault")
+
+TICK = 1.0
+# What a running supervisor cannot change under itself.
+FIXED = ("service", "engine", "workers", "admin", "state_dir")
+_OWN = "supervisor"
+
+
+class Engine(Protocol):
+    """A data plane, seen from the supervisor."""
+
+    budget: Budget
+
+    def bind(self, config: Config) -> None:
+        """Bind new and changed listeners. Raises OSError and leaves the old ones."""
+
+    def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
+        """Send a plan; answers its generation."""
+
+    def renew(self, lease_until: float) -> None:
+        """Let faults go on until then."""
+
+    async def applied(self, generation: int) -> None:
+        """Wait until every living worker acts on that plan or a newer one."""
+
+    async def serving(self) -> None:
+        """Wait until every worker serves."""
+
+    @property
+    def ready(self) -> int:
+        """How many workers act on the present plan."""
+
+
+class UnknownExperiment(Exception):
+    """No experiment of this name is configured."""
+
+
+class Supervisor:
+    """Times are seconds of `clock` (monotonic); `wall` is for people and for `not_after`."""
+
+    def __init__(
+        self,
+        config: Config,
+        state_dir: Path,
+        engine: Engine,
+        totals: Totals,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self.totals = totals
+        self.engine = engine
+        self.ledger = Ledger(state_dir, engine.budget, clock, wall, self.failed)
+        self.reload_error: ConfigError | None = None
+        self.reloaded_at = self.started_at = wall()
+        self.lease_until = 0.0
+        self._clock, self._wall = clock, wall
+
+    def start(self) -> None:
+        """Bind, find out what was going on before, and begin."""
+        self.engine.bind(self.config)
+        self.ledger.find()
+        self.ledger.settle(self.config)
+        self._push()
+
+    def reload(self) -> None:
+        """Swap in what the directory says now. Raises ConfigError and changes nothing."""
+        try:
+            config = load(self.config.directory)
+            self._refuse_fixed(config)
+            self._bind(config)
+        except ConfigError as e:
+            self.reload_error = e
+            raise
+        before, self.config = self.config, config
+        self.reload_error, self.reloaded_at = None, self._wall()
+        self.ledger.edited(before, config)
+        self.ledger.settle(config)
+        self._push()
+
+    async def stop(self, name: str | None = None) -> None:
+        """Stop one experiment or, with the kill switch, all; returns when the workers have."""
+        known = {e.name for e in self.config.experiments}
+        if name is not None and name not in known:
+            raise UnknownExperiment(name)
+        if name is None:
+            self.ledger.switch(on=True)
+        self.ledger.settle(self.config, () if name is None else (name,))
+        await self.engine.applied(self._push())
+
+    def resume(self) -> None:
+        """Lift the kill switch; what it stopped stays stopped."""
+        moved = self.ledger.settle(self.config)
+        self.ledger.switch(on=False)
+        if moved:
+            self._push()
+
+    def tick(self) -> None:
+        """Once a second: let time and limits act, and renew the lease."""
+        self.ledger.find()
+        if self.ledger.settle(self.config):
+            self._push()
+        else:
+            self.renew()
+
+    def renew(self) -> None:
+        self.lease_until = self._clock() + self.config.sidecar.limits.lease
+        self.engine.renew(self.lease_until)
+
+    @property
+    def uptime(self) -> float:
+        return self._wall() - self.started_at
+
+    @property
+    def lease_remaining(self) -> float:
+        return max(0.0, self.lease_until - self._clock())
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """Count and log an error of our own."""
+        key = internal(where)
+        self.totals.update(_OWN, [(key, self.totals.part(_OWN, key) + 1)])
+        log.error("%s: %s", where, error)
+
+    def _push(self) -> int:
+        self.lease_until = self._clock() + self.config.sidecar.limits.lease
+        kept = {(r.experiment, _edit(r.epoch)) for r in self.ledger.runs.values()}
+        self.totals.forget(lambda key: _discarded(key, kept))
+        return self.engine.push(self.config, self.ledger.live(), self.lease_until)
+
+    def _refuse_fixed(self, config: Config) -> None:
+        problems = [
+            Problem("sidecar.yaml", 1, 1, name, "cannot change while running; restart for it")
+            for name in FIXED
+            if getattr(config.sidecar, name) != getattr(self.config.sidecar, name)
+        ]
+        if problems:
+            raise ConfigError(tuple(problems))
+
+    def _bind(self, config: Config) -> None:
+        try:
+            self.engine.bind(config)
+        except OSError as e:
+            raise ConfigError((Problem("sidecar.yaml", 1, 1, "listeners", str(e)),)) from e
+
+
+async def ticking(supervisor: Supervisor) -> None:
+    """Tick for ever, and renew the lease well before it ends."""
+    clock = asyncio.get_running_loop().time
+    due = clock()
+    while True:
+        try:
+            if clock() >= due:
+                due += TICK
+                supervisor.tick()
+            else:
+                supervisor.renew()
+        except Exception as e:
+            supervisor.failed("supervisor", e)
+        await asyncio.sleep(min(TICK, supervisor.config.sidecar.limits.lease) / 4)
+
+
+def _edit(epoch: str) -> str:
+    """The part of an epoch that an edit or another run changes."""
+    return epoch.rpartition(".")[0]
+
+
+def _discarded(key: Key, kept: Collection[tuple[str, str]]) -> bool:
+    return key[0] in (STEADY, DOSE) and (key[1], _edit(str(key[2]))) not in kept
+
+
+def epoch_of(run: Run, state: str) -> str:
+    """The epoch of another state of the same run, for reading its counts."""
+    return f"{_edit(run.epoch)}.{state}"

@@ -1,0 +1,100 @@
+"""The scalars a user writes: durations (`250ms`), shares (`0.05%`), tolerances (`0.5pp`, `20%`)."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,12})?"
+_DURATION = rf"({_NUMBER})(us|ms|s|m|h|d)"
+_SHARE = rf"({_NUMBER})%"
+_TOLERANCE = rf"({_NUMBER})(pp|%)"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far the experiment cohort may be off: `value` is a fraction, 0.005 for 0.5pp or 0.5%."""
+
+    value: float
+    relative: bool
+
+    def __str__(self) -> str:
+        return f"{self.value * 100:g}{'%' if self.relative else 'pp'}"
+
+
+def _scalar(value: Any, pattern: str, what: str) -> re.Match[str]:
+    found = re.fullmatch(pattern, value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"must be {what}, not {shown(value)}")
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value from YAML as an error quotes it: in YAML's words, and not the whole of a long one."""
+    match value:
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def duration(value: Any) -> float:
+    """Seconds of a duration such as `250ms`, `3s`, `30m`, `1h`."""
+    found = _scalar(value, _DURATION, "a duration such as 250ms, 3s, 30m or 1h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def positive(value: Any) -> float:
+    """A duration above zero, in seconds."""
+    seconds = duration(value)
+    if seconds <= 0:
+        raise ValueError("must be longer than 0s")
+    return seconds
+
+
+def share(value: Any) -> float:
+    """A fraction of 0 to 1 from a share such as `1%` or `0.05%`."""
+    found = _scalar(value, _SHARE, "a share such as 1% or 0.05%")
+    fraction = float(found[1]) / 100
+    if fraction > 1:
+        raise ValueError(f"must be at most 100%, not {value}")
+    return fraction
+
+
+def tolerance(value: Any) -> Tolerance:
+    """A tolerance: `0.5pp` is absolute, `20%` relative to control."""
+    found = _scalar(value, _TOLERANCE, "a tolerance such as 0.5pp (absolute) or 20% (relative)")
+    size = Tolerance(float(found[1]) / 100, found[2] == "%")
+    if not 0 < size.value <= 10:
+        raise ValueError(f"must be above 0 and at most 1000%, not {value}")
+    return size
+
+
+def percent(fraction: float) -> str:
+    """A share as a person would write it: 0.05%, 1%."""
+    return f"{fraction * 100:.6g}%"
+
+
+def human(seconds: float) -> str:
+    """A duration in the unit a person would choose: 400ms, 2s, 30m."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        scaled = seconds / _SECONDS[unit]
+        if scaled >= 1 and (unit in ("s", "ms") or scaled == int(scaled)):
+            return f"{scaled:.0f}{unit}" if scaled >= 1000 else f"{scaled:.4g}{unit}"
+    return f"{seconds / 1e-6:.4g}us" if seconds else "0s"
+
+
+def _schema(pattern: str, example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": [example]})
+
+
+Duration = Annotated[float, BeforeValidator(duration), _schema(_DURATION, "250ms")]
+Positive = Annotated[float, BeforeValidator(positive), _schema(_DURATION, "30m")]
+Share = Annotated[float, BeforeValidator(share), _schema(_SHARE, "1%")]
+ToleranceText = Annotated[Tolerance, BeforeValidator(tolerance), _schema(_TOLERANCE, "0.5pp")]

@@ -1,0 +1,61 @@
+"""Fixtures: real programs on free ports, stopped by their own pid."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import programs
+import pytest
+from programs import MakeNginx, MakeSidecar, Nginx, Sidecar
+
+
+@pytest.fixture
+def make_sidecar(tmp_path: Path) -> Iterator[MakeSidecar]:
+    """Makes sidecars: `make_sidecar(upstream, limits={…}, inbound={…})`; stops them afterwards."""
+    made: list[Sidecar] = []
+
+    def make(upstream: str, **settings: Any) -> Sidecar:
+        directory = tmp_path / f"sidecar-{len(made)}"
+        made.append(Sidecar(directory, upstream, settings))
+        return made[-1]
+
+    yield make
+    for sidecar in made:
+        if sidecar.process is not None:
+            with suppress(ProcessLookupError):
+                sidecar.stop()
+
+
+@pytest.fixture
+def make_nginx(tmp_path: Path) -> Iterator[MakeNginx]:
+    """Makes nginx servers from the text of a server block: `make_nginx('location / {…}')`."""
+    made: list[Nginx] = []
+
+    def make(server: str, http: str = "") -> Nginx:
+        made.append(Nginx(tmp_path / f"nginx-{len(made)}", server, http))
+        return made[-1]
+
+    yield make
+    for nginx in made:
+        nginx.stop()
+
+
+@pytest.fixture(name="until")
+def _until() -> Callable[..., Any]:
+    return programs.until
+
+
+@pytest.fixture(name="user")
+def _user() -> Callable[..., str]:
+    return programs.user
+
+
+@pytest.fixture(name="free_port")
+def _free_port() -> Callable[[], int]:
+    return programs.free_port
+
+
+@pytest.fixture(name="program")
+def _program() -> Callable[[str], str]:
+    return programs.program

@@ -1,0 +1,156 @@
+"""`counterfault check` tells who is hit, where, how much and how long."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.check import summary
+from proxy.config import Config, load
+
+SIDECAR = {
+    "service": "shop",
+    "listeners": {
+        "inbound": {"listen": "127.0.0.1:8080", "upstream": "http://127.0.0.1:3000"},
+        "payments": {"listen": "127.0.0.1:9101", "upstream": ["http://a:1", "http://b:1"]},
+    },
+}
+EXPERIMENT = {
+    "experiment": "slow",
+    "state": "running",
+    "duration": "90s",
+    "cohorts": {"experiment": "1%", "control": "2%"},
+    "faults": [{"at": "payments", "latency": "400ms"}],
+}
+
+
+def lines(*experiments, **sidecar):
+    wire = {"directory": ".", "sidecar": SIDECAR | sidecar, "experiments": list(experiments)}
+    return summary(Config.from_wire(wire))
+
+
+def line(label, experiment):
+    """The line with a label, and those below it."""
+    found = lines(EXPERIMENT | experiment)
+    start = next(n for n, text in enumerate(found) if text.strip().startswith(label))
+    block = [found[start].replace(label, "", 1).strip()]
+    for text in found[start + 1 :]:
+        if not text.startswith(" " * 12):
+            break
+        block.append(text.strip())
+    return block
+
+
+def test_the_shipped_configuration_reads_like_this():
+    assert summary(load(Path(__file__).parent.parent / "config")) == [
+        "slow-payments: running, run 1",
+        "  Checkout keeps working while payments are slow",
+        "  users     1% experiment, 1% control, by baggage counterfault.unit, header x-user-id, "
+        "else cookie session",
+        "  fault     POST /charge* at payments (https://payments.example:443)",
+        "            latency p50 400ms, p99 2s; each of them, before the upstream",
+        "  holds if  checkout-success  success rate at most 0.5pp below control, "
+        "/checkout at inbound",
+        "            checkout-p99      p99 latency at most 20% above control, /checkout at inbound",
+        "            orders            events at most 5% below control, "
+        "/checkout, answered 2xx at inbound",
+        "  phases    baseline 1m → faults 30m → recovery 1m, not after 2026-12-01 18:00 UTC",
+        "  stops     on harm, at 95% confidence, or after 10000 faults",
+        "",
+        "never touched: /healthz, /livez, /readyz, /metrics",
+        "at most 2% of users enrolled (limit 10%), at most 100 faults at a time",
+    ]
+
+
+def test_an_experiment_without_extras_is_short():
+    assert lines(EXPERIMENT) == [
+        "slow: running, run 1",
+        "  users     1% experiment, 2% control, by header x-user-id",
+        "  fault     every request at payments (http://a:1, http://b:1)",
+        "            latency 400ms; each of them, before the upstream",
+        "  holds if  nothing is measured, so there will be no verdict",
+        "  phases    baseline 1m → faults 90s → recovery 1m",
+        "  stops     on harm, at 95% confidence",
+        "",
+        "never touched: /healthz, /livez, /readyz, /metrics",
+        "at most 3% of users enrolled (limit 10%), at most 100 faults at a time",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"latency": {"mean": "2s", "jitter": "1s"}}, "latency mean 2s, jitter 1s"),
+        (
+            {"latency": {"lognormal": {"median": "1s", "sigma": 0.5}, "max": "5s"}},
+            "latency lognormal median 1s, sigma 0.5, max 5s",
+        ),
+        ({"latency": "0s"}, "latency 0s"),
+        ({"error": 503}, "error 503"),
+        (
+            {"error": {"status": 429, "headers": {"Retry-After": "5"}, "body": "busy"}},
+            "error 429, retry-after: 5, a body of 4 characters",
+        ),
+        ({"drop": "reset"}, "drop reset"),
+        ({"drop": "hang"}, "drop hang for 1m"),
+    ],
+)
+def test_a_fault_is_said_in_a_few_words(rule, said):
+    assert line("fault", {"faults": [{"at": "inbound", **rule}]})[1] == (
+        f"{said}; each of them, before the upstream"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"dose": "20%"}, "20% of them, before the upstream"),
+        (
+            {"when": "after"},
+            "each of them, after the upstream; methods that are not idempotent pass",
+        ),
+        ({"when": "after", "unsafe": True}, "each of them, after the upstream"),
+        ({"when": "after", "match": {"method": "PUT"}}, "each of them, after the upstream"),
+    ],
+)
+def test_dose_and_time_are_said(rule, said):
+    rule = {"at": "inbound", "drop": "reset", **rule}
+    assert line("fault", {"faults": [rule]})[1] == f"drop reset; {said}"
+
+
+@pytest.mark.parametrize(
+    ("match", "said"),
+    [
+        ({"method": ["GET", "PUT"], "path": "/a"}, "GET, PUT /a"),
+        ({"prefix": "/a"}, "/a*"),
+        ({"regex": "/a|/b"}, "~/a|/b"),
+        ({"host": "shop.example", "headers": {"X-Beta": "1"}}, "host shop.example, x-beta: 1"),
+    ],
+)
+def test_a_match_is_said(match, said):
+    rule = {"at": "inbound", "drop": "reset", "match": match}
+    assert line("fault", {"faults": [rule]})[0] == f"{said} at inbound (http://127.0.0.1:3000)"
+
+
+def test_each_kind_of_metric_is_said():
+    metrics = [
+        {"name": "a", "at": "inbound", "success_rate": {"drop": "0.5pp"}},
+        {"name": "bb", "at": "inbound", "latency": {"quantile": 0.999, "rise": "20%"}},
+        {"name": "c", "at": "inbound", "slow": {"over": "300ms", "rise": "1pp"}},
+        {"name": "d", "at": "inbound", "rate": {"drop": "5%"}, "match": {"status": [201, "3xx"]}},
+    ]
+    assert line("holds if", {"steady_state": metrics}) == [
+        "a   success rate at most 0.5pp below control, every request at inbound",
+        "bb  p99.9 latency at most 20% above control, every request at inbound",
+        "c   slower than 300ms at most 1pp above control, every request at inbound",
+        "d   events at most 5% below control, answered 201, 3xx at inbound",
+    ]
+
+
+def test_only_what_is_running_counts_for_the_total():
+    paused = EXPERIMENT | {"experiment": "other", "state": "paused"}
+    assert lines(EXPERIMENT, paused)[-1].startswith("at most 3% of users enrolled")
+    assert lines(paused)[-1] == "no experiment is running: nobody is enrolled, no fault happens"
+
+
+def test_nothing_protected_is_said():
+    assert lines(protect=[])[0] == "never touched: nothing"
