@@ -52,16 +52,17 @@ class Assign:
         enrolment = plan.assign(request, exchange.unit, believed) if live.leased() else None
         carried = enrolment or believed
         headers = tag.carry(stripped.headers, carried) if carried else stripped.headers
-        if headers is not request.headers:
-            flow.request.data.headers = http.Headers(headers)
         if enrolment is not None:
             self._prepare(exchange, plan, enrolment)
+        # Last: if any of the above has failed, the request is as it came.
+        if headers is not request.headers:
+            flow.request.data.headers = http.Headers(headers)
 
     def _prepare(self, exchange: Exchange, plan: Plan, enrolment: Enrolment) -> None:
         listener, request = exchange.route.name, exchange.request
-        exchange.enrolment = enrolment
-        exchange.measured = plan.measured(listener, request, enrolment)
-        exchange.decision = plan.decide(listener, request, enrolment, self._live.random)
+        measured = plan.measured(listener, request, enrolment)
+        decision = plan.decide(listener, request, enrolment, self._live.random)
+        exchange.enrolment, exchange.measured, exchange.decision = enrolment, measured, decision
 
     def _nodes(self, route: Route, unit: bytes | None) -> tuple[str, ...]:
         """Where to try, in order: sticky by unit, in turn for requests without one."""

@@ -172,7 +172,7 @@ class Client(LiveConnectionHandler):
         # An HTTP/2 client's frames open the windows that the backlog waits for: always read them.
         if own is None or (own.handler is asyncio.current_task() and self.client.alpn == tls.HTTP2):
             return
-        while (
+        while (  # noqa: ASYNC110 (what empties it tells nobody)
             backlog(self._entry) > _HIGH_WATER
             and self.client in self.transports
             and not self._writer.is_closing()

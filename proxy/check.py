@@ -106,6 +106,6 @@ def _phases(experiment: Experiment) -> str:
 
 
 def _stops(experiment: Experiment) -> str:
-    guard = experiment.guard
-    harm = f"on harm, at {percent(guard.confidence)} confidence"
-    return f"{harm}, or after {guard.max_faults} faults" if guard.max_faults else harm
+    most = experiment.guard.max_faults
+    early = "early by hand, by a reload or by the kill switch"
+    return f"{early}, or after {most} faults" if most else early

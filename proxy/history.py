@@ -39,16 +39,21 @@ class History:
     """SQLite under `state_dir`; each commit is on disk before it returns."""
 
     def __init__(self, directory: Path) -> None:
-        path = directory / "history.sqlite"
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
+            self._db = sqlite3.connect(
+                directory / "history.sqlite", isolation_level=None, timeout=2.0
+            )
+        except (OSError, sqlite3.Error) as e:
+            raise HistoryError(f"state_dir {directory}: {e}") from e
+        try:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
             # Opening reads little: a write shows a read-only or damaged file now, not mid-run.
             self._db.execute("INSERT OR IGNORE INTO switches VALUES ('kill', 0)")
-        except (OSError, sqlite3.Error) as e:
+        except sqlite3.Error as e:
+            self._db.close()
             raise HistoryError(f"state_dir {directory}: {e}") from e
 
     def close(self) -> None:

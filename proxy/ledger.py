@@ -33,6 +33,7 @@ class Ledger:
         self.runs: dict[str, Run] = {}
         self.killed = False
         self.error = ""
+        self._switched = False
         self._state_dir = state_dir
         self._budget = budget
         self._clock, self._wall, self._failed = clock, wall, failed
@@ -51,18 +52,28 @@ class Ledger:
             return
         try:
             history = History(self._state_dir)
-            past = history.load()
-            killed = history.killed()
-            for key, run in past.items():
-                if run.state not in OVER and key[0] not in self.runs:
-                    past[key] = replace(run, state=State.STOPPED, reason=Reason.INTERRUPTED)
-                    history.save(past[key], {}, self._wall())
+            self._past = history.load()
+            self._catch_up(history)
         except HistoryError as e:
             if str(e) != self.error:
                 self._lost(e)
             return
-        self._history, self._past, self.error = history, past, ""
-        self.killed = self.killed or killed
+        self._history, self.error = history, ""
+
+    def _catch_up(self, history: History) -> None:
+        """What happened while the directory could not be used is told now, stops above all."""
+        known = {(name, run.run): run for name, run in self.runs.items()}
+        for key, run in (self._past | known).items():
+            ended = run
+            if key not in known and run.state not in OVER:
+                ended = replace(run, state=State.STOPPED, reason=Reason.INTERRUPTED)
+            if ended.state in OVER and ended != self._past.get(key):
+                history.save(ended, self._raw.get(key[0], {}), self._wall())
+                self._past[key] = ended
+        if self._switched:
+            history.set_killed(self.killed)
+            self._switched = False
+        self.killed = history.killed()
 
     def close(self) -> None:
         if self._history is not None:
@@ -72,16 +83,17 @@ class Ledger:
     def switch(self, *, on: bool) -> None:
         """The kill switch; it survives restarts."""
         self.killed = on
+        self._switched = self._history is None
         try:
             if self._history is not None:
                 self._history.set_killed(on)
         except HistoryError as e:
+            self._switched = True
             self._lost(e)
 
     def settle(self, config: Config, asked: Iterable[str] = ()) -> bool:
         """Bring every run to where it belongs now; True if any moved. `asked` are to stop."""
-        pairs = zip(config.experiments, config.raw_experiments, strict=True)
-        self._raw = {e.name: raw for e, raw in pairs}
+        self._raw = _raw(config)
         names = frozenset(asked)
         moved = self._drop_removed({e.name: e.run for e in config.experiments})
         for experiment in config.experiments:
@@ -90,6 +102,7 @@ class Ledger:
 
     def edited(self, before: Config, after: Config) -> None:
         """Live runs whose meaning has changed go back to baseline and lose their counts."""
+        self._raw = _raw(after)
         meant = {(e.name, e.run): _meaning(before, e) for e in before.experiments}
         for experiment in after.experiments:
             run = self.runs.get(experiment.name)
@@ -185,6 +198,11 @@ class Ledger:
         self.close()
         self.error = str(error)
         self._failed("history", error)
+
+
+def _raw(config: Config) -> dict[str, dict[str, Any]]:
+    """What each experiment's file says."""
+    return {e.name: raw for e, raw in zip(config.experiments, config.raw_experiments, strict=True)}
 
 
 def _meaning(config: Config, experiment: Experiment) -> tuple[object, ...]:

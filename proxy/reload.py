@@ -3,9 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
+
+from proxy.config import EXPERIMENTS, SIDECAR
 
 log = logging.getLogger("counterfault")
 
@@ -24,7 +27,7 @@ async def changes(directory: Path) -> AsyncIterator[None]:
         try:
             async for _ in awatch(
                 directory,
-                watch_filter=None,
+                watch_filter=partial(_matters, directory),
                 debounce=_SETTLE_MS,
                 step=_STEP_MS,
                 ignore_permission_denied=True,
@@ -33,3 +36,12 @@ async def changes(directory: Path) -> AsyncIterator[None]:
         except (OSError, RuntimeError) as e:
             log.warning("cannot watch %s: %s; SIGHUP and the API still reload", directory, e)
             await asyncio.sleep(5)
+
+
+def _matters(directory: Path, _: Change, path: str) -> bool:
+    """Whether a path is configuration: a log or a state directory beside it is not."""
+    try:
+        first = Path(path).relative_to(directory.absolute()).parts[:1]
+    except ValueError:
+        first = Path(path).relative_to(directory.resolve()).parts[:1]
+    return not first or first[0] in (SIDECAR, EXPERIMENTS) or first[0].startswith("..")

@@ -41,7 +41,7 @@ async def serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, reload, supervisor)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _task(reload(supervisor)))
     try:
         supervisor.start()
         api = await admin.serve(supervisor, config.sidecar.admin.listen)
@@ -59,10 +59,10 @@ async def serve(config: Config) -> int:
     return 0
 
 
-def reload(supervisor: Supervisor) -> None:
+async def reload(supervisor: Supervisor) -> None:
     """Reload and say in the log what became of it."""
     try:
-        supervisor.reload()
+        await supervisor.reload()
     except ConfigError as e:
         log.error("reload failed, nothing changed:\n%s", e)
     else:
@@ -71,7 +71,7 @@ def reload(supervisor: Supervisor) -> None:
 
 async def _watch(supervisor: Supervisor) -> None:
     async for _ in changes(supervisor.config.directory):
-        reload(supervisor)
+        await reload(supervisor)
 
 
 async def _greet(supervisor: Supervisor) -> None:

@@ -17,6 +17,8 @@ from proxy.tally import DOSE, STEADY, Key, Totals, internal
 log = logging.getLogger("counterfault")
 
 TICK = 1.0
+# How long to wait for the workers' word, in seconds.
+CONFIRM = 5.0
 # What a running supervisor cannot change under itself.
 FIXED = ("service", "engine", "workers", "admin", "state_dir")
 _OWN = "supervisor"
@@ -68,8 +70,10 @@ class Supervisor:
         self.engine = engine
         self.ledger = Ledger(state_dir, engine.budget, clock, wall, self.failed)
         self.reload_error: ConfigError | None = None
-        self.reloaded_at = self.started_at = wall()
+        self.reloaded_at = wall()
         self.lease_until = 0.0
+        self._started_at = clock()
+        self._reloading = asyncio.Lock()
         self._clock, self._wall = clock, wall
 
     def start(self) -> None:
@@ -79,30 +83,36 @@ class Supervisor:
         self.ledger.settle(self.config)
         self._push()
 
-    def reload(self) -> None:
-        """Swap in what the directory says now. Raises ConfigError and changes nothing."""
-        try:
-            config = load(self.config.directory)
-            self._refuse_fixed(config)
-            self._bind(config)
-        except ConfigError as e:
-            self.reload_error = e
-            raise
-        before, self.config = self.config, config
-        self.reload_error, self.reloaded_at = None, self._wall()
-        self.ledger.edited(before, config)
-        self.ledger.settle(config)
-        self._push()
+    async def reload(self) -> bool:
+        """Swap in what the directory says now; True once all workers act on it.
 
-    async def stop(self, name: str | None = None) -> None:
-        """Stop one experiment or, with the kill switch, all; returns when the workers have."""
+        Raises ConfigError and changes nothing.
+        """
+        async with self._reloading:
+            try:
+                # A large file takes seconds to parse, and the lease may be shorter.
+                config = await asyncio.to_thread(load, self.config.directory)
+                self._refuse_fixed(config)
+                self._bind(config)
+            except ConfigError as e:
+                self.reload_error = e
+                raise
+            before, self.config = self.config, config
+            self.reload_error, self.reloaded_at = None, self._wall()
+            self.ledger.edited(before, config)
+            self.ledger.settle(config)
+            generation = self._push()
+        return await self._confirmed(generation)
+
+    async def stop(self, name: str | None = None) -> bool:
+        """Stop one experiment or, with the kill switch, all; True once all workers have."""
         known = {e.name for e in self.config.experiments}
         if name is not None and name not in known:
             raise UnknownExperiment(name)
         if name is None:
             self.ledger.switch(on=True)
         self.ledger.settle(self.config, () if name is None else (name,))
-        await self.engine.applied(self._push())
+        return await self._confirmed(self._push())
 
     def resume(self) -> None:
         """Lift the kill switch; what it stopped stays stopped."""
@@ -125,7 +135,7 @@ class Supervisor:
 
     @property
     def uptime(self) -> float:
-        return self._wall() - self.started_at
+        return self._clock() - self._started_at
 
     @property
     def lease_remaining(self) -> float:
@@ -136,6 +146,15 @@ class Supervisor:
         key = internal(where)
         self.totals.update(_OWN, [(key, self.totals.part(_OWN, key) + 1)])
         log.error("%s: %s", where, error)
+
+    async def _confirmed(self, generation: int) -> bool:
+        """Whether the workers act on a plan soon; one that is frozen loses its lease instead."""
+        try:
+            async with asyncio.timeout(CONFIRM):
+                await self.engine.applied(generation)
+        except TimeoutError:
+            return False
+        return True
 
     def _push(self) -> int:
         self.lease_until = self._clock() + self.config.sidecar.limits.lease

@@ -1,6 +1,7 @@
 """Cumulative counts by key, and how those of many workers become one that never goes down."""
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 type Key = tuple[str | int, ...]
@@ -91,7 +92,7 @@ class Totals:
 
     def __init__(self) -> None:
         self._parts: dict[str, dict[Key, float]] = {}
-        self._sum: dict[Key, float] = {}
+        self._sum: defaultdict[str | int, dict[Key, float]] = defaultdict(dict)
 
     def update(self, incarnation: str, rows: Iterable[tuple[Key, float]]) -> None:
         """Take cumulative values; one that is lower than before is late and is ignored."""
@@ -100,25 +101,27 @@ class Totals:
             gain = value - part.get(key, 0)
             if gain > 0:
                 part[key] = value
-                self._sum[key] = self._sum.get(key, 0) + gain
+                kind = self._sum[key[0]]
+                kind[key] = kind.get(key, 0) + gain
 
     def retire(self, incarnation: str) -> None:
         """The incarnation is gone: keep what it counted, forget who did."""
         self._parts.pop(incarnation, None)
 
     def get(self, key: Key) -> float:
-        return self._sum.get(key, 0)
+        return self._sum[key[0]].get(key, 0)
 
     def part(self, incarnation: str, key: Key) -> float:
         """What one incarnation has said of a key."""
         return self._parts.get(incarnation, {}).get(key, 0)
 
     def of(self, *prefix: str | int) -> Rows:
-        """All cells whose key begins so."""
+        """All cells whose key begins so; the first part is the kind."""
         size = len(prefix)
-        return [(key, value) for key, value in self._sum.items() if key[:size] == prefix]
+        cells = self._sum[prefix[0]].items()
+        return [(key, value) for key, value in cells if key[:size] == prefix]
 
     def forget(self, gone: Callable[[Key], bool]) -> None:
-        for cells in (self._sum, *self._parts.values()):
+        for cells in (*self._sum.values(), *self._parts.values()):
             for key in [key for key in cells if gone(key)]:
                 del cells[key]

@@ -54,7 +54,7 @@ def test_the_shipped_configuration_reads_like_this():
         "            orders            events at most 5% below control, "
         "/checkout, answered 2xx at inbound",
         "  phases    baseline 1m → faults 30m → recovery 1m, not after 2026-12-01 18:00 UTC",
-        "  stops     on harm, at 95% confidence, or after 10000 faults",
+        "  stops     early by hand, by a reload or by the kill switch, or after 10000 faults",
         "",
         "never touched: /healthz, /livez, /readyz, /metrics",
         "at most 2% of users enrolled (limit 10%), at most 100 faults at a time",
@@ -69,7 +69,7 @@ def test_an_experiment_without_extras_is_short():
         "            latency 400ms; each of them, before the upstream",
         "  holds if  nothing is measured, so there will be no verdict",
         "  phases    baseline 1m → faults 90s → recovery 1m",
-        "  stops     on harm, at 95% confidence",
+        "  stops     early by hand, by a reload or by the kill switch",
         "",
         "never touched: /healthz, /livez, /readyz, /metrics",
         "at most 3% of users enrolled (limit 10%), at most 100 faults at a time",

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,23 @@ class World:
         fd = budget.create()
         self.supervisor_side, self.worker_side = budget.Budget(fd), budget.Budget(fd, 0)
         self.directory = directory
-        self.ledger = self.restart()
+        self.ledger = self._open()
 
     def restart(self) -> Ledger:
-        self.ledger = Ledger(
+        self.ledger.close()
+        self.ledger = self._open()
+        return self.ledger
+
+    def _open(self) -> Ledger:
+        ledger = Ledger(
             self.directory,
             self.supervisor_side,
             lambda: self.now,
             lambda: self.now,
             lambda where, _: self.failures.append(where),
         )
-        self.ledger.find()
-        return self.ledger
+        ledger.find()
+        return ledger
 
     def state(self, name: str = "x") -> State:
         return self.ledger.runs[name].state
@@ -82,7 +88,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def on_disk(world: World) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(world.directory / "history.sqlite") as db:
+    with closing(sqlite3.connect(world.directory / "history.sqlite")) as db:
         return db.execute("SELECT experiment, run, state, reason FROM runs").fetchall()
 
 
@@ -223,8 +229,21 @@ def test_a_corrupt_state_directory_starts_nothing_until_it_is_mended(tmp_path: P
 
 def test_a_stop_is_acted_upon_even_if_it_cannot_be_committed(world: World) -> None:
     world.settle(config(raw()))
-    with sqlite3.connect(world.directory / "history.sqlite") as db:
+    with closing(sqlite3.connect(world.directory / "history.sqlite")) as db:
         db.execute("DROP TABLE events")
     world.settle(config(raw()), "x")
     assert world.state() is State.STOPPED
     assert world.failures == ["history"]
+
+
+def test_a_stop_while_the_directory_is_lost_is_committed_once_it_is_back(world: World) -> None:
+    world.settle(config(raw()))
+    with closing(sqlite3.connect(world.directory / "history.sqlite")) as db:
+        db.execute("DROP TABLE events")
+    world.ledger.switch(on=True)
+    world.settle(config(raw()), "x")
+    assert not world.ledger.open
+    world.ledger.switch(on=False)
+    world.ledger.find()
+    assert on_disk(world) == [("x", 1, "stopped", Reason.OPERATOR)]
+    assert not world.restart().killed

@@ -8,11 +8,11 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
 )
 from prometheus_client.parser import text_string_to_metric_families
+from supervised import SLOW, START, World
 
 from proxy import metrics, tally
 from proxy.config import ConfigError
 from proxy.document import Problem
-from tests.supervised import SLOW, START, World
 
 REQUESTS = "counterfault_requests_total"
 STEADY = "counterfault_steady_state_events_total"

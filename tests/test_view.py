@@ -1,11 +1,13 @@
 """The JSON-able state is right, whole and JSON."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from supervised import SLOW, World
 
 from proxy import tally
 from proxy.config import ConfigError
@@ -14,7 +16,6 @@ from proxy.quantile import duration_quantile, latency_quantile
 from proxy.supervisor import UnknownExperiment
 from proxy.tally import DURATION_BUCKETS, LATENCY_BUCKETS
 from proxy.view import detail, overview
-from tests.supervised import SLOW, World
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_latencies_show_their_quantile(world):
 def test_an_edit_discards_what_was_counted(world):
     world.count(tally.steady("slow", "1.0.baseline", "success", "control", 1, "good"), 7)
     world.write(SLOW | {"cohorts": {"experiment": "2%", "control": "2%"}})
-    world.supervisor.reload()
+    asyncio.run(world.supervisor.reload())
     seen = overview(world.supervisor)["experiments"][0]
     assert seen["state"] == "baseline"
     assert seen["steady_state"][0]["phases"]["baseline"]["control"]["events"] == 0

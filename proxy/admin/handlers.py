@@ -1,6 +1,5 @@
 """The routes: each asks the supervisor one thing."""
 
-import asyncio
 from http import HTTPStatus
 from importlib.resources import files
 
@@ -10,9 +9,6 @@ from proxy.admin.base import Route
 from proxy.config import ConfigError
 from proxy.supervisor import Supervisor, UnknownExperiment
 from proxy.view import detail, overview
-
-# How long a stop waits for the workers to confirm it.
-CONFIRM = 5.0
 
 _OPENAPI = files("proxy.admin").joinpath("openapi.json").read_text(encoding="utf-8")
 
@@ -67,14 +63,15 @@ class Ready(Route):
 class Reload(Route):
     """POST /-/reload"""
 
-    def post(self) -> None:
+    async def post(self) -> None:
         try:
-            self.supervisor.reload()
+            confirmed = await self.supervisor.reload()
         except ConfigError as e:
             said = "the configuration is not valid; nothing has changed"
             problems = [str(problem) for problem in e.problems]
             self.problem(HTTPStatus.UNPROCESSABLE_ENTITY, said, problems)
         else:
+            self.set_status(HTTPStatus.OK if confirmed else HTTPStatus.ACCEPTED)
             self.text("reloaded\n")
 
 
@@ -104,11 +101,10 @@ class Stop(Route):
 
     async def post(self, name: str | None = None) -> None:
         try:
-            async with asyncio.timeout(CONFIRM):
-                await self.supervisor.stop(name)
+            confirmed = await self.supervisor.stop(name)
         except UnknownExperiment as e:
             return self.unknown_experiment(str(e))
-        except TimeoutError:
+        if not confirmed:
             self.set_status(HTTPStatus.ACCEPTED)
         supervisor = self.supervisor
         return self.json(overview(supervisor) if name is None else detail(supervisor, name))

@@ -143,7 +143,10 @@ class Workers:
 
     async def _keep(self, slot: Slot) -> None:
         while not self._stopping:
-            await self._run(slot)
+            try:
+                await self._run(slot)
+            except OSError as e:  # no process or no descriptor to be had
+                log.error("worker %d cannot start: %s", slot.index, e)
             if not self._stopping:
                 log.error("worker %d ended; starting another", slot.index)
                 if time.monotonic() - slot.born < _YOUNG:
@@ -169,7 +172,7 @@ class Workers:
         await slot.process.wait()
         # Its last counts may still be in the socket, before the end of file.
         await closed.wait()
-        slot.channel = None
+        slot.channel, slot.applied = None, 0
         self._tell_news()
         self._gone(slot.incarnation)
         self.budget.clear_worker(slot.index)

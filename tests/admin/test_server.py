@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from supervised import SLOW, World
 
 from proxy.admin import base, events, handlers, server
 from proxy.admin.safety import foreign_host, foreign_origin, is_loopback
@@ -20,7 +21,6 @@ from proxy.admin.server import ROUTES, Admin, serve
 from proxy.config import ConfigError
 from proxy.supervisor import Supervisor
 from proxy.view import detail, overview
-from tests.supervised import SLOW, World
 
 pytestmark = pytest.mark.anyio
 
@@ -214,7 +214,7 @@ async def test_a_stop_answers_when_the_workers_have_stopped(world, client):
 
 
 async def test_a_stop_that_a_worker_does_not_confirm_is_accepted(world, client, monkeypatch):
-    monkeypatch.setattr(handlers, "CONFIRM", 0.05)
+    monkeypatch.setattr("proxy.supervisor.CONFIRM", 0.05)
     world.engine.confirm = asyncio.Event().wait
     answer = await client.post("/api/stop")
     assert answer.status_code == 202

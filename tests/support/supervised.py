@@ -65,6 +65,9 @@ class Idle:
     def renew(self, lease_until: float) -> None:
         """Nobody holds a lease."""
 
+    async def serving(self) -> None:
+        """There is nothing to wait for."""
+
     async def applied(self, generation: int) -> None:
         if self.confirm is not None:
             await self.confirm()

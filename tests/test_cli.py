@@ -1,0 +1,86 @@
+"""The command: exit codes, and what it prints."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import MakeNginx, MakeSidecar
+
+from proxy import __version__
+from proxy.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_check_of_the_shipped_configuration_says_what_would_happen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check", str(ROOT / "config")]) == 0
+    assert "slow-payments: running, run 1" in capsys.readouterr().out
+
+
+def test_check_of_a_bad_configuration_says_where_and_is_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sidecar.yaml").write_text("service: shop\nlisteners: []\n")
+    assert main(["check", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("sidecar.yaml:2:12: listeners: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["run"], ["stop", "a", "b"]])
+def test_bad_usage_is_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"counterfault {__version__}\n"
+
+
+def test_a_sidecar_that_is_not_there_is_one_sentence_and_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        assert main(["status", "--admin", url]) == 2
+    assert capsys.readouterr().err.startswith(f"counterfault: no sidecar answers at {url}")
+
+
+def test_a_running_sidecar_does_as_it_is_told(
+    make_sidecar: MakeSidecar,
+    make_nginx: MakeNginx,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sidecar = make_sidecar(make_nginx("location / { return 200; }").url).start()
+    sidecar.running(faults=[{"at": "inbound", "error": 503}])
+
+    def run(*arguments: str) -> tuple[int, Any]:
+        code = main([*arguments, "--admin", sidecar.admin])
+        return code, capsys.readouterr()
+
+    code, said = run("status")
+    assert code == 0
+    assert "shop: 1/1 workers, 0 faults active" in said.out
+    assert "x #1  running" in said.out
+
+    assert run("stop", "x")[1].out == "x is stopped\n"
+    assert sidecar.state() == "stopped"
+    code, said = run("stop", "y")
+    assert code == 2
+    assert "x" in said.err
+    assert run("stop")[0] == 0
+    assert "the kill switch is on" in run("status")[1].out
+    assert run("resume")[0] == 0
+    assert "kill switch" not in run("status")[1].out
+
+    assert run("reload") == (0, ("reloaded\n", ""))
+    (sidecar.directory / "experiments" / "y.yaml").write_text("experiment: y\n")
+    code, said = run("reload")
+    assert code == 2
+    assert "experiments/y.yaml:1:1: missing key 'duration'" in said.err
