@@ -1,13 +1,12 @@
-"""A worker process: `python -O -m addons.worker --control FD --budget FD --index N`.
+"""A worker process: it serves what the supervisor tells it to over the control socket.
 
-It serves what the supervisor tells it to over the control socket, and goes on serving, without
-faults, when the supervisor is gone.
+When the supervisor is gone it goes on serving, without faults, and looks for the next one.
 """
 
-import argparse
 import asyncio
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -29,29 +28,35 @@ from addons.live import Live
 from addons.observe import Observe
 from addons.options import options
 from addons.upstream import Upstreams
+from proxy import __version__
 from proxy.config import Config
 from proxy.engines.budget import Budget
 from proxy.engines.wire import Channel, Message
 from proxy.guard import State
 from proxy.plan import Plan
+from proxy.tally import Rows
 
 log = logging.getLogger("counterfault")
 
 # How often counts are sent and the lease is looked at.
 BEAT = 0.1
 _DRAIN_POLL = 0.02
+_SEEK = 0.1
 
 
 class Worker:
     """Listeners, the plan they act on, and the channel to the supervisor."""
 
-    def __init__(self, control: socket.socket, budget: Budget) -> None:
+    def __init__(self, control: socket.socket, budget: Budget, index: int) -> None:
         self._channel = Channel(control, self._receive, self._orphaned)
-        self._budget = budget
+        self._budget, self._index = budget, index
+        self._meeting = ""
+        self._contexts: dict[str, tuple[Any, Path | None]] = {}
+        self._sockets: dict[str, socket.socket] = {}
         self._live: Live | None = None
         self._shared: Shared | None = None
         self._listeners: dict[str, Listener] = {}
-        self._starting: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._incarnation = f"{os.getpid()}-{time.monotonic_ns()}"
         self.stop = asyncio.Event()
 
@@ -65,11 +70,14 @@ class Worker:
             case "lease":
                 if self._live is not None:
                     self._live.lease_until = message["until"]
+            case "drain":
+                self.stop.set()
             case other:
                 log.error("unknown message %r", other)
 
     def _swap(self, message: Message) -> None:
         config = Config.from_wire(message["config"])
+        self._meeting = message["meeting"]
         runs = {name: _Status(**run) for name, run in message["runs"].items()}
         plan = Plan(config.sidecar, config.experiments, runs)
         slots = {name: run.slot for name, run in runs.items()}
@@ -80,6 +88,7 @@ class Worker:
         self._live.lease_until = message["lease_until"]
         for name in [name for name in self._listeners if name not in plan.routes]:
             self._listeners.pop(name).close()
+            self._sockets.pop(name).close()
         self._contexts = {name: _tls_of(config, name) for name in config.sidecar.listeners}
         for name, listener in self._listeners.items():
             listener.tls, listener.ca = self._contexts[name]
@@ -88,17 +97,48 @@ class Worker:
     def _listen(self, name: str, sock: socket.socket) -> None:
         if self._shared is None:
             raise RuntimeError("listen before plan")
-        old = self._listeners.pop(name, None)
-        if old is not None:
-            old.close()
+        if name in self._listeners:
+            self._listeners[name].close()
+            self._sockets[name].close()
+        # The event loop closes the socket it is given; the next supervisor gets this one.
+        self._sockets[name] = sock.dup()
         listener = self._listeners[name] = Listener(name, self._shared)
         listener.tls, listener.ca = self._contexts[name]
-        task = asyncio.ensure_future(listener.start(sock))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        self._task(listener.start(sock))
 
     def _orphaned(self) -> None:
-        log.warning("the supervisor is gone; serving on without faults")
+        if not self.stop.is_set():
+            log.warning("the supervisor is gone; serving on without faults")
+            self._task(self._seek())
+
+    async def _seek(self) -> None:
+        """Knock where the next supervisor will be until one opens, or for `limits.orphans`."""
+        if self._live is None:
+            self.stop.set()  # never told what to serve
+            return
+        bound = self._live.plan.limits.orphans
+        end = math.inf if bound is None else time.monotonic() + bound
+        while not self.stop.is_set():
+            if time.monotonic() > end:
+                log.warning("no supervisor has come; leaving")
+                self.stop.set()
+            elif (door := _knock(self._meeting)) is not None:
+                self._introduce(door)
+                return
+            await asyncio.sleep(_SEEK)
+
+    def _introduce(self, door: socket.socket) -> None:
+        self._channel = Channel(door, self._receive, self._orphaned)
+        fds = [*(sock.fileno() for sock in self._sockets.values()), self._budget.fd]
+        about = {
+            "type": "orphan",
+            "version": __version__,
+            "pid": os.getpid(),
+            "index": self._index,
+            "names": list(self._sockets),
+        }
+        self._channel.send(about, fds)
+        self._say(self._live.tally.everything() if self._live else [])
 
     async def beat(self) -> None:
         """Send what changed and let go of what the lease no longer covers, until stopped."""
@@ -111,14 +151,23 @@ class Worker:
     def _report(self) -> None:
         if self._live is None or self._channel.stalled:
             return
-        rows = self._live.tally.take_changed()
+        self._say(self._live.tally.take_changed())
+
+    def _say(self, rows: Rows) -> None:
         if rows:
             self._channel.send({"type": "cells", "from": self._incarnation, "rows": rows})
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
         """Accept no more, let requests under way finish, close what is idle."""
         for listener in self._listeners.values():
             listener.close()
+        for sock in self._sockets.values():
+            sock.close()
         if self._live is None:
             return
         self._live.draining = True
@@ -133,6 +182,17 @@ class Worker:
             await asyncio.sleep(_DRAIN_POLL)
         self._report()
         await asyncio.sleep(0)
+
+
+def _knock(meeting: str) -> socket.socket | None:
+    """A connection to the supervisor that listens there, if one does."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(meeting)
+    except OSError:
+        sock.close()
+        return None
+    return sock
 
 
 class _Status:
@@ -180,16 +240,14 @@ def _eager(
     return asyncio.Task(coro, loop=loop, **kwargs)
 
 
-async def _main(args: argparse.Namespace) -> None:
+async def _main(control: socket.socket, budget: int, index: int) -> None:
     loop = asyncio.get_running_loop()
     loop.set_task_factory(_eager)
-    control = socket.socket(fileno=args.control)
-    worker = Worker(control, Budget(args.budget, args.index))
+    worker = Worker(control, Budget(budget, index), index)
     loop.add_signal_handler(signal.SIGTERM, worker.stop.set)
     # A terminal's ^C reaches the whole group; the supervisor decides when workers go.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()
+    # Long-lived flows would otherwise be looked at again and again; more costs too much at once.
     gc.set_threshold(2000, 10, 20)
     beat = asyncio.ensure_future(worker.beat())
     await worker.stop.wait()
@@ -197,16 +255,9 @@ async def _main(args: argparse.Namespace) -> None:
     await beat
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("--control", "--budget", "--index"):
-        parser.add_argument(name, type=int, required=True)
-    args = parser.parse_args()
+def run(control: socket.socket, budget: int, index: int) -> None:
+    """Be worker `index` until told to stop; `budget` is the descriptor of the shared counters."""
     logging.basicConfig(
-        stream=sys.stderr, format=f"worker {args.index}: %(message)s", level=logging.WARNING
+        stream=sys.stderr, format=f"worker {index}: %(message)s", level=logging.WARNING
     )
-    uvloop.run(_main(args))
-
-
-if __name__ == "__main__":
-    main()
+    uvloop.run(_main(control, budget, index))

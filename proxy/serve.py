@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy.admin import server as admin
 from proxy.config import Config, ConfigError
+from proxy.engines import succession
 from proxy.engines.workers import Workers
 from proxy.reload import changes
 from proxy.supervisor import Supervisor, ticking
@@ -34,28 +35,45 @@ def state_dir(config: Config) -> Path:
 
 async def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the exit code."""
-    totals = Totals()
-    workers = Workers(config.sidecar.workers, totals.update, totals.retire)
-    supervisor = Supervisor(config, state_dir(config), workers, totals)
-    stopping = asyncio.Event()
+    totals, directory = Totals(), state_dir(config)
+    meeting = str((directory / succession.NAME).absolute())
+    workers = Workers(config.sidecar.workers, totals.update, totals.retire, meeting)
+    supervisor = Supervisor(config, directory, workers, totals)
+    stopping, succeeded = asyncio.Event(), asyncio.Event()
+
+    def abdicate() -> None:
+        succeeded.set()
+        stopping.set()
+
+    door = succession.Door(directory, workers.adopt, abdicate)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: _task(reload(supervisor)))
     try:
+        await succession.succeed(directory)
+        door.open()
+        await workers.inherit(config)
         supervisor.start()
         api = await admin.serve(supervisor, config.sidecar.admin.listen)
     except OSError as e:
         print(f"counterfault: {e}", file=sys.stderr)
+        workers.abandon()
+        door.close()
         return UNUSABLE
     workers.start()
     tasks = [_task(ticking(supervisor)), _task(_watch(supervisor)), _task(_greet(supervisor))]
     await stopping.wait()
     for task in tasks:
         task.cancel()
-    await workers.stop(supervisor.config.sidecar.limits.drain)
+    if succeeded.is_set():
+        log.info("another supervisor takes over")
+        workers.abandon()
+    else:
+        await workers.stop(supervisor.config.sidecar.limits.drain)
     await api.stop()
     supervisor.ledger.close()
+    door.close()
     return 0
 
 

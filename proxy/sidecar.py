@@ -147,6 +147,9 @@ class Limits(Strict):
     drain: Positive = Field(
         default=30.0, le=3600.0, description="How long SIGTERM waits for requests under way"
     )
+    orphans: Positive | None = Field(
+        default=None, description="How long workers serve on without a supervisor; unset: no bound"
+    )
     connect: Positive = Field(
         default=5.0, le=300.0, description="How long to try to connect to an upstream"
     )

@@ -48,6 +48,10 @@ class Engine(Protocol):
     def ready(self) -> int:
         """How many workers act on the present plan."""
 
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes."""
+
 
 class UnknownExperiment(Exception):
     """No experiment of this name is configured."""

@@ -54,7 +54,11 @@ def overview(supervisor: Supervisor) -> View:
         "reload_error": [] if error is None else [str(problem) for problem in error.problems],
         "lease_remaining": supervisor.lease_remaining,
         "faults_active": supervisor.engine.budget.active(),
-        "workers": {"ready": supervisor.engine.ready, "wanted": config.sidecar.workers},
+        "workers": {
+            "ready": supervisor.engine.ready,
+            "wanted": config.sidecar.workers,
+            "pids": supervisor.engine.pids,
+        },
         "limits": {"enrolled": limits.enrolled, "active_faults": limits.active_faults},
         "enrolled": sum(
             e.cohorts.experiment + e.cohorts.control

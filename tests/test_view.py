@@ -35,7 +35,7 @@ def test_the_overview_says_how_the_sidecar_is(world):
     assert seen["uptime"] == 1.5
     assert seen["lease_remaining"] == 1.5
     assert (seen["killed"], seen["state_dir_error"], seen["reload_error"]) == (False, "", [])
-    assert seen["workers"] == {"ready": 2, "wanted": 2}
+    assert seen["workers"] == {"ready": 2, "wanted": 2, "pids": [1, 2]}
     assert seen["limits"] == {"enrolled": 0.1, "active_faults": 100}
     assert seen["enrolled"] == pytest.approx(0.03)
 

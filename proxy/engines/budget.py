@@ -36,11 +36,17 @@ class Budget:
     """The shared counters, seen by the worker in cell `worker` (None: the supervisor)."""
 
     def __init__(self, fd: int, worker: int | None = None) -> None:
-        self._fd = fd
+        self.fd = fd
         self._memory = mmap.mmap(fd, _SIZE)
         self._worker = worker
         if worker is not None:
             self.clear_worker(worker)
+
+    def adopt(self, fd: int) -> None:
+        """Use the counters of workers that were there before us."""
+        self._memory.close()
+        os.close(self.fd)
+        self.fd, self._memory = fd, mmap.mmap(fd, _SIZE)
 
     def take(self, run: int, most_active: int, most_performed: int | None) -> bool:
         """Claim one fault of a run; False if a limit is reached."""
@@ -56,7 +62,7 @@ class Budget:
             self._set(self._worker, self._get(self._worker) + 1)
             return True
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+            fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
     def give(self) -> None:
         """A claimed fault has ended. The cell is this worker's own: no lock."""
@@ -80,7 +86,7 @@ class Budget:
     def _locked(self) -> bool:
         for _ in range(_TRIES):
             try:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
             return True

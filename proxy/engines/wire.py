@@ -28,8 +28,8 @@ class Channel:
     def __init__(self, sock: socket.socket, receive: Receive, closed: Callable[[], None]) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._receive = receive
-        self._closed = closed
+        self.receive = receive
+        self.closed = closed
         self._loop = asyncio.get_running_loop()
         self._incoming = bytearray()
         self._fds: list[int] = []
@@ -41,9 +41,9 @@ class Channel:
         """Queue a message; the descriptors stay the caller's and must be open until it is sent."""
         if self._sock.fileno() < 0:
             return
-        body = json.dumps({**message, "fds": len(fds)}, separators=(",", ":")).encode()
-        self._outgoing.append((_LENGTH.pack(len(body)) + body, fds))
-        self._queued += len(body)
+        frame = _frame(message, fds)
+        self._outgoing.append((frame, fds))
+        self._queued += len(frame)
         self._writable()
         if self._queued > _BACKLOG:
             self.close()
@@ -59,7 +59,7 @@ class Channel:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        self._closed()
+        self.closed()
 
     def _writable(self) -> None:
         try:
@@ -100,4 +100,25 @@ class Channel:
             del self._incoming[:end]
             count = message.pop("fds")
             own, self._fds = self._fds[:count], self._fds[count:]
-            self._receive(message, own)
+            self.receive(message, own)
+
+
+def send_now(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
+    """Send a short message on a blocking socket."""
+    socket.send_fds(sock, [_frame(message, fds)], fds)
+
+
+def receive_now(sock: socket.socket) -> tuple[Message, list[int]] | None:
+    """The next message on a blocking socket, None at its end."""
+    head, fds, _, _ = socket.recv_fds(sock, _LENGTH.size, _MOST_FDS)
+    if len(head) < _LENGTH.size:
+        return None
+    size: int = _LENGTH.unpack(head)[0]
+    message: Message = json.loads(sock.recv(size, socket.MSG_WAITALL))
+    message.pop("fds")
+    return message, list(fds)
+
+
+def _frame(message: Message, fds: Sequence[int]) -> bytes:
+    body = json.dumps({**message, "fds": len(fds)}, separators=(",", ":")).encode()
+    return _LENGTH.pack(len(body)) + body

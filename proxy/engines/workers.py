@@ -2,31 +2,33 @@
 
 import asyncio
 import logging
+import os
+import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from proxy import __version__
 from proxy.config import Config
 from proxy.engines import budget
+from proxy.engines.nursery import Nursery
+from proxy.engines.ports import PortTaken, address_of, listening, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.sidecar import HostPort, host_port
 from proxy.tally import Rows
 
 log = logging.getLogger("counterfault")
 
-_BACKLOG = 4096
 # A worker that dies younger than this is in a crash loop and is not replaced at once.
 _YOUNG = 2.0
 _PAUSE = 1.0
 _GRACE = 5.0
-
-
-class PortTaken(OSError):
-    """Somebody else listens where a listener should."""
+# How long orphans may take to bring the sockets that a new supervisor finds taken.
+_ORPHANS = 2.0
 
 
 @dataclass(slots=True)
@@ -35,12 +37,13 @@ class Slot:
 
     index: int
     sockets: dict[str, socket.socket] = field(default_factory=dict)
-    process: asyncio.subprocess.Process | None = None
     channel: Channel | None = None
+    pid: int = 0
     born: float = 0.0
     applied: int = 0
     told: frozenset[str] = frozenset()
     incarnation: str = ""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Workers:
@@ -51,10 +54,13 @@ class Workers:
         count: int,
         cells: Callable[[str, Rows], None],
         gone: Callable[[str], None],
+        meeting: str = "",
     ) -> None:
+        """`meeting`: where orphans find the next supervisor."""
         self._cells, self._gone = cells, gone
-        self._fd = budget.create()
-        self.budget = budget.Budget(self._fd)
+        self._meeting = meeting
+        self.budget = budget.Budget(budget.create())
+        self._nursery = Nursery()
         self._slots = [Slot(i) for i in range(count)]
         self._addresses: dict[str, HostPort] = {}
         self._plan: Message = {}
@@ -64,27 +70,64 @@ class Workers:
         self._stopping = False
         self._news = asyncio.Event()
 
+    async def inherit(self, config: Config) -> None:
+        """Where somebody has our ports already, give orphans the time to bring them."""
+        wanted = {host_port(listener.listen) for listener in config.sidecar.listeners.values()}
+
+        def settled() -> bool:
+            held = {address_of(s) for slot in self._slots for s in slot.sockets.values()}
+            complete = all(slot.channel for slot in self._slots)
+            return complete or not any(why_taken(a) for a in wanted if a not in held)
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ORPHANS):
+                while not settled():
+                    await self._news.wait()
+
+    def adopt(self, channel: Channel, message: Message, fds: list[int]) -> None:
+        """Take a worker that has lost its supervisor, with its sockets."""
+        *sockets, shared = fds
+        slot = next((s for s in self._slots if s.index == message["index"]), None)
+        held = {
+            n: socket.socket(fileno=fd) for n, fd in zip(message["names"], sockets, strict=True)
+        }
+        if slot is None or slot.channel is not None or self._stopping:
+            for sock in held.values():
+                sock.close()
+            os.close(shared)
+            channel.send({"type": "drain"})
+            return
+        if not any(s.channel for s in self._slots):
+            self.budget.adopt(shared)
+        else:
+            os.close(shared)
+        slot.sockets.update(held)
+        if message["version"] != __version__:
+            channel.send({"type": "drain"})  # it may not understand us; its sockets go on
+        else:
+            self._attach(slot, channel, message["pid"], frozenset(held))
+            log.info("worker %d (pid %d) is adopted", slot.index, slot.pid)
+        self._tell_news()
+
     def bind(self, config: Config) -> None:
         """Bind new and changed listeners, let go of those that are gone. Raises PortTaken."""
         wanted = {n: host_port(x.listen) for n, x in config.sidecar.listeners.items()}
-        changed = {n: a for n, a in wanted.items() if self._addresses.get(n) != a}
-        for name, address in changed.items():
-            _check_free(name, address)
-        fresh = {n: _group(a, len(self._slots)) for n, a in changed.items()}
-        gone = [n for n in self._addresses if n not in wanted] + list(changed)
+        kept = {n for n, a in wanted.items() if self._has(n, a)}
+        fresh: list[tuple[Slot, str, socket.socket]] = []
+        try:
+            for name, address in wanted.items():
+                fresh += self._missing(name, address, name in kept)
+        except OSError:
+            for _, _, sock in fresh:
+                sock.close()
+            raise
         for slot in self._slots:
-            for name in gone:
-                old = slot.sockets.pop(name, None)
-                if old is not None:
-                    old.close()
-            slot.sockets.update({n: sockets[slot.index] for n, sockets in fresh.items()})
-            slot.told -= set(gone)
+            for name in [n for n in slot.sockets if n not in kept]:
+                slot.sockets.pop(name).close()
+                slot.told -= {name}
+        for slot, name, sock in fresh:
+            slot.sockets[name] = sock
         self._addresses = wanted
-
-    def address(self, listener: str) -> HostPort:
-        """Where a listener really listens; a port of 0 has become a number."""
-        host, port = self._slots[0].sockets[listener].getsockname()[:2]
-        return host, port
 
     def start(self) -> None:
         self._keepers = [asyncio.ensure_future(self._keep(slot)) for slot in self._slots]
@@ -98,6 +141,7 @@ class Workers:
             "generation": self._generation,
             "config": config.wire(),
             "runs": dict(runs),
+            "meeting": self._meeting,
         }
         for slot in self._slots:
             self._tell(slot)
@@ -115,6 +159,11 @@ class Workers:
         """How many workers act on the present plan."""
         return sum(slot.applied == self._generation for slot in self._slots)
 
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes."""
+        return [slot.pid for slot in self._slots if slot.channel is not None]
+
     async def applied(self, generation: int) -> None:
         """Wait until every living worker acts on a plan at least as new."""
         while not all(s.applied >= generation for s in self._slots if s.channel):
@@ -131,51 +180,81 @@ class Workers:
         for slot in self._slots:
             for sock in slot.sockets.values():
                 sock.close()
-            if slot.process is not None and slot.process.returncode is None:
-                slot.process.terminate()
+            if slot.channel is not None:
+                slot.channel.send({"type": "drain"})
+                _signal(slot.pid, signal.SIGTERM)
         _, late = await asyncio.wait(self._keepers, timeout=grace + _GRACE)
         for slot in self._slots:
-            if late and slot.process is not None and slot.process.returncode is None:
+            if late and slot.channel is not None:
                 log.warning("worker %d does not leave; killed", slot.index)
-                slot.process.kill()
+                _signal(slot.pid, signal.SIGKILL)
         if late:
             await asyncio.wait(late)
+        self._nursery.close()
+
+    def abandon(self) -> None:
+        """Leave the workers to whoever comes next."""
+        self._stopping = True
+        for slot in self._slots:
+            if slot.channel is not None:
+                slot.channel.close()
+        self._nursery.close()
+
+    def _has(self, name: str, address: HostPort) -> bool:
+        """Whether the sockets of this name, if there are any, are on this address."""
+        if name in self._addresses:
+            return self._addresses[name] == address
+        held = [s.sockets[name] for s in self._slots if name in s.sockets]
+        return bool(held) and all(address_of(sock) == address for sock in held)
+
+    def _missing(
+        self, name: str, address: HostPort, kept: bool
+    ) -> list[tuple[Slot, str, socket.socket]]:
+        """The sockets that slots still need for a listener; one port for all of them."""
+        lacking = [s for s in self._slots if not kept or name not in s.sockets]
+        held = next((s.sockets[name] for s in self._slots if kept and name in s.sockets), None)
+        if held is not None:
+            address = address_of(held)
+        elif reason := why_taken(address):
+            raise PortTaken(f"listener {name}: {address[0]}:{address[1]}: {reason}")
+        made: list[tuple[Slot, str, socket.socket]] = []
+        for slot in lacking:
+            sock = listening(address)
+            address = address_of(sock)
+            made.append((slot, name, sock))
+        return made
 
     async def _keep(self, slot: Slot) -> None:
         while not self._stopping:
             try:
-                await self._run(slot)
+                if slot.channel is None:
+                    control, pid = await self._nursery.birth(slot.index, self.budget.fd)
+                    self._attach(slot, Channel(control, _ignore, lambda: None), pid)
+                await slot.ended.wait()
             except OSError as e:  # no process or no descriptor to be had
                 log.error("worker %d cannot start: %s", slot.index, e)
+            else:
+                self._bury(slot)
             if not self._stopping:
-                log.error("worker %d ended; starting another", slot.index)
+                log.error("worker %d has ended; starting another", slot.index)
                 if time.monotonic() - slot.born < _YOUNG:
                     await asyncio.sleep(_PAUSE)
 
-    async def _run(self, slot: Slot) -> None:
-        ours, theirs = socket.socketpair()
-        slot.born = time.monotonic()
-        slot.applied, slot.told, slot.incarnation = 0, frozenset(), ""
-        try:
-            slot.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-O", "-m", "addons.worker"),
-                *("--control", str(theirs.fileno())),
-                *("--budget", str(self._fd), "--index", str(slot.index)),
-                pass_fds=(theirs.fileno(), self._fd),
-            )
-        finally:
-            theirs.close()
-        closed = asyncio.Event()
-        slot.channel = Channel(ours, partial(self._receive, slot), closed.set)
+    def _attach(
+        self, slot: Slot, channel: Channel, pid: int, told: frozenset[str] = frozenset()
+    ) -> None:
+        channel.receive, channel.closed = partial(self._receive, slot), slot.ended.set
+        slot.channel, slot.pid, slot.born = channel, pid, time.monotonic()
+        slot.applied, slot.told, slot.incarnation = 0, told, ""
+        slot.ended.clear()
         if self._plan:
             self._tell(slot)
-        await slot.process.wait()
-        # Its last counts may still be in the socket, before the end of file.
-        await closed.wait()
+
+    def _bury(self, slot: Slot) -> None:
         slot.channel, slot.applied = None, 0
-        self._tell_news()
         self._gone(slot.incarnation)
         self.budget.clear_worker(slot.index)
+        self._tell_news()
 
     def _tell(self, slot: Slot) -> None:
         if slot.channel is None:
@@ -204,33 +283,10 @@ class Workers:
         self._news = asyncio.Event()
 
 
-def _group(address: HostPort, count: int) -> list[socket.socket]:
-    """Sockets on one port, between which the kernel spreads the connections."""
-    first = _listening(address)
-    host, port = first.getsockname()[:2]
-    return [first, *(_listening((host, port)) for _ in range(count - 1))]
+def _ignore(message: Message, fds: list[int]) -> None:
+    """Nobody listens yet."""
 
 
-def _listening(address: HostPort) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(address)
-        sock.listen(_BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _check_free(name: str, address: HostPort) -> None:
-    """Without SO_REUSEPORT, a port that anybody listens on cannot be bound."""
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(address)
-        except OSError as e:
-            raise PortTaken(f"listener {name}: {address[0]}:{address[1]}: {e.strerror}") from e
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

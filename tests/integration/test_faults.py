@@ -258,26 +258,34 @@ def test_a_client_that_leaves_a_hang_ends_it(
     assert time.monotonic() - start < 0.5
 
 
-def test_faults_are_counted_by_what_became_of_them(
-    sidecar: Sidecar, hit: dict[str, str], until: Callable[..., Any]
+def test_everything_is_counted_as_the_client_saw_it(
+    make_sidecar: Callable[..., Sidecar],
+    nginx: Nginx,
+    hit: dict[str, str],
+    spared: dict[str, str],
+    until: Callable[..., Any],
 ) -> None:
-    labels = {"experiment": "x", "fault": "error", "result": "performed", "listener": "inbound"}
-    before = sidecar.metric("counterfault_faults_total", **labels)
-    for _ in range(5):
-        httpx.get(f"{sidecar.url}/error", headers=hit)
-    until(lambda: sidecar.metric("counterfault_faults_total", **labels) == before + 5)
+    fresh = make_sidecar(nginx.url).start()
+    fresh.running(faults=rules())
+    for name in ("error", "bare", "close", "reset", "late-error", "unmatched"):
+        raw(fresh, name, hit)
+        raw(fresh, name, spared)
 
+    def counted(cohort: str) -> dict[str, float]:
+        codes = ("1xx", "2xx", "3xx", "4xx", "5xx", "error")
+        name = "counterfault_requests_total"
+        found = {c: fresh.metric(name, experiment="x", cohort=cohort, code=c) for c in codes}
+        return {code: count for code, count in found.items() if count}
 
-@pytest.mark.parametrize(
-    ("name", "code"), [("error", "5xx"), ("close", "error"), ("reset", "error"), ("bare", "4xx")]
-)
-def test_requests_are_counted_as_the_client_saw_them(
-    sidecar: Sidecar, hit: dict[str, str], name: str, code: str, until: Callable[..., Any]
-) -> None:
-    labels = {"experiment": "x", "cohort": "experiment", "code": code}
-    before = sidecar.metric("counterfault_requests_total", **labels)
-    raw(sidecar, name, hit)
-    until(lambda: sidecar.metric("counterfault_requests_total", **labels) == before + 1)
+    until(lambda: sum(counted("control").values()) == 6)
+    until(lambda: sum(counted("experiment").values()) == 6)
+    assert counted("control") == {"2xx": 6}
+    assert counted("experiment") == {"2xx": 1, "4xx": 1, "5xx": 2, "error": 2}
+    performed = {
+        kind: fresh.metric("counterfault_faults_total", fault=kind, result="performed")
+        for kind in ("error", "drop", "latency")
+    }
+    assert performed == {"error": 3, "drop": 2, "latency": 0}
 
 
 def test_no_more_faults_are_active_than_allowed(

@@ -213,3 +213,93 @@ def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
     readyz = httpx.get(f"{sidecar.admin}/readyz")
     assert "state" in readyz.text
     assert "no run starts" in readyz.text
+
+
+class Clients(threading.Thread):
+    """Requests without pause, on one connection or on new ones; counts what went wrong."""
+
+    def __init__(self, url: str, connection: str) -> None:
+        super().__init__()
+        self.url, self.connection = url, connection
+        self.count, self.wrong, self.enough = 0, list[Any](), threading.Event()
+
+    def run(self) -> None:
+        with httpx.Client(headers={"connection": self.connection}, timeout=20) as client:
+            while not self.enough.is_set():
+                try:
+                    answer = client.get(self.url)
+                    if answer.status_code != 200:
+                        self.wrong.append(answer.status_code)
+                except httpx.TransportError as e:
+                    self.wrong.append(e)
+                self.count += 1
+
+    def __enter__(self) -> "Clients":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.enough.set()
+        self.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, None])
+def test_a_new_supervisor_takes_over_without_a_failed_request(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, until: Callable[..., Any], number: int | None
+) -> None:
+    """After a crash, from one that is stalled, and from one that is well."""
+    sidecar = make_sidecar(make_nginx(HELLO).url, workers=2).start()
+    workers, old = sidecar.workers(), sidecar.process
+    assert old is not None
+    with Clients(sidecar.url, "keep-alive") as one, Clients(sidecar.url, "close") as other:
+        until(lambda: min(one.count, other.count) > 50)
+        if number is not None:
+            old.send_signal(number)
+        if number == signal.SIGKILL:
+            old.wait()
+        sidecar.start()
+        until(lambda: sorted(sidecar.workers()) == sorted(workers))
+        before = min(one.count, other.count)
+        until(lambda: min(one.count, other.count) > before + 50)
+    assert old.wait(10) == (0 if number is None else -signal.SIGKILL)
+    assert (one.wrong, other.wrong) == ([], [])
+
+
+def test_a_supervisor_in_a_crash_loop_costs_no_request(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, until: Callable[..., Any]
+) -> None:
+    sidecar = make_sidecar(make_nginx(HELLO).url).start()
+    workers = sidecar.workers()
+    with Clients(sidecar.url, "keep-alive") as one, Clients(sidecar.url, "close") as other:
+        for _ in range(3):
+            assert sidecar.process is not None
+            sidecar.process.kill()
+            sidecar.process.wait()
+            sidecar.start()
+        assert sidecar.workers() == workers
+        until(lambda: min(one.count, other.count) > 100)
+    assert (one.wrong, other.wrong) == ([], [])
+
+
+def test_orphans_leave_after_their_bound(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, until: Callable[..., Any]
+) -> None:
+    sidecar = make_sidecar(
+        make_nginx(HELLO).url, limits={"enrolled": "100%", "orphans": "1s"}
+    ).start()
+    (pid,) = sidecar.workers()
+    assert sidecar.process is not None
+    sidecar.process.kill()
+    sidecar.process.wait()
+    sidecar.process = None
+    assert httpx.get(sidecar.url).status_code == 200
+    until(lambda: refused(sidecar.port))
+    until(lambda: not alive(pid))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

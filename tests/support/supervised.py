@@ -50,6 +50,7 @@ class Idle:
 
     budget: Budget = field(default_factory=lambda: Budget(budget.create()))
     ready: int = 2
+    pids: list[int] = field(default_factory=lambda: [1, 2])
     generation: int = 0
     runs: dict[str, Any] = field(default_factory=dict)
     confirm: Callable[[], Any] | None = None
