@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock schema clean
+.PHONY: help install demo test test-slow check format lock schema clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -38,6 +38,9 @@ demo: install ## Try it: a small shop, a fault and a verdict
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: install ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: install ## Lint, types, layers and tests: what CI runs
 	$(BIN)/ruff check

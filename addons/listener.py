@@ -8,17 +8,19 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mitmproxy import http
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, mode_specs
 from mitmproxy.proxy.server import ConnectionIO, LiveConnectionHandler
 
 from addons import tls
 from addons.hooks import Hooked, Table
-from addons.layers import Entry, backlog, choose, streams
+from addons.idle import Activity
+from addons.layers import Entry, backlog, choose, head_pending, streams
 from addons.upstream import address_of
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Shared:
     hooks: Callable[[Client], Table]
     ended: Callable[[Exchange, int | None], None]
     upstreams: Upstreams
+    clients: set[Client] = field(default_factory=set)
+    """Every connection, those of listeners that are gone too."""
 
 
 class Listener:
@@ -59,7 +63,6 @@ class Listener:
         self.name = name
         self.tls: SSL.Context | None = None
         self.ca: Path | None = None
-        self.clients: set[Client] = set()
         self._shared = shared
         self._server: asyncio.Server | None = None
 
@@ -72,12 +75,16 @@ class Listener:
             self._server.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        clients, live = self._shared.clients, self._shared.live
+        if len(clients) >= live.plan.limits.connections // live.workers:
+            writer.transport.abort()
+            return
         client = Client(self, self._shared, reader, writer)
-        self.clients.add(client)
+        clients.add(client)
         try:
             await client.handle_client()
         finally:
-            self.clients.discard(client)
+            clients.discard(client)
             client.left()
 
 
@@ -95,6 +102,8 @@ class Client(LiveConnectionHandler):
         self.route = shared.live.plan.routes[listener.name]
         self.upstreams = shared.upstreams
         self.exchanges: set[Exchange] = set()
+        self._activity = Activity(shared.live.clock)
+        self.timeout_watchdog = self._activity  # type: ignore[assignment]
         self.max_conns = defaultdict(lambda: asyncio.Semaphore(_UPSTREAM_CONNECTIONS))
         self._of = listener
         self._shared = shared
@@ -107,6 +116,17 @@ class Client(LiveConnectionHandler):
     @property
     def busy(self) -> bool:
         return streams(self._entry) > 0
+
+    def close_if_idle(self) -> None:
+        """Close a connection that has outlived its limits; called now and then."""
+        limits = self._shared.live.plan.limits
+        if self._activity.too_long(head_pending(self._entry), limits.idle, limits.head_time):
+            self.close()
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """While the worker drains, ask HTTP/1 clients to come back to another one."""
+        if self._shared.live.draining and flow.response and not flow.request.is_http2:
+            flow.response.headers["connection"] = "close"
 
     def reset(self) -> None:
         """Cut the connection with a TCP RST."""

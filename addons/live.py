@@ -34,6 +34,7 @@ class Live:
     plan: Plan
     budget: Budget
     slots: dict[str, int] = field(default_factory=dict)
+    workers: int = 1
     tally: Tally = field(default_factory=Tally)
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random

@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 import sys
@@ -42,6 +43,8 @@ log = logging.getLogger("counterfault")
 BEAT = 0.1
 _DRAIN_POLL = 0.02
 _SEEK = 0.1
+# How often connections are looked at for having outlived their limits.
+_SWEEP = 1.0
 
 
 class Worker:
@@ -51,6 +54,7 @@ class Worker:
         self._channel = Channel(control, self._receive, self._orphaned)
         self._budget, self._index = budget, index
         self._meeting = ""
+        self._leased = False
         self._contexts: dict[str, tuple[Any, Path | None]] = {}
         self._sockets: dict[str, socket.socket] = {}
         self._live: Live | None = None
@@ -63,17 +67,28 @@ class Worker:
     def _receive(self, message: Message, fds: list[int]) -> None:
         match message["type"]:
             case "plan":
-                self._swap(message)
+                self._plan(message)
             case "listen":
                 for name, fd in zip(message["names"], fds, strict=True):
                     self._listen(name, socket.socket(fileno=fd))
             case "lease":
-                if self._live is not None:
+                if self._live is not None and self._leased:
                     self._live.lease_until = message["until"]
             case "drain":
                 self.stop.set()
             case other:
                 log.error("unknown message %r", other)
+
+    def _plan(self, message: Message) -> None:
+        """Act on a plan; one that cannot be used ends all faults, since it may have meant to."""
+        try:
+            self._swap(message)
+        except Exception as e:
+            self._leased = False
+            log.error("plan %d: %s: %s", message["generation"], type(e).__name__, e)
+            if self._live is not None:
+                self._live.failed("supervisor", e)
+                self._live.lease_until = 0.0
 
     def _swap(self, message: Message) -> None:
         config = Config.from_wire(message["config"])
@@ -82,10 +97,10 @@ class Worker:
         plan = Plan(config.sidecar, config.experiments, runs)
         slots = {name: run.slot for name, run in runs.items()}
         if self._live is None:
-            self._live = Live(plan, self._budget)
+            self._live = Live(plan, self._budget, workers=config.sidecar.workers)
             self._shared = _share(self._live)
         self._live.swap(plan, slots)
-        self._live.lease_until = message["lease_until"]
+        self._live.lease_until, self._leased = message["lease_until"], True
         for name in [name for name in self._listeners if name not in plan.routes]:
             self._listeners.pop(name).close()
             self._sockets.pop(name).close()
@@ -142,10 +157,15 @@ class Worker:
 
     async def beat(self) -> None:
         """Send what changed and let go of what the lease no longer covers, until stopped."""
+        swept = 0.0
         while not self.stop.is_set():
             self._report()
             if self._live is not None and self._live.holds:
                 self._live.release_ended()
+            if self._shared is not None and time.monotonic() - swept > _SWEEP:
+                swept = time.monotonic()
+                for client in tuple(self._shared.clients):
+                    client.close_if_idle()
             await asyncio.sleep(BEAT)
 
     def _report(self) -> None:
@@ -168,15 +188,14 @@ class Worker:
             listener.close()
         for sock in self._sockets.values():
             sock.close()
-        if self._live is None:
+        if self._live is None or self._shared is None:
             return
         self._live.draining = True
         end = time.monotonic() + self._live.plan.limits.drain
         while time.monotonic() < end:
-            clients = [c for listener in self._listeners.values() for c in listener.clients]
-            if not clients:
+            if not self._shared.clients:
                 break
-            for client in clients:
+            for client in tuple(self._shared.clients):
                 if not client.busy:
                     client.close()
             await asyncio.sleep(_DRAIN_POLL)
@@ -224,7 +243,10 @@ def _share(live: Live) -> Shared:
                 ("assign", partial(assign.requestheaders, peer=client)),
                 ("inject", inject.requestheaders),
             ),
-            "responseheaders": (("inject", inject.responseheaders),),
+            "responseheaders": (
+                ("inject", inject.responseheaders),
+                ("protocol", client.responseheaders),
+            ),
             "response": (("observe", observe.response),),
             "error": (("observe", observe.error),),
         }
@@ -257,6 +279,8 @@ async def _main(control: socket.socket, budget: int, index: int) -> None:
 
 def run(control: socket.socket, budget: int, index: int) -> None:
     """Be worker `index` until told to stop; `budget` is the descriptor of the shared counters."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.basicConfig(
         stream=sys.stderr, format=f"worker {index}: %(message)s", level=logging.WARNING
     )

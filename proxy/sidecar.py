@@ -150,6 +150,21 @@ class Limits(Strict):
     orphans: Positive | None = Field(
         default=None, description="How long workers serve on without a supervisor; unset: no bound"
     )
+    connections: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="Clients' connections, over all workers"
+    )
+    idle: Positive = Field(
+        default=600.0, le=86400.0, description="When a connection on which nothing moves is closed"
+    )
+    head_time: Positive = Field(
+        default=10.0, le=600.0, description="How long a request's head may take to arrive"
+    )
+    head_bytes: int = Field(
+        default=65536, ge=1024, le=1 << 20, description="How large a request's head may be"
+    )
+    head_count: int = Field(
+        default=200, ge=10, le=10_000, description="How many headers a request may have"
+    )
     connect: Positive = Field(
         default=5.0, le=300.0, description="How long to try to connect to an upstream"
     )

@@ -1,0 +1,9 @@
+"""`counterfault demo`: a small shop, its users, and two experiments on them."""
+
+
+def main(keep: bool) -> int:
+    """Give the tour; with `keep`, leave everything running until ^C. The exit code."""
+    # The shop's processes import this package too, and need nothing of the tour.
+    from proxy.demo.tour import main as tour  # noqa: PLC0415
+
+    return tour(keep)

@@ -1,0 +1,153 @@
+"""The demo's processes: started, waited for, and surely stopped."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+HOST = "127.0.0.1"
+PATIENCE = 30.0
+GRACE = 10.0
+_TAIL = 15
+_STEP = 0.1
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text says why."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now, all different."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind((HOST, 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
+
+
+def get(port: int, path: str) -> Any:
+    """The JSON at a local address, or the text; raises OSError unless it is a 200."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except http.client.HTTPException as e:
+        raise OSError(f"no answer at {HOST}:{port}{path}: {e!r}") from e
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise OSError(f"{answer.status} at {HOST}:{port}{path}: {body[:200].decode('latin-1')}")
+    is_json = "json" in answer.headers.get_content_type()
+    return json.loads(body) if is_json else body.decode()
+
+
+class Processes:
+    """Child processes; leaving the context stops them, the last one first."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _undisturbed():
+            for name in reversed(list(self._running)):
+                self._stop(self._running.pop(name))
+
+    def start(self, name: str, module: str, *args: str) -> None:
+        """Run `python -m MODULE ARGS`; its output goes to NAME.log."""
+        with self._log(name).open("wb") as log:
+            self._running[name] = subprocess.Popen(
+                [sys.executable, "-m", module, *args],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # so that ^C reaches us alone, and we stop them in order
+            )
+
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._running.values()]
+
+    def check(self) -> None:
+        """Raise DemoError with the last words of a process that has ended."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                said = self._tail(name)
+                raise DemoError(f"{name} ended with {process.returncode}; its last words:\n{said}")
+
+    def wait(self, what: str, true: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Wait until something is so; raises DemoError if a process ends or time runs out."""
+        end = time.monotonic() + patience
+        while not true():
+            self.check()
+            if time.monotonic() > end:
+                logs = "\n".join(f"{name}:\n{self._tail(name)}" for name in self._running)
+                raise DemoError(f"{what} took more than {patience:g} s; last words:\n{logs}")
+            time.sleep(_STEP)
+
+    def answers(self, what: str, port: int, path: str) -> None:
+        """Wait until a GET is answered with 200."""
+        self.wait(what, lambda: _is_up(port, path))
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _tail(self, name: str) -> str:
+        lines = self._log(name).read_text(errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-_TAIL:] or ["(nothing)"])
+
+    @staticmethod
+    def _stop(process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        # What is left of its group: itself, or workers that have lost it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _is_up(port: int, path: str) -> bool:
+    try:
+        get(port, path)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second ^C must not leave processes behind."""
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in _ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the demo as ^C does."""
+
+    def end(number: int, _: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {n: signal.signal(n, end) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

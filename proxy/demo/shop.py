@@ -1,0 +1,56 @@
+"""The demo's shop: `python -m proxy.demo.shop SERVICE --port N`, one process for each service."""
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tornado.web import Application, RequestHandler
+
+from proxy.demo import services, storefront
+from proxy.demo.client import Client
+from proxy.demo.services import BACKENDS, STOREFRONT
+
+
+def application(service: str, urls: Mapping[str, str]) -> Application:
+    """The web application of one service; `urls` are the storefront's backends."""
+    routes: list[tuple[Any, ...]] = [(r"/healthz", services.Health)]
+    if service == STOREFRONT:
+        backends = {"backends": storefront.Backends(urls, Client())}
+        routes += [(path, page, backends) for path, page in storefront.ROUTES.items()]
+    else:
+        routes.append(services.ROUTES[service])
+    return Application(routes, log_function=_silent)
+
+
+def _silent(handler: RequestHandler) -> None:
+    """A line for every request would help nobody."""
+
+
+async def serve(service: str, port: int, urls: Mapping[str, str]) -> None:
+    """Serve on the loopback until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = application(service, urls).listen(port, "127.0.0.1")
+    await stop.wait()
+    server.stop()
+    await server.close_all_connections()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m proxy.demo.shop")
+    parser.add_argument("service", choices=(STOREFRONT, *BACKENDS))
+    parser.add_argument("--port", type=int, required=True)
+    for name in BACKENDS:
+        parser.add_argument(
+            f"--{name}", metavar="URL", default="", help=f"where the storefront finds {name}"
+        )
+    args = parser.parse_args(argv)
+    urls = {name: getattr(args, name).rstrip("/") for name in BACKENDS}
+    asyncio.run(serve(args.service, args.port, urls))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The guided tour: a shop, its users, a sidecar between them, and two experiments."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from proxy.demo.acts import ACTS, Act, paused, sidecar
+from proxy.demo.outcome import Outcome, Seen, judge
+from proxy.demo.processes import (
+    HOST,
+    DemoError,
+    Processes,
+    ended_by_signals,
+    free_ports,
+    get,
+)
+from proxy.demo.screen import Screen, make_console
+from proxy.demo.services import BACKENDS, STOREFRONT
+
+# Requests a second; two cores bear this with ease, so that nothing but the faults is slow.
+RATE = 80
+WARM_UP = 3.0
+AS_FORETOLD, OTHERWISE = 0, 1
+WELCOME = (
+    "What would users notice if a part of this shop went wrong? To find out without harming all"
+    " of them, a fault is put in the way of some users (the experiment), and others (the control)"
+    " are left alone. Starting four services, a sidecar that their traffic passes, and the users."
+)
+_LOOK = 0.5
+PORTS = (
+    *("admin", "inbound", STOREFRONT),
+    *BACKENDS,
+    *(f"to_{name}" for name in BACKENDS),
+)
+
+
+class Tour:
+    """The running shop and sidecar in a directory of their own."""
+
+    def __init__(self, directory: Path, processes: Processes, screen: Screen) -> None:
+        self._config = directory / "config"
+        self._experiments = self._config / "experiments"
+        self._state = directory / "state"
+        self._processes, self._screen = processes, screen
+        self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+
+    def open(self) -> None:
+        """Start everything and wait until the users have pages to look at."""
+        ports = self._ports
+        self._experiments.mkdir(parents=True)
+        (self._config / "sidecar.yaml").write_text(sidecar(ports, str(self._state)))
+        for name in BACKENDS:
+            self._processes.start(name, "proxy.demo.shop", name, "--port", str(ports[name]))
+        urls = [x for name in BACKENDS for x in (f"--{name}", _url(ports[f"to_{name}"]))]
+        port = ("--port", str(ports[STOREFRONT]))
+        self._processes.start(STOREFRONT, "proxy.demo.shop", STOREFRONT, *port, *urls)
+        self._processes.start("sidecar", "proxy.cli", "run", str(self._config))
+        for name in (*BACKENDS, STOREFRONT):
+            self._processes.answers(f"starting {name}", ports[name], "/healthz")
+        self._processes.answers("starting the sidecar", ports["admin"], "/readyz")
+        self._processes.answers("the way through the sidecar", ports["inbound"], "/")
+        self._processes.start(
+            "users", "proxy.demo.load", "--target", _url(ports["inbound"]), "--rate", str(RATE)
+        )
+        self._pause(WARM_UP)
+
+    def play(self, act: Act) -> Outcome:
+        """Start an experiment as a user would, by a file, and watch it to its end."""
+        self._screen.announce(act)
+        self._drop(act.name, act.file)
+        self._processes.wait(f"starting {act.name}", lambda: self._find(act.name) is not None, 10)
+        with self._screen.following() as follow:
+            while (seen := self._look(act.name))["state"] not in ("done", "stopped"):
+                follow(seen)
+                self._pause(_LOOK)
+            follow(seen)
+        outcome = judge(act, get(self._ports["admin"], f"/api/experiments/{act.name}"))
+        self._drop(act.name, paused(act.file))
+        return outcome
+
+    def point_out(self) -> None:
+        """Where there is something to see."""
+        admin, shop = _url(self._ports["admin"]), _url(self._ports["inbound"])
+        self._screen.say(f"Page     {admin}/\nMetrics  {admin}/metrics\nShop     {shop}/")
+
+    def stay(self) -> None:
+        """Until ^C, or until a process ends."""
+        self._screen.say("\nAll goes on until ^C. Put experiments of your own into:")
+        self._screen.say(f"{self._experiments}")
+        self.point_out()
+        with suppress(KeyboardInterrupt):
+            while True:
+                self._pause(1.0)
+
+    def _drop(self, name: str, text: str) -> None:
+        """Put a whole file in the place of none or of an old one."""
+        beside = self._config / f"{name}.new"
+        beside.write_text(text)
+        beside.rename(self._experiments / f"{name}.yaml")
+
+    def _find(self, name: str) -> Seen | None:
+        """What the sidecar says of an experiment, once it knows it."""
+        seen: Seen = get(self._ports["admin"], "/api/experiments")
+        if seen["reload_error"]:
+            raise DemoError("the sidecar refuses the file:\n" + "\n".join(seen["reload_error"]))
+        experiments: list[Seen] = seen["experiments"]
+        return next((e for e in experiments if e["name"] == name), None)
+
+    def _look(self, name: str) -> Seen:
+        found = self._find(name)
+        if found is None:
+            raise DemoError(f"{name} is gone from the sidecar's configuration")
+        return found
+
+    def _pause(self, seconds: float) -> None:
+        self._processes.check()
+        time.sleep(seconds)
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+@contextmanager
+def opened(screen: Screen) -> Iterator[Tour]:
+    """A tour whose processes and files are gone afterwards, however it ends."""
+    with (
+        TemporaryDirectory(prefix="counterfault-demo-") as place,
+        Processes(Path(place)) as processes,
+    ):
+        tour = Tour(Path(place), processes, screen)
+        tour.open()
+        yield tour
+
+
+def main(keep: bool) -> int:
+    """Give the tour; with `keep`, leave everything running until ^C. The exit code."""
+    screen = Screen(make_console())
+    try:
+        with ended_by_signals():
+            return _give(screen, keep)
+    except (DemoError, OSError) as e:
+        screen.say(f"The demo cannot go on: {e}")
+    except KeyboardInterrupt:
+        screen.say("Interrupted; everything is stopped.")
+    return OTHERWISE
+
+
+def _give(screen: Screen, keep: bool) -> int:
+    screen.say(WELCOME)
+    with opened(screen) as tour:
+        tour.point_out()
+        outcomes = tuple(tour.play(act) for act in ACTS)
+        screen.conclude(outcomes)
+        if keep:
+            tour.stay()
+    return AS_FORETOLD if all(outcome.as_foretold for outcome in outcomes) else OTHERWISE
