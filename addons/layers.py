@@ -8,11 +8,13 @@ from typing import Any
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
+from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.net.http.http1 import expected_http_body_size
-from mitmproxy.proxy import events, layer, layers
+from mitmproxy.proxy import events, layer, layers, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
+    GetHttpConnectionCompleted,
     HttpLayer,
     HTTPMode,
     HttpStream,
@@ -27,6 +29,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 
+from addons.codecs import HTTP2, Http1FromClient, ToUpstream, is_interim
 from addons.exchange import Exchange, Peer, exchange_of
 from addons.upstream import address_of
 
@@ -70,22 +73,58 @@ def choose(nextlayer: layer.NextLayer, peer: Peer, tls: bool) -> None:
 
 
 class SidecarHttp(HttpLayer):
-    """mitmproxy's HTTP layer; forgets upstream connections that could not be made."""
+    """mitmproxy's HTTP layer with codecs and upstream connections of our own."""
 
     def __init__(self, context: Context, peer: Peer) -> None:
         super().__init__(context, HTTPMode.transparent)
         self._peer = peer
+        if context.client.alpn != HTTP2:
+            self.connections[context.client] = Http1FromClient(context.fork())
 
     def make_stream(self, stream_id: int) -> Generator[None]:
         self.streams[stream_id] = SidecarStream(self.context.fork(), stream_id, self._peer)
         yield from self.event_to_child(self.streams[stream_id], events.Start())
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Generator[None]:
-        # mitmproxy would answer from a failed attempt for as long as the client stays.
-        for connection in [c for c in self.connections if c.error and not c.connected]:
-            if connection not in self.waiting_for_establishment:
+        """An open connection to that node, or a new one."""
+        self._forget_closed()
+        for connection in self.connections if reuse else ():
+            if not event.connection_spec_matches(connection):
+                continue
+            if connection in self.waiting_for_establishment:
+                self.waiting_for_establishment[connection].append(event)
+                return
+            # A HTTP/1 connection serves one HTTP/2 stream, and is closed by it.
+            multiplexed = connection.alpn == HTTP2 or self.context.client.alpn != HTTP2
+            if connection.connected and multiplexed:
+                stream = self.command_sources.pop(event)
+                done = GetHttpConnectionCompleted(event, (connection, None))
+                yield from self.event_to_child(stream, done)
+                return
+        yield from self._connect(event)
+
+    def _connect(self, event: GetHttpConnection) -> Generator[None]:
+        context = self.context.fork()
+        server = context.server = Server(address=event.address)
+        stack = tunnel.LayerStack()
+        if event.tls:
+            server.sni = event.address[0]
+            stack /= layers.ServerTLSLayer(context)
+        stack /= ToUpstream(context)
+        self.connections[server] = stack[0]
+        self.waiting_for_establishment[server].append(event)
+        yield from self.event_to_child(stack[0], events.Start())
+
+    def _forget_closed(self) -> None:
+        """mitmproxy keeps them, and what failed once would fail for as long as the client stays."""
+        used = {stream.context.server for stream in self.streams.values()}
+        for connection in tuple(self.connections):
+            if (
+                connection.state is ConnectionState.CLOSED
+                and connection not in self.waiting_for_establishment
+                and connection not in used
+            ):
                 del self.connections[connection]
-        yield from super().get_connection(event, reuse=reuse)
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if (
@@ -103,6 +142,7 @@ class SidecarStream(HttpStream):
     def __init__(self, context: Context, stream_id: int, peer: Peer) -> None:
         super().__init__(context, stream_id)
         self._peer = peer
+        self._expecting: tuple[tuple[bytes, bytes], ...] | None = None
 
     @property
     def exchange(self) -> Exchange | None:
@@ -113,6 +153,27 @@ class SidecarStream(HttpStream):
         if self._paused and isinstance(event, RequestProtocolError) and self.exchange:
             self.exchange.release()
         yield from super().handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> Generator[None]:
+        if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
+            yield from super()._handle_event(event)
+        elif self.server_state == self.state_wait_for_response_headers:
+            yield SendHttp(event, self.context.client)
+
+    def check_killed(self, emit_error_hook: bool) -> Generator[bool]:
+        killed = yield from super().check_killed(emit_error_hook)
+        is_head = self.client_state == self.state_wait_for_request_headers
+        headers = self.flow.request.data.headers
+        if not killed and is_head and self.flow.response is None and "expect" in headers:
+            # mitmproxy is about to answer it, which is for the upstream to do.
+            self._expecting = headers.fields
+            del headers["expect"]
+        return killed
+
+    def start_request_stream(self) -> Generator[None]:
+        if self._expecting is not None:
+            self.flow.request.data.headers.fields = self._expecting
+        yield from super().start_request_stream()
 
     def make_server_connection(self) -> Generator[bool]:
         """Connect to the first node that takes us, sticky by unit."""
@@ -190,7 +251,7 @@ class SidecarStream(HttpStream):
             return
         self.flow.live = False
         self.child_layer = layers.TCPLayer(self.context, ignore=True)
-        self._handle_event = self.passthrough
+        self._handle_event = self.passthrough  # type: ignore[method-assign]
         yield from self.child_layer.handle_event(events.Start())
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
@@ -230,3 +291,16 @@ def _is_short(request: http.Request, response: http.Response) -> bool:
     except ValueError:
         return False
     return size is not None and 0 <= size <= _SHORT
+
+
+def head_pending(top: layer.Layer) -> bool:
+    """Whether a client has begun a TLS handshake or a request's head, and not finished it."""
+    for part in top.context.layers:
+        if isinstance(part, layers.ClientTLSLayer):
+            if part.tunnel_state is tunnel.TunnelState.ESTABLISHING and part.recv_buffer:
+                return True
+        elif isinstance(part, SidecarHttp):
+            connection = part.connections.get(part.context.client)
+            if isinstance(connection, Http1FromClient):
+                return connection.state == connection.read_headers and bool(connection.buf)
+    return False

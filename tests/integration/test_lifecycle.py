@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from clients import Clients
 from programs import MakeNginx, MakeSidecar, Sidecar
 
 ERROR = [{"at": "inbound", "error": 503}]
@@ -213,34 +214,6 @@ def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
     readyz = httpx.get(f"{sidecar.admin}/readyz")
     assert "state" in readyz.text
     assert "no run starts" in readyz.text
-
-
-class Clients(threading.Thread):
-    """Requests without pause, on one connection or on new ones; counts what went wrong."""
-
-    def __init__(self, url: str, connection: str) -> None:
-        super().__init__()
-        self.url, self.connection = url, connection
-        self.count, self.wrong, self.enough = 0, list[Any](), threading.Event()
-
-    def run(self) -> None:
-        with httpx.Client(headers={"connection": self.connection}, timeout=20) as client:
-            while not self.enough.is_set():
-                try:
-                    answer = client.get(self.url)
-                    if answer.status_code != 200:
-                        self.wrong.append(answer.status_code)
-                except httpx.TransportError as e:
-                    self.wrong.append(e)
-                self.count += 1
-
-    def __enter__(self) -> "Clients":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.enough.set()
-        self.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, None])

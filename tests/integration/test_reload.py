@@ -1,14 +1,15 @@
 """A reload starts an experiment; a bad file changes nothing; nobody loses a request."""
 
 import signal
-import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from clients import Clients
 from programs import MakeNginx, MakeSidecar, Sidecar
 
 ERROR = [{"at": "inbound", "error": 503}]
@@ -127,46 +128,24 @@ def test_a_port_that_is_taken_is_refused_and_changes_nothing(
     assert httpx.get(taken.url).text == "hello"
 
 
-class Load(threading.Thread):
-    """Requests without pause on keep-alive connections; remembers everything but a 200."""
-
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        super().__init__()
-        self.url, self.headers = url, headers
-        self.count, self.wrong, self.enough = 0, list[Any](), threading.Event()
-
-    def run(self) -> None:
-        with httpx.Client(headers=self.headers) as client:
-            while not self.enough.is_set():
-                try:
-                    answer = client.get(self.url)
-                    if answer.status_code != 200:
-                        self.wrong.append(answer.status_code)
-                except httpx.TransportError as e:
-                    self.wrong.append(e)
-                self.count += 1
-
-
 def test_ten_reloads_a_second_under_load_lose_no_request(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
 ) -> None:
     sidecar = make_sidecar(make_nginx(HELLO).url, workers=2).start()
     loads = [
-        Load(sidecar.url, {"x-user-id": user(c), "connection": k})
-        for c in ("control", "bystander")
-        for k in ("keep-alive", "close")
+        Clients(sidecar.url, connection, user(cohort))
+        for cohort in ("control", "bystander")
+        for connection in ("keep-alive", "close")
     ]
-    for load in loads:
-        load.start()
-    reloads, end = 0, time.monotonic() + 4
-    while time.monotonic() < end:
-        sidecar.experiment(faults=ERROR, hypothesis=f"Reload {reloads}")
-        sidecar.post("/-/reload")
-        reloads += 1
-        time.sleep(0.1 - (time.monotonic() % 0.1))
-    for load in loads:
-        load.enough.set()
-        load.join()
+    with ExitStack() as stack:
+        for load in loads:
+            stack.enter_context(load)
+        reloads, end = 0, time.monotonic() + 4
+        while time.monotonic() < end:
+            sidecar.experiment(faults=ERROR, hypothesis=f"Reload {reloads}")
+            sidecar.post("/-/reload")
+            reloads += 1
+            time.sleep(0.1 - (time.monotonic() % 0.1))
     assert reloads >= 30
     assert all(load.count > 50 for load in loads)
     assert [load.wrong for load in loads] == [[]] * 4

@@ -219,10 +219,12 @@ class Nginx:
                 server {{ listen 127.0.0.1:{self.port}; {server} }}
             }}"""
         )
-        self._process = subprocess.Popen(
-            [program("nginx"), "-c", str(self._conf), "-p", str(directory)],
-            stderr=subprocess.DEVNULL,
-        )
+        self.start()
+
+    def start(self) -> None:
+        """Again on the same port, after `stop`."""
+        command = [program("nginx"), "-c", str(self._conf), "-p", str(self._conf.parent)]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until(self._answers)
 
     def stop(self) -> None:

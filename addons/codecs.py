@@ -1,0 +1,156 @@
+"""HTTP connections to and from mitmproxy's events, with what its own leave out.
+
+Interim answers (1xx) are passed on, chunked bodies keep their trailers, and a body that HTTP/2
+sends without a length goes on over HTTP/1 in chunks.
+"""
+
+import time
+
+from h2.events import Event as H2Event
+from h2.events import InformationalResponseReceived
+from h11 import Data, EndOfMessage
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import http
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import HttpClient, RegisterHttpConnection
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Client, parse_h2_response_headers
+
+type Generator[T] = layer.CommandGenerator[T]
+
+HTTP2 = b"h2"
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def is_interim(response: http.Response) -> bool:
+    """Whether it announces another answer; after a 101 there is none."""
+    return 100 <= response.status_code < 200 and response.status_code != 101
+
+
+class Http1(Http1Connection):
+    """Both ends' part: trailers."""
+
+    ReceiveTrailers: type[RequestTrailers | ResponseTrailers]
+    _unsent: http.Headers | None = None
+
+    def read_body(self, event: events.Event) -> Generator[None]:
+        if type(self.body_reader) is ChunkedReader:
+            self.body_reader = _Chunks()
+        for command in super().read_body(event):
+            # A pipelined request is read in here too, by a reader of its own.
+            reader = self.body_reader
+            if (
+                isinstance(reader, _Chunks)
+                and reader.trailers is not None
+                and isinstance(command, ReceiveHttp)
+                and isinstance(command.event, self.ReceiveEndOfMessage)
+            ):
+                trailers, reader.trailers = reader.trailers, None
+                yield ReceiveHttp(self.ReceiveTrailers(command.event.stream_id, trailers))
+            yield command
+
+    def send(self, event: HttpEvent) -> Generator[None]:
+        if isinstance(event, (RequestTrailers, ResponseTrailers)):
+            self._unsent = event.trailers
+            return
+        trailers = None
+        if isinstance(event, (RequestEndOfMessage, ResponseEndOfMessage)):
+            trailers, self._unsent = self._unsent, None
+        for command in super().send(event):
+            if trailers and isinstance(command, commands.SendData) and command.data == _LAST_CHUNK:
+                command.data = b"0\r\n%s\r\n" % bytes(trailers)
+            yield command
+
+
+class Http1FromClient(Http1, Http1Server):
+    """Where requests come in."""
+
+    ReceiveTrailers = RequestTrailers
+
+    def send(self, event: HttpEvent) -> Generator[None]:
+        if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
+            yield from super().send(event)
+        elif self.request is not None and self.request.is_http11:  # HTTP/1.0 has none
+            yield commands.SendData(self.conn, http1.assemble_response_head(event.response))
+
+
+class Http1ToUpstream(Http1, Http1Client):
+    """Where requests go out."""
+
+    ReceiveTrailers = ResponseTrailers
+
+    def send(self, event: HttpEvent) -> Generator[None]:
+        if (
+            isinstance(event, RequestHeaders)
+            and event.request.is_http2
+            and not event.end_stream
+            and "content-length" not in event.request.headers
+        ):
+            chunked = event.request.copy()
+            chunked.headers["transfer-encoding"] = "chunked"
+            event = RequestHeaders(event.stream_id, chunked, end_stream=False)
+        yield from super().send(event)
+
+    def read_headers(self, event: events.ConnectionEvent) -> Generator[None]:
+        announced = True
+        while announced:
+            announced = False
+            for command in super().read_headers(event):
+                yield command
+                answer = command.event if isinstance(command, ReceiveHttp) else None
+                if isinstance(answer, ResponseHeaders) and is_interim(answer.response):
+                    # What follows is a head again, and not the end of this one's body.
+                    self.response = None
+                    announced = True
+                    break
+
+
+class Http2ToUpstream(Http2Client):
+    """Where requests go out over HTTP/2."""
+
+    def handle_h2_event(self, event: H2Event) -> Generator[bool]:
+        if not isinstance(event, InformationalResponseReceived):
+            return (yield from super().handle_h2_event(event))
+        status, headers = parse_h2_response_headers(event.headers or [])
+        now = time.time()
+        head = http.Response(b"HTTP/2.0", status, b"", headers, None, None, now, None)
+        yield ReceiveHttp(ResponseHeaders(event.stream_id or 0, head))
+        return False
+
+
+class ToUpstream(HttpClient):
+    """An upstream connection, in the HTTP that it turns out to speak."""
+
+    def _handle_event(self, event: events.Event) -> Generator[None]:
+        server = self.context.server
+        err: str | None = yield commands.OpenConnection(server)
+        if not err:
+            child = Http2ToUpstream if server.alpn == HTTP2 else Http1ToUpstream
+            self.child_layer = child(self.context)
+            self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
+            yield from self._handle_event(event)
+        yield RegisterHttpConnection(server, err)
+
+
+class _Chunks(ChunkedReader):
+    """h11's, but trailers are set aside; mitmproxy's reader of bodies does not know them."""
+
+    trailers: http.Headers | None = None
+
+    def __call__(self, buf: ReceiveBuffer) -> Data | EndOfMessage | None:
+        event = super().__call__(buf)
+        if isinstance(event, EndOfMessage) and event.headers:
+            self.trailers = http.Headers(event.headers.raw_items())
+            return EndOfMessage()
+        return event

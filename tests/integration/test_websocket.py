@@ -1,0 +1,224 @@
+"""WebSockets and other upgrades: whatever follows a 101 is passed on as it is."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from passing import PEOPLE, lines
+from programs import Sidecar, free_port, until, user
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import Server, ServerConnection, serve
+from websockets.typing import Subprotocol
+from wire import connect as connect_to
+from wire import read_all, read_answer, read_head, scripted
+
+MEGA = 1 << 20
+
+
+def talk(socket: ServerConnection) -> None:
+    """Echo; or, told so by the path, do something else first."""
+    match socket.request.path if socket.request else "":
+        case "/close":
+            socket.close(4321, "enough of you")
+        case "/greet":
+            socket.send("hello")
+        case "/fragments":
+            socket.send(["one ", "two ", "three"])
+        case "/headers":
+            socket.send(str(socket.request.headers) if socket.request else "")
+        case "/fragments-in":
+            for _ in range(2):
+                socket.send("|".join(str(fragment) for fragment in socket.recv_streaming()))
+    for message in socket:
+        socket.send(message)
+
+
+def choose(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol("chat") if "chat" in offered else None
+
+
+@contextmanager
+def serving() -> Iterator[int]:
+    with serve(talk, "127.0.0.1", 0, select_subprotocol=choose, max_size=4 * MEGA) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield port_of(server)
+        server.shutdown()
+        thread.join(10)
+
+
+def port_of(server: Server) -> int:
+    return int(server.socket.getsockname()[1])
+
+
+def swap(sock: socket.socket) -> None:
+    """Switch to a protocol of no name, in which the server begins."""
+    read_head(sock)
+    sock.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nyou?"
+    )
+    data = sock.recv(100)
+    sock.sendall(data[::-1])
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A sidecar whose listeners `inbound` and `counted` lead to WebSockets."""
+
+    sidecar: Sidecar
+
+    def port(self, listener: str) -> int:
+        return int(self.sidecar.settings["listeners"][listener]["listen"].rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with serving() as port, scripted(swap) as swapping:
+        websocket = f"http://127.0.0.1:{port}"
+        listeners = {
+            name: {"listen": f"127.0.0.1:{free_port()}", "upstream": url}
+            for name, url in (("counted", websocket), ("other", swapping.url))
+        }
+        directory = tmp_path_factory.mktemp("websocket")
+        sidecar = Sidecar(directory, websocket, {"listeners": listeners})
+        with ExitStack() as stack:
+            stack.callback(sidecar.stop)
+            fault = {"at": "inbound", "error": 503, "match": {"path": "/faulty"}}
+            sidecar.start().running(faults=[fault])
+            yield World(sidecar)
+            assert sidecar.metric("counterfault_internal_errors_total") == 0
+
+
+@pytest.fixture(params=PEOPLE)
+def person(request: pytest.FixtureRequest) -> dict[str, str]:
+    return PEOPLE[request.param]
+
+
+@contextmanager
+def connected(
+    world: World, person: dict[str, str], path: str = "/", listener: str = "inbound", **more: Any
+) -> Iterator[ClientConnection]:
+    url = f"ws://127.0.0.1:{world.port(listener)}{path}"
+    options = {"max_size": 4 * MEGA, "proxy": None, **more}
+    with connect(url, additional_headers=person, **options) as socket:
+        yield socket
+
+
+@pytest.mark.parametrize("message", ["text, grüße, 你好", b"\x00\x01\xff", "", b""])
+def test_messages_come_back_as_they_are(world: World, person: dict[str, str], message: str | bytes):
+    with connected(world, person) as socket:
+        socket.send(message)
+        assert socket.recv(10) == message
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+def test_a_megabyte_passes_compressed_or_not(
+    world: World, person: dict[str, str], compression: str | None
+):
+    with connected(world, person, compression=compression) as socket:
+        names = [e.name for e in socket.protocol.extensions]
+        assert names == (["permessage-deflate"] if compression else [])
+        for message in ("compressible " * (MEGA // 13), bytes(range(256)) * (MEGA // 256)):
+            socket.send(message)
+            assert socket.recv(10) == message
+
+
+def test_fragments_stay_fragments(world: World, person: dict[str, str]):
+    with connected(world, person, "/fragments") as socket:
+        assert list(socket.recv_streaming()) == ["one ", "two ", "three", ""]
+    with connected(world, person, "/fragments-in") as socket:
+        socket.send(["a", "b", "c"])
+        assert socket.recv(10) == "a|b|c|"
+        socket.send("whole")
+        assert socket.recv(10) == "whole"
+
+
+def test_pings_are_answered_by_the_other_end(world: World, person: dict[str, str]):
+    with connected(world, person, ping_interval=None) as socket:
+        assert socket.ping("are you there").wait(10)
+
+
+def test_the_server_may_speak_first(world: World, person: dict[str, str]):
+    with connected(world, person, "/greet") as socket:
+        assert socket.recv(10) == "hello"
+
+
+def test_the_close_code_and_its_reason_pass_to_the_client(world: World, person: dict[str, str]):
+    with connected(world, person, "/close") as socket, pytest.raises(ConnectionClosedError) as e:
+        socket.recv(10)
+    assert e.value.rcvd is not None
+    assert (e.value.rcvd.code, e.value.rcvd.reason) == (4321, "enough of you")
+
+
+def test_the_client_may_close(world: World, person: dict[str, str]):
+    with connected(world, person) as socket:
+        socket.close(1000, "bye")
+        with pytest.raises(ConnectionClosedOK):
+            socket.recv(10)
+
+
+def test_many_messages_keep_their_order(world: World, person: dict[str, str]):
+    with connected(world, person) as socket:
+
+        def send() -> None:
+            for i in range(3000):
+                socket.send(str(i))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        assert [socket.recv(10) for _ in range(3000)] == [str(i) for i in range(3000)]
+        sender.join(10)
+
+
+def test_the_subprotocol_is_negotiated_end_to_end(world: World, person: dict[str, str]):
+    with connected(world, person, subprotocols=["other", "chat"]) as socket:
+        assert socket.subprotocol == "chat"
+
+
+def test_the_tag_is_on_the_upgrade_of_the_enrolled_only(world: World, person: dict[str, str]):
+    with connected(world, person, "/headers") as socket:
+        tagged = "x-counterfault: x.control." in str(socket.recv(10)).lower()
+    assert tagged == (person is PEOPLE["control"])
+
+
+def test_a_fault_answers_the_upgrade(world: World):
+    victim = {"x-user-id": user("experiment")}
+    with pytest.raises(InvalidStatus) as e, connected(world, victim, "/faulty"):
+        pass
+    assert e.value.response.status_code == 503
+    with connected(world, victim) as socket:
+        socket.send("unharmed elsewhere")
+        assert socket.recv(10) == "unharmed elsewhere"
+
+
+@pytest.mark.parametrize("cohort", ["control", "bystander"])
+def test_an_upgrade_is_counted_once_as_soon_as_it_is_made(world: World, cohort: str):
+    def counted(**labels: str) -> float:
+        labels |= {"listener": "counted", "cohort": cohort}
+        return world.sidecar.metric("counterfault_requests_total", **labels)
+
+    def reached(number: int) -> bool:
+        return counted(code="1xx") == number
+
+    for number in (1, 2):
+        with connected(world, PEOPLE[cohort], listener="counted") as socket:
+            until(partial(reached, number))
+            socket.send("x")
+            assert socket.recv(10) == "x"
+    assert counted() == 2
+
+
+def test_any_other_protocol_passes_too(world: World, person: dict[str, str]):
+    with connect_to(world.port("other")) as sock:
+        upgrade = b"Connection: upgrade\r\nUpgrade: x\r\n" + lines(person)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n%s\r\n" % upgrade)
+        assert read_answer(sock).status == 101
+        assert sock.recv(4) == b"you?"
+        sock.sendall(b"\r\n\x00me")
+        assert read_all(sock) == b"em\x00\n\r"
