@@ -1,0 +1,163 @@
+"""One request and its answer inside mitmproxy's layers.
+
+Bodies stream. An injected answer replaces the upstream's, an interim one (1xx) is passed on, and
+`Expect: 100-continue` is for the upstream to answer.
+"""
+
+from mitmproxy import flow as mflow
+from mitmproxy import http
+from mitmproxy.net.http.http1 import expected_http_body_size
+from mitmproxy.proxy import events, layer, layers
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestProtocolError,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+
+from addons.codecs import is_interim
+from addons.exchange import Exchange, Peer, exchange_of
+from addons.upstream import address_of
+
+type Generator[T] = layer.CommandGenerator[T]
+
+# An answer that an injected one replaces is read to its end, if that is near.
+_SHORT = 1 << 20
+
+
+class SidecarStream(HttpStream):
+    """One request and its answer; bodies stream, injected answers replace the upstream's."""
+
+    def __init__(self, context: Context, stream_id: int, peer: Peer) -> None:
+        super().__init__(context, stream_id)
+        self._peer = peer
+        self._expecting: tuple[tuple[bytes, bytes], ...] | None = None
+
+    @property
+    def exchange(self) -> Exchange | None:
+        request = getattr(self, "flow", None)
+        return exchange_of(request) if request is not None else None
+
+    def handle_event(self, event: events.Event) -> Generator[None]:
+        if self._paused and isinstance(event, RequestProtocolError) and self.exchange:
+            self.exchange.release()
+        yield from super().handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> Generator[None]:
+        if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
+            yield from super()._handle_event(event)
+        elif self.server_state == self.state_wait_for_response_headers:
+            yield SendHttp(event, self.context.client)
+
+    def check_killed(self, emit_error_hook: bool) -> Generator[bool]:
+        killed = yield from super().check_killed(emit_error_hook)
+        is_head = self.client_state == self.state_wait_for_request_headers
+        headers = self.flow.request.data.headers
+        if not killed and is_head and self.flow.response is None and "expect" in headers:
+            # mitmproxy is about to answer it, which is for the upstream to do.
+            self._expecting = headers.fields
+            del headers["expect"]
+        return killed
+
+    def start_request_stream(self) -> Generator[None]:
+        if self._expecting is not None:
+            self.flow.request.data.headers.fields = self._expecting
+        yield from super().start_request_stream()
+
+    def make_server_connection(self) -> Generator[bool]:
+        """Connect to the first node that takes us, sticky by unit."""
+        exchange, upstreams = self.exchange, self._peer.upstreams
+        nodes = exchange.nodes if exchange else self._peer.route.upstreams
+        err: str | None = None
+        for node in upstreams.likely(nodes):
+            address, tls = address_of(node)
+            self.flow.request.data.host, self.flow.request.data.port = address
+            self.flow.request.data.scheme = b"https" if tls else b"http"
+            connection, err = yield GetHttpConnection(address, tls, None, "tcp")
+            if err is None:
+                self.context.server = self.flow.server_conn = connection
+                upstreams.works(node)
+                return True
+            upstreams.fails(node)
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, f"upstream: {err}", ErrorCode.CONNECT_FAILED)
+        )
+        return False
+
+    def check_invalid(self, request: bool) -> Generator[bool]:
+        exchange = self.exchange
+        if exchange is not None and not request:
+            exchange.status = 502
+        invalid = yield from super().check_invalid(request)
+        if exchange is not None and not invalid:
+            exchange.status = None
+        return invalid
+
+    def state_consume_request_body(self, event: events.Event) -> Generator[None]:
+        if self.flow.response and isinstance(event, RequestData):
+            return  # already answered: nobody reads it
+        yield from super().state_consume_request_body(event)
+
+    def state_wait_for_response_headers(self, event: ResponseHeaders) -> Generator[None]:
+        upstream = event.response
+        yield from super().state_wait_for_response_headers(event)
+        exchange = self.exchange
+        if exchange is None or event.end_stream:
+            return
+        killed = self.flow.error and self.flow.error.msg == mflow.Error.KILLED_MESSAGE
+        if killed:
+            yield from self._cancel_upstream()
+        elif exchange.replaced and not _is_short(self.flow.request, upstream):
+            yield from self._cancel_upstream()
+            yield from self.send_response()
+
+    def state_consume_response_body(self, event: events.Event) -> Generator[None]:
+        exchange = self.exchange
+        if exchange is None or not exchange.replaced:
+            yield from super().state_consume_response_body(event)
+        elif isinstance(event, ResponseEndOfMessage):
+            yield from self.send_response()
+
+    def start_response_stream(self) -> Generator[None]:
+        if self.exchange and self.flow.response:
+            self.exchange.status = self.flow.response.status_code
+        yield from super().start_response_stream()
+
+    def handle_protocol_error(
+        self, event: RequestProtocolError | ResponseProtocolError
+    ) -> Generator[None]:
+        exchange = self.exchange
+        if exchange is not None:
+            # Once the head is out, a broken body is no answer; before, the client gets a status.
+            answered = exchange.status is not None or isinstance(event, RequestProtocolError)
+            exchange.status = None if answered else event.code.http_status_code()
+        yield from super().handle_protocol_error(event)
+
+    def flow_done(self) -> Generator[None]:
+        """mitmproxy's, but whatever follows a 101 is passed on as it is."""
+        if self.flow.response is None or self.flow.response.status_code != 101:
+            yield from super().flow_done()
+            return
+        self.flow.live = False
+        self.child_layer = layers.TCPLayer(self.context, ignore=True)
+        self._handle_event = self.passthrough  # type: ignore[method-assign]
+        yield from self.child_layer.handle_event(events.Start())
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+    def _cancel_upstream(self) -> Generator[None]:
+        yield SendHttp(
+            RequestProtocolError(self.stream_id, "answered by a fault", ErrorCode.CANCEL),
+            self.context.server,
+        )
+
+
+def _is_short(request: http.Request, response: http.Response) -> bool:
+    try:
+        size = expected_http_body_size(request, response)
+    except ValueError:
+        return False
+    return size is not None and 0 <= size <= _SHORT
