@@ -12,7 +12,6 @@ from h11 import Data, EndOfMessage
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
-from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import HttpClient, RegisterHttpConnection
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
@@ -24,7 +23,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
 from mitmproxy.proxy.layers.http._http2 import Http2Client, parse_h2_response_headers
 
 type Generator[T] = layer.CommandGenerator[T]
@@ -71,18 +70,6 @@ class Http1(Http1Connection):
             if trailers and isinstance(command, commands.SendData) and command.data == _LAST_CHUNK:
                 command.data = b"0\r\n%s\r\n" % bytes(trailers)
             yield command
-
-
-class Http1FromClient(Http1, Http1Server):
-    """Where requests come in."""
-
-    ReceiveTrailers = RequestTrailers
-
-    def send(self, event: HttpEvent) -> Generator[None]:
-        if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
-            yield from super().send(event)
-        elif self.request is not None and self.request.is_http11:  # HTTP/1.0 has none
-            yield commands.SendData(self.conn, http1.assemble_response_head(event.response))
 
 
 class Http1ToUpstream(Http1, Http1Client):

@@ -12,6 +12,7 @@ from addons.upstream import Upstreams
 from proxy.cohorts import Cohort, Enrolment
 from proxy.http import Request
 from proxy.plan import NOTHING, Decision, Measured, Route
+from proxy.sidecar import Limits
 
 _KEY = "counterfault"
 
@@ -23,6 +24,10 @@ class Peer(Protocol):
     """As it was when the client came; the plan may have another for its listener by now."""
     upstreams: Upstreams
     exchanges: set[Exchange]
+
+    @property
+    def limits(self) -> Limits:
+        """As they are now."""
 
     def reset(self) -> None:
         """Cut it with a TCP RST."""

@@ -16,8 +16,9 @@ from mitmproxy.proxy.layers.http import (
     HTTPMode,
 )
 
-from addons.codecs import HTTP2, Http1FromClient, ToUpstream
+from addons.codecs import HTTP2, ToUpstream
 from addons.exchange import Peer
+from addons.inbound import Http1FromClient, Http2FromClient
 from addons.stream import SidecarStream
 
 type Generator[T] = layer.CommandGenerator[T]
@@ -63,11 +64,15 @@ class SidecarHttp(HttpLayer):
     def __init__(self, context: Context, peer: Peer) -> None:
         super().__init__(context, HTTPMode.transparent)
         self._peer = peer
-        if context.client.alpn != HTTP2:
-            self.connections[context.client] = Http1FromClient(context.fork())
+        self._codec: Http2FromClient | None = None
+        if context.client.alpn == HTTP2:
+            self._codec = Http2FromClient(context.fork(), peer.limits)
+        codec = self._codec or Http1FromClient(context.fork(), peer.limits)
+        self.connections[context.client] = codec
 
     def make_stream(self, stream_id: int) -> Generator[None]:
-        self.streams[stream_id] = SidecarStream(self.context.fork(), stream_id, self._peer)
+        context = self.context.fork()
+        self.streams[stream_id] = SidecarStream(context, stream_id, self._peer, self._codec)
         yield from self.event_to_child(self.streams[stream_id], events.Start())
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Generator[None]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from addons.exchange import Exchange
     from addons.live import Live
     from addons.upstream import Upstreams
+    from proxy.sidecar import Limits
 
 log = logging.getLogger("counterfault")
 
@@ -114,13 +115,17 @@ class Client(LiveConnectionHandler):
         self.layer = Hooked(self, shared.hooks(self), self._entry)  # type: ignore[assignment]
 
     @property
+    def limits(self) -> Limits:
+        return self._shared.live.plan.limits
+
+    @property
     def busy(self) -> bool:
         return streams(self._entry) > 0
 
     def close_if_idle(self) -> None:
         """Close a connection that has outlived its limits; called now and then."""
-        limits = self._shared.live.plan.limits
-        if self._activity.too_long(head_pending(self._entry), limits.idle, limits.head_time):
+        pending = head_pending(self._entry)
+        if self._activity.too_long(pending, self.limits.idle, self.limits.head_time):
             self.close()
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:

@@ -4,10 +4,12 @@ Bodies stream. An injected answer replaces the upstream's, an interim one (1xx) 
 `Expect: 100-continue` is for the upstream to answer.
 """
 
+import re
+
 from mitmproxy import flow as mflow
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
-from mitmproxy.proxy import events, layer, layers
+from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -18,23 +20,29 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook
 
 from addons.codecs import is_interim
 from addons.exchange import Exchange, Peer, exchange_of
+from addons.inbound import Http2FromClient
 from addons.upstream import address_of
 
 type Generator[T] = layer.CommandGenerator[T]
 
 # An answer that an injected one replaces is read to its end, if that is near.
 _SHORT = 1 << 20
+_UNCLEAN = re.compile(rb"[\r\n\0]")
 
 
 class SidecarStream(HttpStream):
     """One request and its answer; bodies stream, injected answers replace the upstream's."""
 
-    def __init__(self, context: Context, stream_id: int, peer: Peer) -> None:
+    def __init__(
+        self, context: Context, stream_id: int, peer: Peer, codec: Http2FromClient | None
+    ) -> None:
         super().__init__(context, stream_id)
         self._peer = peer
+        self._codec = codec
         self._expecting: tuple[tuple[bytes, bytes], ...] | None = None
 
     @property
@@ -46,6 +54,12 @@ class SidecarStream(HttpStream):
         if self._paused and isinstance(event, RequestProtocolError) and self.exchange:
             self.exchange.release()
         yield from super().handle_event(event)
+        if self._codec is not None:
+            # A client that speaks HTTP/2 gets no new window for what nobody reads yet.
+            if self._paused:
+                self._codec.held.add(self.stream_id)
+            elif self.stream_id in self._codec.held:
+                yield from self._codec.let_go(self.stream_id)
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
@@ -93,9 +107,32 @@ class SidecarStream(HttpStream):
         if exchange is not None and not request:
             exchange.status = 502
         invalid = yield from super().check_invalid(request)
+        message = self.flow.request if request else self.flow.response
+        if not invalid and message is not None:
+            invalid = yield from self._refuse_unclean(message, request)
         if exchange is not None and not invalid:
             exchange.status = None
         return invalid
+
+    def _refuse_unclean(self, message: http.Message, request: bool) -> Generator[bool]:
+        """Refuse what the next server might read as two headers; mitmproxy lets values pass."""
+        if not _UNCLEAN.search(
+            b"".join(part for field in message.headers.fields for part in field)
+        ):
+            return False
+        self.flow.error = mflow.Error("a header with CR, LF or NUL")
+        if request:
+            yield HttpRequestHeadersHook(self.flow)
+            code = ErrorCode.REQUEST_VALIDATION_FAILED
+        else:
+            yield commands.CloseConnection(self.flow.server_conn)
+            code = ErrorCode.RESPONSE_VALIDATION_FAILED
+        yield HttpErrorHook(self.flow)
+        error = ResponseProtocolError(self.stream_id, self.flow.error.msg, code)
+        yield SendHttp(error, self.context.client)
+        self.flow.live = False
+        self.client_state = self.server_state = self.state_errored
+        return True
 
     def state_consume_request_body(self, event: events.Event) -> Generator[None]:
         if self.flow.response and isinstance(event, RequestData):

@@ -21,7 +21,7 @@ from proxy.engines.budget import Budget
 from proxy.experiment import Experiment
 from proxy.guard import State
 from proxy.plan import Plan, Route
-from proxy.sidecar import Sidecar
+from proxy.sidecar import Limits, Sidecar
 from proxy.tally import internal
 
 
@@ -55,6 +55,7 @@ class Peer:
     route: Route
     upstreams: Upstreams = field(default_factory=lambda: Upstreams(lambda: 0.0))
     exchanges: set[Exchange] = field(default_factory=set)
+    limits: Limits = field(default_factory=Limits)
 
     def reset(self) -> None:
         raise AssertionError("nobody asked for a reset")

@@ -1,0 +1,100 @@
+"""Where requests come in: mitmproxy's HTTP servers, bounded in what a client makes us hold."""
+
+from collections import defaultdict
+
+from h2.events import DataReceived as H2Data
+from h2.events import Event as H2Event
+from mitmproxy import http
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    RequestData,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseHeaders,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
+
+from addons.codecs import Generator, Http1, is_interim
+from proxy.sidecar import Limits
+
+# What one HTTP/2 stream may send before it is read; the connection as a whole is not limited,
+# so that a stream that is held never keeps the others waiting.
+_STREAM_WINDOW = 1 << 20
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+def too_large(headers: http.Headers, limits: Limits) -> bool:
+    """Whether a request's headers are more than a client may send."""
+    fields = headers.fields
+    size = sum(len(name) + len(value) + 4 for name, value in fields)
+    return len(fields) > limits.head_count or size > limits.head_bytes
+
+
+class Http1FromClient(Http1, Http1Server):
+    """HTTP/1 from a client."""
+
+    ReceiveTrailers = RequestTrailers
+
+    def __init__(self, context: Context, limits: Limits) -> None:
+        super().__init__(context)
+        self._limits = limits
+
+    def send(self, event: HttpEvent) -> Generator[None]:
+        if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
+            yield from super().send(event)
+        elif self.request is not None and self.request.is_http11:  # HTTP/1.0 has none
+            yield commands.SendData(self.conn, http1.assemble_response_head(event.response))
+
+    def read_headers(self, event: events.ConnectionEvent) -> Generator[None]:
+        for command in super().read_headers(event):
+            head = command.event if isinstance(command, ReceiveHttp) else None
+            if isinstance(head, RequestHeaders) and too_large(head.request.headers, self._limits):
+                yield from self._refuse()
+                return
+            yield command
+        if self.state == self.read_headers and len(self.buf) > self._limits.head_bytes:
+            yield from self._refuse()
+
+    def _refuse(self) -> Generator[None]:
+        self.state = self.done
+        yield commands.SendData(self.conn, _TOO_LARGE)
+        yield commands.CloseConnection(self.conn)
+
+
+class Http2FromClient(Http2Server):
+    """HTTP/2 from a client; a stream that waits for a fault gets no new window meanwhile."""
+
+    def __init__(self, context: Context, limits: Limits) -> None:
+        super().__init__(context)
+        self.held: set[int] = set()
+        self._owed: defaultdict[int, int] = defaultdict(int)
+        settings = self.h2_conn.local_settings
+        settings.initial_window_size = _STREAM_WINDOW
+        settings.max_header_list_size = limits.head_bytes
+        # hyper-h2 would otherwise send the values from before.
+        settings.acknowledge()
+        self.h2_conn.decoder.max_header_list_size = limits.head_bytes
+
+    def handle_h2_event(self, event: H2Event) -> Generator[bool]:
+        stream_id = getattr(event, "stream_id", 0)
+        if not isinstance(event, H2Data) or stream_id not in self.held:
+            return (yield from super().handle_h2_event(event))
+        if event.data and self.streams.get(stream_id) is StreamState.HEADERS_RECEIVED:
+            yield ReceiveHttp(RequestData(stream_id, event.data))
+        self._owed[stream_id] += event.flow_controlled_length or 0
+        return False
+
+    def let_go(self, stream_id: int) -> Generator[None]:
+        """The stream is read again: give the client back the window it has used."""
+        self.held.discard(stream_id)
+        owed = self._owed.pop(stream_id, 0)
+        if owed and not self.is_closed(stream_id):
+            self.h2_conn.acknowledge_received_data(owed, stream_id)
+            yield commands.SendData(self.conn, self.h2_conn.data_to_send())
