@@ -1,6 +1,7 @@
 """Where requests come in: mitmproxy's HTTP servers, bounded in what a client makes us hold."""
 
 from collections import defaultdict
+from itertools import chain
 
 from h2.events import DataReceived as H2Data
 from h2.events import Event as H2Event
@@ -33,7 +34,7 @@ _TOO_LARGE = (
 def too_large(headers: http.Headers, limits: Limits) -> bool:
     """Whether a request's headers are more than a client may send."""
     fields = headers.fields
-    size = sum(len(name) + len(value) + 4 for name, value in fields)
+    size = sum(map(len, chain.from_iterable(fields)))
     return len(fields) > limits.head_count or size > limits.head_bytes
 
 

@@ -5,6 +5,7 @@ Bodies stream. An injected answer replaces the upstream's, an interim one (1xx) 
 """
 
 import re
+from itertools import chain
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
@@ -116,9 +117,7 @@ class SidecarStream(HttpStream):
 
     def _refuse_unclean(self, message: http.Message, request: bool) -> Generator[bool]:
         """Refuse what the next server might read as two headers; mitmproxy lets values pass."""
-        if not _UNCLEAN.search(
-            b"".join(part for field in message.headers.fields for part in field)
-        ):
+        if not _UNCLEAN.search(b"".join(chain.from_iterable(message.headers.fields))):
             return False
         self.flow.error = mflow.Error("a header with CR, LF or NUL")
         if request:
