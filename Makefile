@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lock schema clean
+.PHONY: help install demo test test-slow check bench format lock schema clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -48,6 +48,9 @@ check: install ## Lint, types, layers and tests: what CI runs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory test
+
+bench: install ## Measure the speed against stock mitmdump (wrk, h2load, nginx; ten minutes)
+	@PYTHONPATH=tests/support $(BIN)/python -m tests.bench.run $(ARGS)
 
 format: install ## Put the source in shape
 	$(BIN)/ruff check --fix-only

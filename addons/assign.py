@@ -8,6 +8,7 @@ from mitmproxy import http
 
 from addons.exchange import Exchange, Peer, attach
 from addons.live import Live
+from addons.upstream import targets
 from proxy import tag
 from proxy.cohorts import Enrolment
 from proxy.http import Request
@@ -32,14 +33,17 @@ class Assign:
             message.path,
             message.headers.fields,
         )
-        exchange = Exchange(peer, route, request, live.clock(), route.upstreams)
+        # A listener may have become a forward proxy since the client came.
+        upstreams = route.upstreams or targets(peer.route, flow.request)
+        exchange = Exchange(peer, route, request, live.clock(), upstreams)
         attach(flow, exchange)
         peer.exchanges.add(exchange)
         if flow.error is not None:  # mitmproxy has refused the request
             exchange.status = 400
             return
         exchange.unit = plan.unit(request)
-        exchange.nodes = self._nodes(route, exchange.unit)
+        if route.upstreams:
+            exchange.nodes = self._nodes(route, exchange.unit)
         self._enrol(exchange, plan, flow)
 
     def _enrol(self, exchange: Exchange, plan: Plan, flow: http.HTTPFlow) -> None:

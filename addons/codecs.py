@@ -37,6 +37,11 @@ def is_interim(response: http.Response) -> bool:
     return 100 <= response.status_code < 200 and response.status_code != 101
 
 
+def nothing() -> Generator[None]:
+    """No commands. A method that passes another's generator on is a step less for each of them."""
+    yield from ()
+
+
 class Http1(Http1Connection):
     """Both ends' part: trailers."""
 
@@ -46,6 +51,11 @@ class Http1(Http1Connection):
     def read_body(self, event: events.Event) -> Generator[None]:
         if type(self.body_reader) is ChunkedReader:
             self.body_reader = _Chunks()
+        if isinstance(self.body_reader, _Chunks):
+            return self._read_chunks(event)
+        return super().read_body(event)
+
+    def _read_chunks(self, event: events.Event) -> Generator[None]:
         for command in super().read_body(event):
             # A pipelined request is read in here too, by a reader of its own.
             reader = self.body_reader
@@ -62,7 +72,10 @@ class Http1(Http1Connection):
     def send(self, event: HttpEvent) -> Generator[None]:
         if isinstance(event, (RequestTrailers, ResponseTrailers)):
             self._unsent = event.trailers
-            return
+            return nothing()
+        return super().send(event) if self._unsent is None else self._send_trailers(event)
+
+    def _send_trailers(self, event: HttpEvent) -> Generator[None]:
         trailers = None
         if isinstance(event, (RequestEndOfMessage, ResponseEndOfMessage)):
             trailers, self._unsent = self._unsent, None
@@ -87,7 +100,7 @@ class Http1ToUpstream(Http1, Http1Client):
             chunked = event.request.copy()
             chunked.headers["transfer-encoding"] = "chunked"
             event = RequestHeaders(event.stream_id, chunked, end_stream=False)
-        yield from super().send(event)
+        return super().send(event)
 
     def read_headers(self, event: events.ConnectionEvent) -> Generator[None]:
         announced = True

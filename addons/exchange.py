@@ -29,6 +29,9 @@ class Peer(Protocol):
     def limits(self) -> Limits:
         """As they are now."""
 
+    def intercepts(self, host: str) -> bool:
+        """Whether TLS to this host, by CONNECT, is to be read."""
+
     def reset(self) -> None:
         """Cut it with a TCP RST."""
 

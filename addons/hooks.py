@@ -38,53 +38,53 @@ class Hooked:
         self._dead = False
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """The child's commands, with writes to one connection joined."""
-        held: commands.SendData | None = None
-        for command in self._guarded(event):
-            if isinstance(command, commands.SendData):
-                if held is not None:
-                    if held.connection is command.connection and len(held.data) < _CORK:
-                        held.data += command.data
-                        continue
-                    yield held
-                held = command
-                continue
-            if held is not None:
-                yield held
-                held = None
-            yield command
-        if held is not None:
-            yield held
+        """The child's commands but hooks, with writes to one connection joined.
 
-    def _guarded(self, event: events.Event) -> layer.CommandGenerator[None]:
+        One generator for all of it: each more would be another step for every command.
+        """
         if self._dead:
             return
+        held: commands.SendData | None = None
+        pending: deque[events.Event] = deque((event,))
         try:
-            yield from self._answered(event)
+            while pending:
+                for command in self._child.handle_event(pending.popleft()):
+                    if isinstance(command, commands.SendData):
+                        if held is None:
+                            held = command
+                        elif held.connection is command.connection and len(held.data) < _CORK:
+                            held.data += command.data
+                        else:
+                            yield held
+                            held = command
+                    elif isinstance(command, commands.StartHook):
+                        self._answer(command, pending)
+                    elif not isinstance(command, commands.Log):  # one comes with every answer
+                        if held is not None:
+                            yield held
+                            held = None
+                        yield command
         except Exception as e:
             self._dead = True
             self._owner.failed("protocol", e)
+        if held is not None:
+            yield held
+        if self._dead:
             yield commands.CloseConnection(self._child.context.client)
 
-    def _answered(self, event: events.Event) -> layer.CommandGenerator[None]:
-        pending: deque[events.Event] = deque((event,))
-        while pending:
-            for command in self._child.handle_event(pending.popleft()):
-                if not isinstance(command, commands.StartHook):
-                    yield command
-                    continue
-                waiting = self._run(command)
-                if waiting is not None:
-                    self._owner.finish_later(command, waiting)
-                elif command.blocking:
-                    pending.append(events.HookCompleted(command))
+    def _answer(self, hook: commands.StartHook, pending: deque[events.Event]) -> None:
+        waiting = self._run(hook)
+        if waiting is not None:
+            self._owner.finish_later(hook, waiting)
+        elif hook.blocking:
+            pending.append(events.HookCompleted(hook))
 
     def _run(self, hook: commands.StartHook) -> Awaitable[None] | None:
         handlers = self._table.get(hook.name)
         if handlers is None:
             return None
-        (argument,) = hook.args()
-        return self._from(handlers, argument)
+        # Its only field; args() looks at the dataclass's fields each time.
+        return self._from(handlers, next(iter(vars(hook).values())))
 
     def _from(
         self, handlers: tuple[tuple[str, Handler], ...], argument: Any

@@ -49,9 +49,12 @@ class Http1FromClient(Http1, Http1Server):
 
     def send(self, event: HttpEvent) -> Generator[None]:
         if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
-            yield from super().send(event)
-        elif self.request is not None and self.request.is_http11:  # HTTP/1.0 has none
-            yield commands.SendData(self.conn, http1.assemble_response_head(event.response))
+            return super().send(event)
+        return self._send_interim(event.response)
+
+    def _send_interim(self, response: http.Response) -> Generator[None]:
+        if self.request is not None and self.request.is_http11:  # HTTP/1.0 has none
+            yield commands.SendData(self.conn, http1.assemble_response_head(response))
 
     def read_headers(self, event: events.ConnectionEvent) -> Generator[None]:
         for command in super().read_headers(event):

@@ -1,13 +1,15 @@
 """mitmproxy's protocol layers, taught what a sidecar needs of them.
 
 Entry ─ NextLayer ─┬─ ClientTLSLayer ─ SidecarHttp ─ SidecarStream (one per request)
-                   └─ SidecarHttp …              └── upstream connections
+                   ├─ SidecarHttp …              └── upstream connections
+                   └─ SidecarHttp ─ ForwardStream ─ NextLayer, as above, where it is intercepted
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from mitmproxy.connection import ConnectionState, Server
-from mitmproxy.proxy import events, layer, layers, tunnel
+from mitmproxy.proxy import commands, events, layer, layers, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
@@ -16,14 +18,26 @@ from mitmproxy.proxy.layers.http import (
     HTTPMode,
 )
 
-from addons.codecs import HTTP2, ToUpstream
+from addons.codecs import HTTP2, ToUpstream, nothing
 from addons.exchange import Peer
+from addons.forward import ForwardStream
 from addons.inbound import Http1FromClient, Http2FromClient
 from addons.stream import SidecarStream
 
 type Generator[T] = layer.CommandGenerator[T]
 
 _H2_PREFACE = b"PRI"
+# Idle upstream connections of a forward proxy's client.
+_KEPT = 8
+# The first byte of a TLS record with a handshake (RFC 8446, 5.1).
+_HANDSHAKE = b"\x16"
+
+
+class Owner(Peer, Protocol):
+    """A client's connection that knows its layers."""
+
+    parts: list[layer.Layer]
+    """Those of TLS and HTTP, from the outside in."""
 
 
 class Entry(layer.Layer):
@@ -44,25 +58,41 @@ class Entry(layer.Layer):
         yield from self._child.handle_event(event)
 
 
-def choose(nextlayer: layer.NextLayer, peer: Peer, tls: bool) -> None:
+def choose(nextlayer: layer.NextLayer, peer: Owner, tls: bool) -> None:
     """What the client speaks: TLS where the listener has a certificate, else HTTP/1 or h2c."""
     context = nextlayer.context
-    if tls and not context.client.tls:
+    if isinstance(context.layers[-1], ForwardStream):
+        nextlayer.layer = _tunnelled(nextlayer)
+    elif context.client.tls:
+        nextlayer.layer = SidecarHttp(context, peer, HTTPMode.transparent)
+    elif tls:
         nextlayer.layer = layers.ClientTLSLayer(context)
-        return
-    start = nextlayer.data_client()[: len(_H2_PREFACE)]
-    if not context.client.tls and _H2_PREFACE.startswith(start):
-        if len(start) < len(_H2_PREFACE):
-            return  # too little to tell; asked again with the next data
-        context.client.alpn = b"h2"
-    nextlayer.layer = SidecarHttp(context, peer)
+    elif peer.route.forward:
+        nextlayer.layer = SidecarHttp(context, peer, HTTPMode.regular)
+    else:
+        start = nextlayer.data_client()[: len(_H2_PREFACE)]
+        if _H2_PREFACE.startswith(start):
+            if len(start) < len(_H2_PREFACE):
+                return  # too little to tell; asked again with the next data
+            context.client.alpn = b"h2"
+        nextlayer.layer = SidecarHttp(context, peer, HTTPMode.transparent)
+    peer.parts.append(nextlayer.layer)
+
+
+def _tunnelled(nextlayer: layer.NextLayer) -> layer.Layer:
+    """What is in a tunnel to a host that is intercepted; it need not be TLS."""
+    context = nextlayer.context
+    if not nextlayer.data_client().startswith(_HANDSHAKE):
+        return layers.TCPLayer(context, ignore=True)
+    context.server.tls = True
+    return layers.ClientTLSLayer(context)
 
 
 class SidecarHttp(HttpLayer):
     """mitmproxy's HTTP layer with codecs and upstream connections of our own."""
 
-    def __init__(self, context: Context, peer: Peer) -> None:
-        super().__init__(context, HTTPMode.transparent)
+    def __init__(self, context: Context, peer: Peer, mode: HTTPMode) -> None:
+        super().__init__(context, mode)
         self._peer = peer
         self._codec: Http2FromClient | None = None
         if context.client.alpn == HTTP2:
@@ -71,8 +101,9 @@ class SidecarHttp(HttpLayer):
         self.connections[context.client] = codec
 
     def make_stream(self, stream_id: int) -> Generator[None]:
-        context = self.context.fork()
-        self.streams[stream_id] = SidecarStream(context, stream_id, self._peer, self._codec)
+        context = _fork(self.context)
+        kind = ForwardStream if self.mode is HTTPMode.regular else SidecarStream
+        self.streams[stream_id] = kind(context, stream_id, self._peer, self._codec)
         yield from self.event_to_child(self.streams[stream_id], events.Start())
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Generator[None]:
@@ -94,6 +125,8 @@ class SidecarHttp(HttpLayer):
         yield from self._connect(event)
 
     def _connect(self, event: GetHttpConnection) -> Generator[None]:
+        if self.mode is HTTPMode.regular:
+            yield from self._make_room()
         context = self.context.fork()
         server = context.server = Server(address=event.address)
         stack = tunnel.LayerStack()
@@ -105,8 +138,18 @@ class SidecarHttp(HttpLayer):
         self.waiting_for_establishment[server].append(event)
         yield from self.event_to_child(stack[0], events.Start())
 
+    def _make_room(self) -> Generator[None]:
+        """A forward proxy's client may go to any number of hosts, to one at a time."""
+        used = {stream.context.server for stream in self.streams.values()}
+        servers = [c for c in self.connections if isinstance(c, Server) and c not in used]
+        for connection in servers[:-_KEPT]:
+            if connection.connected:
+                yield commands.CloseConnection(connection)
+
     def _forget_closed(self) -> None:
         """mitmproxy keeps them, and what failed once would fail for as long as the client stays."""
+        if all(c.state is not ConnectionState.CLOSED for c in self.connections):
+            return
         used = {stream.context.server for stream in self.streams.values()}
         for connection in tuple(self.connections):
             if (
@@ -122,14 +165,23 @@ class SidecarHttp(HttpLayer):
             and event.connection not in self.connections
             and event.connection is not self.context.server
         ):
-            return
-        yield from super()._handle_event(event)
+            return nothing()
+        passed: Generator[None] = super()._handle_event(event)
+        return passed
 
 
-def backlog(top: layer.Layer) -> int:
+def _fork(context: Context) -> Context:
+    """mitmproxy's, without the Server that it makes and that is thrown away."""
+    forked = Context.__new__(Context)
+    forked.client, forked.options = context.client, context.options
+    forked.server, forked.layers = context.server, context.layers.copy()
+    return forked
+
+
+def backlog(parts: Iterable[layer.Layer]) -> int:
     """Bytes that wait inside a connection's layers, for a held exchange or a slow HTTP/2 peer."""
     waiting = 0
-    for http_layer in (x for x in top.context.layers if isinstance(x, SidecarHttp)):
+    for http_layer in (part for part in parts if isinstance(part, SidecarHttp)):
         for stream in http_layer.streams.values():
             waiting += sum(len(getattr(e, "data", b"")) for e in stream._paused_event_queue)
         for connection in http_layer.connections.values():
@@ -137,9 +189,10 @@ def backlog(top: layer.Layer) -> int:
     return waiting
 
 
-def streams(top: layer.Layer) -> int:
-    """Requests under way on a connection."""
-    return sum(len(x.streams) for x in top.context.layers if isinstance(x, SidecarHttp))
+def streams(parts: Iterable[layer.Layer]) -> int:
+    """Requests and tunnels under way on a connection; an intercepted tunnel is its requests."""
+    found = (s for part in parts if isinstance(part, SidecarHttp) for s in part.streams.values())
+    return sum(not isinstance(stream.child_layer, layer.NextLayer) for stream in found)
 
 
 def _h2_backlog(connection: Any) -> int:
@@ -149,14 +202,14 @@ def _h2_backlog(connection: Any) -> int:
     return sum(len(item.data) for queue in h2_conn.stream_buffers.values() for item in queue)
 
 
-def head_pending(top: layer.Layer) -> bool:
+def head_pending(parts: Iterable[layer.Layer]) -> bool:
     """Whether a client has begun a TLS handshake or a request's head, and not finished it."""
-    for part in top.context.layers:
+    for part in parts:
         if isinstance(part, layers.ClientTLSLayer):
             if part.tunnel_state is tunnel.TunnelState.ESTABLISHING and part.recv_buffer:
                 return True
         elif isinstance(part, SidecarHttp):
             connection = part.connections.get(part.context.client)
-            if isinstance(connection, Http1FromClient):
-                return connection.state == connection.read_headers and bool(connection.buf)
+            if isinstance(connection, Http1FromClient) and connection.buf:
+                return bool(connection.state == connection.read_headers)
     return False

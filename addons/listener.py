@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from OpenSSL import SSL
 
     from addons.exchange import Exchange
+    from addons.issuer import Issuer
     from addons.live import Live
     from addons.upstream import Upstreams
     from proxy.sidecar import Limits
@@ -64,6 +65,7 @@ class Listener:
         self.name = name
         self.tls: SSL.Context | None = None
         self.ca: Path | None = None
+        self.issuer: Issuer | None = None
         self._shared = shared
         self._server: asyncio.Server | None = None
 
@@ -111,8 +113,9 @@ class Client(LiveConnectionHandler):
         self._writer = writer
         self._tasks: set[asyncio.Task[None]] = set()
         tcp = address_of(self.route.upstreams[0])[0] if self.route.scheme == "tcp" else None
-        self._entry = Entry(self.layer.context, tcp)
-        self.layer = Hooked(self, shared.hooks(self), self._entry)  # type: ignore[assignment]
+        self.parts: list[layer.Layer] = []
+        entry = Entry(self.layer.context, tcp)
+        self.layer = Hooked(self, shared.hooks(self), entry)  # type: ignore[assignment]
 
     @property
     def limits(self) -> Limits:
@@ -120,11 +123,11 @@ class Client(LiveConnectionHandler):
 
     @property
     def busy(self) -> bool:
-        return streams(self._entry) > 0
+        return streams(self.parts) > 0
 
     def close_if_idle(self) -> None:
         """Close a connection that has outlived its limits; called now and then."""
-        pending = head_pending(self._entry)
+        pending = head_pending(self.parts)
         if self._activity.too_long(pending, self.limits.idle, self.limits.head_time):
             self.close()
 
@@ -152,9 +155,17 @@ class Client(LiveConnectionHandler):
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         choose(nextlayer, self, self._of.tls is not None)
 
+    def intercepts(self, host: str) -> bool:
+        live = self._shared.live
+        route = live.plan.routes.get(self.route.name, self.route)
+        return self._of.issuer is not None and live.leased() and host.lower() in route.hosts
+
     def tls_start_client(self, data: TlsData) -> None:
+        target = data.context.server.address
         if self._of.tls is not None:
             tls.start_client(data, self._of.tls)
+        elif self._of.issuer is not None and target is not None:
+            tls.start_client(data, self._of.issuer.context(target[0]))
 
     def tls_start_server(self, data: TlsData) -> None:
         tls.start_server(data, self._of.ca)
@@ -198,7 +209,7 @@ class Client(LiveConnectionHandler):
         if own is None or (own.handler is asyncio.current_task() and self.client.alpn == tls.HTTP2):
             return
         while (  # noqa: ASYNC110 (what empties it tells nobody)
-            backlog(self._entry) > _HIGH_WATER
+            backlog(self.parts) > _HIGH_WATER
             and self.client in self.transports
             and not self._writer.is_closing()
         ):

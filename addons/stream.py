@@ -26,7 +26,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeaders
 from addons.codecs import is_interim
 from addons.exchange import Exchange, Peer, exchange_of
 from addons.inbound import Http2FromClient
-from addons.upstream import address_of
+from addons.upstream import address_of, targets
 
 type Generator[T] = layer.CommandGenerator[T]
 
@@ -44,28 +44,37 @@ class SidecarStream(HttpStream):
         super().__init__(context, stream_id)
         self._peer = peer
         self._codec = codec
+        self._exchange: Exchange | None = None
         self._expecting: tuple[tuple[bytes, bytes], ...] | None = None
 
     @property
     def exchange(self) -> Exchange | None:
-        request = getattr(self, "flow", None)
-        return exchange_of(request) if request is not None else None
+        if self._exchange is None and hasattr(self, "flow"):
+            self._exchange = exchange_of(self.flow)
+        return self._exchange
 
     def handle_event(self, event: events.Event) -> Generator[None]:
         if self._paused and isinstance(event, RequestProtocolError) and self.exchange:
             self.exchange.release()
-        yield from super().handle_event(event)
-        if self._codec is not None:
-            # A client that speaks HTTP/2 gets no new window for what nobody reads yet.
-            if self._paused:
-                self._codec.held.add(self.stream_id)
-            elif self.stream_id in self._codec.held:
-                yield from self._codec.let_go(self.stream_id)
+        inner = super().handle_event(event)
+        return inner if self._codec is None else self._windowed(inner, self._codec)
+
+    def _windowed(self, inner: Generator[None], codec: Http2FromClient) -> Generator[None]:
+        """A client that speaks HTTP/2 gets no new window for what nobody reads yet."""
+        yield from inner
+        if self._paused:
+            codec.held.add(self.stream_id)
+        elif self.stream_id in codec.held:
+            yield from codec.let_go(self.stream_id)
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
-            yield from super()._handle_event(event)
-        elif self.server_state == self.state_wait_for_response_headers:
+            passed: Generator[None] = super()._handle_event(event)
+            return passed
+        return self._pass_interim(event)
+
+    def _pass_interim(self, event: ResponseHeaders) -> Generator[None]:
+        if self.server_state == self.state_wait_for_response_headers:
             yield SendHttp(event, self.context.client)
 
     def check_killed(self, emit_error_hook: bool) -> Generator[bool]:
@@ -86,7 +95,7 @@ class SidecarStream(HttpStream):
     def make_server_connection(self) -> Generator[bool]:
         """Connect to the first node that takes us, sticky by unit."""
         exchange, upstreams = self.exchange, self._peer.upstreams
-        nodes = exchange.nodes if exchange else self._peer.route.upstreams
+        nodes = exchange.nodes if exchange else targets(self._peer.route, self.flow.request)
         err: str | None = None
         for node in upstreams.likely(nodes):
             address, tls = address_of(node)
@@ -119,7 +128,12 @@ class SidecarStream(HttpStream):
         """Refuse what the next server might read as two headers; mitmproxy lets values pass."""
         if not _UNCLEAN.search(b"".join(chain.from_iterable(message.headers.fields))):
             return False
-        self.flow.error = mflow.Error("a header with CR, LF or NUL")
+        yield from self.refuse("a header with CR, LF or NUL", request)
+        return True
+
+    def refuse(self, why: str, request: bool) -> Generator[None]:
+        """Answer a request, or its answer, with an error and be done with it."""
+        self.flow.error = mflow.Error(why)
         if request:
             yield HttpRequestHeadersHook(self.flow)
             code = ErrorCode.REQUEST_VALIDATION_FAILED
@@ -127,11 +141,9 @@ class SidecarStream(HttpStream):
             yield commands.CloseConnection(self.flow.server_conn)
             code = ErrorCode.RESPONSE_VALIDATION_FAILED
         yield HttpErrorHook(self.flow)
-        error = ResponseProtocolError(self.stream_id, self.flow.error.msg, code)
-        yield SendHttp(error, self.context.client)
+        yield SendHttp(ResponseProtocolError(self.stream_id, why, code), self.context.client)
         self.flow.live = False
         self.client_state = self.server_state = self.state_errored
-        return True
 
     def state_consume_request_body(self, event: events.Event) -> Generator[None]:
         if self.flow.response and isinstance(event, RequestData):

@@ -14,14 +14,20 @@ from OpenSSL import SSL
 HTTP2, HTTP1 = b"h2", b"http/1.1"
 
 
-def listener_context(cert: Path, key: Path) -> SSL.Context:
-    """A server context with the listener's certificate chain. Raises SSL.Error if unusable."""
+def server_context() -> SSL.Context:
+    """What clients get, but for the certificate."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_alpn_select_callback(_choose_alpn)
+    return context
+
+
+def listener_context(cert: Path, key: Path) -> SSL.Context:
+    """A server context with the listener's certificate chain. Raises SSL.Error if unusable."""
+    context = server_context()
     context.use_certificate_chain_file(str(cert))
     context.use_privatekey_file(str(key))
     context.check_privatekey()
-    context.set_alpn_select_callback(_choose_alpn)
     return context
 
 

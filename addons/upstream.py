@@ -4,10 +4,16 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from mitmproxy import http
+
+from proxy.plan import Route
+
 # A node that refused is asked again after this many seconds; others bear its users meanwhile.
 DOWN_FOR = 1.0
 # Attempts per request: the node itself and one other.
 ATTEMPTS = 2
+# Nodes remembered as down; clients of a forward proxy can name any number of them.
+_MOST_DOWN = 1024
 
 
 @lru_cache(1024)
@@ -16,6 +22,14 @@ def address_of(url: str) -> tuple[tuple[str, int], bool]:
     parts = urlsplit(url)
     tls = parts.scheme == "https"
     return (parts.hostname or "", parts.port or (443 if tls else 80)), tls
+
+
+def targets(route: Route, request: http.Request) -> tuple[str, ...]:
+    """The listener's upstreams; at a forward proxy what the request itself names."""
+    if route.upstreams:
+        return route.upstreams
+    host = f"[{request.host}]" if ":" in request.host else request.host
+    return (f"{request.scheme}://{host}:{request.port}",)
 
 
 class Upstreams:
@@ -33,6 +47,8 @@ class Upstreams:
         return nodes[:ATTEMPTS]
 
     def fails(self, node: str) -> None:
+        if len(self._down) >= _MOST_DOWN:
+            self._down.clear()
         self._down[node] = self._clock() + DOWN_FOR
 
     def works(self, node: str) -> None:

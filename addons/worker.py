@@ -20,10 +20,11 @@ from typing import Any
 
 import uvloop
 
-from addons import tls
+from addons import quick, tls
 from addons.assign import Assign
 from addons.hooks import Table
 from addons.inject import Inject
+from addons.issuer import Issuer, issuer_of
 from addons.listener import Client, Listener, Shared
 from addons.live import Live
 from addons.observe import Observe
@@ -56,6 +57,7 @@ class Worker:
         self._meeting = ""
         self._leased = False
         self._contexts: dict[str, tuple[Any, Path | None]] = {}
+        self._issuer: Issuer | None = None
         self._sockets: dict[str, socket.socket] = {}
         self._live: Live | None = None
         self._shared: Shared | None = None
@@ -105,8 +107,10 @@ class Worker:
             self._listeners.pop(name).close()
             self._sockets.pop(name).close()
         self._contexts = {name: _tls_of(config, name) for name in config.sidecar.listeners}
+        self._issuer = issuer_of(message["authority"], self._issuer)
         for name, listener in self._listeners.items():
             listener.tls, listener.ca = self._contexts[name]
+            listener.issuer = self._issuer
         self._channel.send({"type": "applied", "generation": message["generation"]})
 
     def _listen(self, name: str, sock: socket.socket) -> None:
@@ -119,6 +123,7 @@ class Worker:
         self._sockets[name] = sock.dup()
         listener = self._listeners[name] = Listener(name, self._shared)
         listener.tls, listener.ca = self._contexts[name]
+        listener.issuer = self._issuer
         self._task(listener.start(sock))
 
     def _orphaned(self) -> None:
@@ -284,4 +289,5 @@ def run(control: socket.socket, budget: int, index: int) -> None:
     logging.basicConfig(
         stream=sys.stderr, format=f"worker {index}: %(message)s", level=logging.WARNING
     )
+    quick.install()
     uvloop.run(_main(control, budget, index))

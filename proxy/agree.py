@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from proxy.authority import signer
 from proxy.document import Document, Json, Problem, Where
 from proxy.experiment import Experiment
 from proxy.explain import Judged, unknown
@@ -97,6 +98,19 @@ def _missing(directory: Path, document: Document, sidecar: Sidecar) -> Iterator[
             contents(directory / name, _PEM_BYTES)
         except OSError as e:
             yield document.at_value(where, f"cannot read {name}: {why(e)}")
+
+    if sidecar.forward_ca is not None:
+        yield from _no_authority(directory, document, sidecar.forward_ca)
+
+
+def _no_authority(directory: Path, document: Document, name: str) -> Iterator[Problem]:
+    where = ("forward_ca",)
+    try:
+        signer(contents(directory / name, _PEM_BYTES))
+    except OSError as e:
+        yield document.at_value(where, f"cannot read {name}: {why(e)}")
+    except ValueError as e:
+        yield document.at_value(where, f"cannot use {name}: {e}")
 
 
 def _named_files(sidecar: Sidecar) -> Iterator[tuple[Where, str]]:

@@ -7,13 +7,23 @@ Raising a share moves its arc's end only, so that nobody changes cohorts.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from math import ceil
 
 from hashring import HashRing
 
+try:
+    # Twice as quick as OpenSSL's for so few bytes.
+    from _md5 import md5 as _md5  # type: ignore[import-not-found]
+except ImportError:
+    _md5 = partial(hashlib.md5, usedforsecurity=False)
+
 REPLICATES = 64
 CIRCLE = 2**32
+HALF = CIRCLE // 2
 
 
 class Cohort(StrEnum):
@@ -77,6 +87,24 @@ class Arcs:
         if cohort is None:
             return None
         return Enrolment(self.name, cohort, replicate(self.salt, unit))
+
+
+def first_claim(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:
+    """The claim of the first arc that has one; what is the same for all units is computed once."""
+    ends = tuple(
+        (arc.salt + b":", ceil(arc.experiment * CIRCLE), ceil((0.5 + arc.control) * CIRCLE), arc)
+        for arc in arcs
+    )
+
+    def claim(unit: bytes) -> Enrolment | None:
+        for salted, experiment, control, arc in ends:
+            # hashring's position before its division; most units are in no arc.
+            place = int.from_bytes(_md5(salted + unit).digest()[:4], "little")
+            if place < experiment or HALF <= place < control:
+                return arc.claim(unit)
+        return None
+
+    return claim
 
 
 def salt_of(name: str, run: int) -> bytes:

@@ -3,13 +3,13 @@
 Compiled from the configuration and the state of each run; swapped whole.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
 from proxy.actions import Action
-from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment
+from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim
 from proxy.experiment import Experiment, FaultRule, Metric
 from proxy.faults import Random
 from proxy.guard import LIVE, State
@@ -105,6 +105,10 @@ class Route:
     trusted: tuple[Network, ...]
     arms: Mapping[str, Arm]
     ring: ByteRing = field(compare=False)
+    forward: bool = False
+    """Requests name their upstreams themselves."""
+    hosts: frozenset[str] = frozenset()
+    """Whose TLS is intercepted: named by a fault or a metric, in lower case."""
 
     def nodes(self, unit: bytes) -> tuple[str, ...]:
         """The upstreams in the order in which this unit tries them."""
@@ -131,7 +135,7 @@ class Plan:
         self._sources = tuple(_source(s) for s in sidecar.unit)
         self._protected = frozenset(path.encode() for path in sidecar.protect)
         arcs = tuple(Arcs(e.name, e.salt, e.cohorts.experiment, e.cohorts.control) for e in live)
-        self._enrolment_of = lru_cache(UNITS)(lambda unit: _first_claim(arcs, unit))
+        self._enrolment_of = lru_cache(UNITS)(first_claim(arcs))
 
     def unit(self, request: Request) -> bytes | None:
         """The user's id from the first source present."""
@@ -176,10 +180,6 @@ class Plan:
         return (experiment, epoch) in self.epochs
 
 
-def _first_claim(arcs: tuple[Arcs, ...], unit: bytes) -> Enrolment | None:
-    return next((e for arc in arcs if (e := arc.claim(unit)) is not None), None)
-
-
 def _source(source: UnitSource) -> Source:
     for kind, find in FINDERS.items():
         name = getattr(source, kind)
@@ -199,5 +199,14 @@ def _route(
         if rules or metrics:
             run = runs[e.name]
             arms[e.name] = Arm(e.name, run.state, run.epoch, rules, metrics, e.guard.max_faults)
-    ring = ByteRing(list(listener.upstream))
-    return Route(name, listener.scheme, listener.upstream, sidecar.trusted(name), arms, ring)
+    trusted, ring = sidecar.trusted(name), ByteRing(list(listener.upstream))
+    hosts = _hosts(arms.values()) if listener.forward else frozenset()
+    urls, scheme = listener.upstream, listener.scheme
+    return Route(name, scheme, urls, trusted, arms, ring, listener.forward, hosts)
+
+
+def _hosts(arms: Iterable[Arm]) -> frozenset[str]:
+    """The hosts that these experiments name."""
+    named = {metric.match.host for arm in arms for metric in arm.metrics}
+    named |= {rule.match.host for arm in arms for _, rule in arm.rules}
+    return frozenset(host.lower() for host in named if host)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.admin import server as admin
+from proxy.authority import Authority
 from proxy.config import Config, ConfigError
 from proxy.engines import succession
 from proxy.engines.workers import Workers
@@ -37,7 +38,8 @@ async def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the exit code."""
     totals, directory = Totals(), state_dir(config)
     meeting = str((directory / succession.NAME).absolute())
-    workers = Workers(config.sidecar.workers, totals.update, totals.retire, meeting)
+    authority = Authority(directory)
+    workers = Workers(config.sidecar.workers, totals.update, totals.retire, meeting, authority.file)
     supervisor = Supervisor(config, directory, workers, totals)
     stopping, succeeded = asyncio.Event(), asyncio.Event()
 
@@ -96,7 +98,8 @@ async def _greet(supervisor: Supervisor) -> None:
     await supervisor.engine.serving()
     sidecar = supervisor.config.sidecar
     for name, listener in sidecar.listeners.items():
-        log.info("%s: %s -> %s", name, listener.listen, ", ".join(listener.upstream))
+        where = ", ".join(listener.upstream) or "wherever requests ask"
+        log.info("%s: %s -> %s", name, listener.listen, where)
     log.info("page http://%s/  metrics http://%s/metrics", *(sidecar.admin.listen,) * 2)
 
 

@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from proxy.experiment import Name
 from proxy.match import HeaderName, OneOrMore, Path, Strict, listed
@@ -85,12 +87,26 @@ class Tls(Strict):
     key: str = Field(description="PEM file with the private key")
 
 
+# What a listener's mode requires and forbids, for editors.
+_BY_MODE: JsonDict = {
+    "if": {"properties": {"mode": {"const": "forward"}}, "required": ["mode"]},
+    "then": {"properties": {"upstream": False, "tls": False}},
+    "else": {"required": ["upstream"]},
+}
+
+
 class Listener(Strict):
     """A port of the sidecar and where its traffic goes."""
 
+    model_config = ConfigDict(json_schema_extra=_BY_MODE)
+
     listen: Listen = Field(description="Address and port to listen on")
+    mode: Literal["reverse", "forward"] = Field(
+        default="reverse", description="forward: an explicit proxy, as HTTP_PROXY and HTTPS_PROXY"
+    )
     upstream: Annotated[tuple[Upstream, ...], BeforeValidator(listed), OneOrMore] = Field(
-        description="Where to; a list is sticky by unit, the next node when one is down"
+        default=(),
+        description="Where to; a list is sticky by unit, the next node when one is down",
     )
     trust: Trust | None = Field(
         default=None, description="Peers whose cohort tags are believed at this listener"
@@ -111,9 +127,24 @@ class Listener(Strict):
             raise ValueError("must name each upstream once")
         return value
 
+    @model_validator(mode="after")
+    def _fits_its_mode(self) -> "Listener":
+        if not self.forward and not self.upstream:
+            raise ValueError("missing key 'upstream'")
+        if self.forward and self.upstream:
+            raise ValueError("mode forward has no upstream: each request names its own")
+        if self.forward and self.tls is not None:
+            raise ValueError("mode forward has no tls: applications speak plainly to their proxy")
+        return self
+
+    @property
+    def forward(self) -> bool:
+        """Whether it is an explicit proxy."""
+        return self.mode == "forward"
+
     @property
     def scheme(self) -> str:
-        return urlsplit(self.upstream[0]).scheme
+        return urlsplit(self.upstream[0]).scheme if self.upstream else "http"
 
 
 class UnitSource(Strict):
@@ -186,6 +217,11 @@ class Sidecar(Strict):
     listeners: dict[Name, Listener] = Field(min_length=1)
     trust: Trust | None = Field(
         default=None, description="Peers whose cohort tags are believed at every listener"
+    )
+    forward_ca: str | None = Field(
+        default=None,
+        description="PEM file, certificate and key, that signs for hosts at forward listeners; "
+        "unset: one is made under state_dir",
     )
     limits: Limits = Limits()
     protect: Annotated[tuple[Path, ...], Field(strict=False)] = Field(

@@ -12,6 +12,8 @@ BAGGAGE_LIMIT = 8192
 
 _TAG = re.compile(rb"([a-z0-9-]{1,40})\.(control|experiment)\.(0|[1-9][0-9]?)")
 
+_SIZES = (len(HEADER), len(b"baggage"))
+
 type Fields = tuple[tuple[bytes, bytes], ...]
 
 
@@ -37,8 +39,13 @@ def text(enrolment: Enrolment) -> bytes:
 
 def strip(headers: Fields) -> Stripped:
     """Take out every spelling of the tag. The header outranks the baggage member."""
-    if not any(_may_carry(name, value) for name, value in headers):
-        return Stripped(headers, None)
+    for name, value in headers:
+        if len(name) in _SIZES and _may_carry(name, value):
+            return _stripped(headers)
+    return Stripped(headers, None)
+
+
+def _stripped(headers: Fields) -> Stripped:
     kept: list[tuple[bytes, bytes]] = []
     header_tag = member_tag = None
     for name, value in headers:

@@ -131,6 +131,15 @@ def test_a_match_is_said(match, said):
     assert line("fault", {"faults": [rule]})[0] == f"{said} at inbound (http://127.0.0.1:3000)"
 
 
+def test_a_forward_proxy_is_said_and_what_it_cannot_reach():
+    out = {"out": {"listen": "127.0.0.1:1", "mode": "forward"}}
+    faults = [{"at": "out", "error": 503}, {"at": "out", "match": {"host": "a"}, "error": 503}]
+    found = "\n".join(lines(EXPERIMENT | {"faults": faults}, listeners=out))
+    assert "every request at out (a forward proxy)" in found
+    assert "host a at out (a forward proxy)" in found
+    assert found.count("https only to hosts that are named elsewhere") == 1
+
+
 def test_each_kind_of_metric_is_said():
     metrics = [
         {"name": "a", "at": "inbound", "success_rate": {"drop": "0.5pp"}},

@@ -14,6 +14,7 @@ from proxy.cohorts import (
     Arcs,
     Cohort,
     cohort_at,
+    first_claim,
     position,
     replicate,
     salt_of,
@@ -99,3 +100,10 @@ def test_any_bytes_are_an_id(unit: bytes) -> None:
 @pytest.mark.parametrize("unit", ["ada", "Жанна", "用户-17", "\N{GRINNING FACE}"])
 def test_unicode_ids_hash_as_their_utf8(unit: str) -> None:
     assert position(b"x#1", unit.encode()) == HashRing([]).gen_key("x#1:" + unit) / CIRCLE
+
+
+@given(units, st.lists(st.tuples(shares, shares), max_size=5))
+def test_the_quick_claim_is_the_first_arcs(unit: bytes, sizes: list[tuple[float, float]]) -> None:
+    arcs = tuple(Arcs(f"e{i}", f"e{i}#1".encode(), *size) for i, size in enumerate(sizes))
+    expected = next((e for arc in arcs if (e := arc.claim(unit)) is not None), None)
+    assert first_claim(arcs)(unit) == expected

@@ -217,13 +217,13 @@ def test_a_problem_of_an_experiment_says_what_and_where(tmp_path, edit, said):
 SIDECAR_PROBLEMS = {
     "unknown key": (
         ("service: shop", "service: shop\nworker: 2"),
-        "2:1: unknown key 'worker'; known: admin, engine, limits, listeners, protect, service, "
-        "state_dir, trust, unit, workers; did you mean 'workers'?",
+        "2:1: unknown key 'worker'; known: admin, engine, forward_ca, limits, listeners, "
+        "protect, service, state_dir, trust, unit, workers; did you mean 'workers'?",
     ),
     "unknown key of a listener": (
         ("  cache: {", "  upstream: {tsl: {}, "),
-        "5:14: listeners.upstream: unknown key 'tsl'; known: ca, listen, tls, trust, upstream; "
-        "did you mean 'tls'?",
+        "5:14: listeners.upstream: unknown key 'tsl'; known: ca, listen, mode, tls, trust, "
+        "upstream; did you mean 'tls'?",
     ),
     "bad listener name": (
         ("  cache:", "  Cache:"),
@@ -257,6 +257,34 @@ SIDECAR_PROBLEMS = {
     "unit source": (
         ("service: shop", "service: shop\nunit: [{header: a, cookie: b}]"),
         "2:8: unit.0: must have one of baggage, header, cookie",
+    ),
+    "no upstream": (
+        (', upstream: "http://127.0.0.1:3001"', ""),
+        "4:13: listeners.payments: missing key 'upstream'",
+    ),
+    "an upstream of a forward proxy": (
+        ('"127.0.0.1:9101",', '"127.0.0.1:9101", mode: forward,'),
+        "4:13: listeners.payments: mode forward has no upstream: each request names its own",
+    ),
+    "tls of a forward proxy": (
+        (
+            ', upstream: "http://127.0.0.1:3001"',
+            ", mode: forward, tls: {cert: experiments, key: experiments}",
+        ),
+        "4:13: listeners.payments: mode forward has no tls: applications speak plainly to "
+        "their proxy",
+    ),
+    "mode": (
+        ('"127.0.0.1:9101",', '"127.0.0.1:9101", mode: socks,'),
+        "4:46: listeners.payments.mode: must be one of forward, reverse, not 'socks'",
+    ),
+    "authority": (
+        ("service: shop", "service: shop\nforward_ca: experiments"),
+        "2:13: forward_ca: cannot read experiments: is a directory",
+    ),
+    "what is no authority": (
+        ("service: shop", "service: shop\nforward_ca: sidecar.yaml"),
+        "2:13: forward_ca: cannot use sidecar.yaml: must have a private key without a password",
     ),
     "certificate": (
         ('"127.0.0.1:8080",', '"127.0.0.1:8080", ca: experiments,'),

@@ -195,3 +195,22 @@ def test_upstreams_are_sticky_by_unit_and_losing_one_moves_only_its_users() -> N
     ).routes["inbound"]
     moved = [u for u, order in orders.items() if order[0] != without_a.nodes(u)[0]]
     assert all(orders[u][0] == "http://a" for u in moved)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_forward_listener_intercepts_the_hosts_that_live_runs_name_there(state: State) -> None:
+    listeners = {
+        name: {"listen": f"127.0.0.1:{port}", "mode": "forward"}
+        for port, name in enumerate(("out", "other"), 1)
+    }
+    faults = [
+        {"at": "out", "error": 503, "match": {"host": "A.example"}},
+        {"at": "other", "error": 503, "match": {"host": "b.example"}},
+        {"at": "out", "error": 503},
+    ]
+    metric = {"name": "m", "at": "out", "match": {"host": "c.example"}}
+    metrics = [metric | {"success_rate": {"drop": "1pp"}}]
+    made = experiment(faults=faults, steady_state=metrics)
+    route = plan(made, state=state, settings=sidecar(listeners=listeners)).routes["out"]
+    assert route.forward
+    assert route.hosts == ({"a.example", "c.example"} if state in LIVE else set())

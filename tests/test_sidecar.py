@@ -98,6 +98,17 @@ def test_upstreams_of_one_listener_go_together(upstream, said):
         listener(upstream=upstream)
 
 
+def test_a_forward_listener_has_neither_upstream_nor_tls():
+    out = {"listen": "127.0.0.1:1", "mode": "forward"}
+    found = sidecar(listeners={"out": out}).listeners["out"]
+    assert (found.forward, found.upstream, found.scheme) == (True, (), "http")
+    assert not listener().forward
+    tls = {"cert": "a", "key": "b"}
+    for wrong in ({"upstream": "http://a"}, {"tls": tls}, {"mode": "reverse"}):
+        with pytest.raises(ValidationError):
+            sidecar(listeners={"out": out | wrong})
+
+
 def test_listeners_have_addresses_of_their_own():
     with pytest.raises(ValidationError, match=r"b and a both listen on 127\.0\.0\.1:8080"):
         sidecar(listeners={"a": INBOUND, "b": INBOUND})

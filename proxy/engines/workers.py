@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from proxy import __version__
@@ -18,7 +19,7 @@ from proxy.engines import budget
 from proxy.engines.nursery import Nursery
 from proxy.engines.ports import PortTaken, address_of, listening, why_taken
 from proxy.engines.wire import Channel, Message
-from proxy.sidecar import HostPort, host_port
+from proxy.sidecar import HostPort, Sidecar, host_port
 from proxy.tally import Rows
 
 log = logging.getLogger("counterfault")
@@ -55,10 +56,11 @@ class Workers:
         cells: Callable[[str, Rows], None],
         gone: Callable[[str], None],
         meeting: str = "",
+        authority: Callable[[Path, Sidecar], Path | None] = lambda directory, sidecar: None,
     ) -> None:
-        """`meeting`: where orphans find the next supervisor."""
+        """`meeting`: where orphans find the next supervisor; `authority`: who signs for hosts."""
         self._cells, self._gone = cells, gone
-        self._meeting = meeting
+        self._meeting, self._authority = meeting, authority
         self.budget = budget.Budget(budget.create())
         self._nursery = Nursery()
         self._slots = [Slot(i) for i in range(count)]
@@ -73,15 +75,12 @@ class Workers:
     async def inherit(self, config: Config) -> None:
         """Where somebody has our ports already, give orphans the time to bring them."""
         wanted = {host_port(listener.listen) for listener in config.sidecar.listeners.values()}
-
-        def settled() -> bool:
-            held = {address_of(s) for slot in self._slots for s in slot.sockets.values()}
-            complete = all(slot.channel for slot in self._slots)
-            return complete or not any(why_taken(a) for a in wanted if a not in held)
-
+        if not any(why_taken(address) for address in wanted):
+            return
+        # All of them: a socket that came after we made another would take its queue away.
         with suppress(TimeoutError):
             async with asyncio.timeout(_ORPHANS):
-                while not settled():
+                while not all(slot.channel for slot in self._slots):
                     await self._news.wait()
 
     def adopt(self, channel: Channel, message: Message, fds: list[int]) -> None:
@@ -91,7 +90,7 @@ class Workers:
         held = {
             n: socket.socket(fileno=fd) for n, fd in zip(message["names"], sockets, strict=True)
         }
-        if slot is None or slot.channel is not None or self._stopping:
+        if slot is None or slot.channel is not None or self._keepers or self._stopping:
             for sock in held.values():
                 sock.close()
             os.close(shared)
@@ -136,12 +135,14 @@ class Workers:
         """Send a plan to all workers; answers its generation, see `applied`."""
         self._generation += 1
         self._lease_until = lease_until
+        authority = self._authority(config.directory, config.sidecar)
         self._plan = {
             "type": "plan",
             "generation": self._generation,
             "config": config.wire(),
             "runs": dict(runs),
             "meeting": self._meeting,
+            "authority": str(authority) if authority else None,
         }
         for slot in self._slots:
             self._tell(slot)

@@ -57,6 +57,9 @@ class Peer:
     exchanges: set[Exchange] = field(default_factory=set)
     limits: Limits = field(default_factory=Limits)
 
+    def intercepts(self, host: str) -> bool:
+        return False
+
     def reset(self) -> None:
         raise AssertionError("nobody asked for a reset")
 

@@ -13,20 +13,20 @@ import pytest
 from programs import Nginx, Sidecar
 
 FAULTS: dict[str, dict[str, Any]] = {
-    "fixed": {"latency": "300ms"},
-    "jitter": {"latency": {"mean": "300ms", "jitter": "100ms"}},
-    "percentiles": {"latency": {"p50": "200ms", "p99": "400ms"}},
-    "lognormal": {"latency": {"lognormal": {"median": "300ms", "sigma": 0.1}}},
+    "fixed": {"latency": "800ms"},
+    "jitter": {"latency": {"mean": "800ms", "jitter": "100ms"}},
+    "percentiles": {"latency": {"p50": "800ms", "p99": "900ms"}},
+    "lognormal": {"latency": {"lognormal": {"median": "800ms", "sigma": 0.05}}},
     "error": {"error": {"status": 503, "body": "injected", "headers": {"retry-after": "7"}}},
     "bare": {"error": 418},
     "close": {"drop": "close"},
     "reset": {"drop": "reset"},
-    "hang": {"drop": {"mode": "hang", "hang": "700ms"}},
-    "late": {"latency": "300ms", "when": "after"},
+    "hang": {"drop": {"mode": "hang", "hang": "1s"}},
+    "late": {"latency": "800ms", "when": "after"},
     "late-error": {"error": {"status": 500, "body": "lost"}, "when": "after"},
     "late-close": {"drop": "close", "when": "after"},
     "late-reset": {"drop": "reset", "when": "after"},
-    "late-hang": {"drop": {"mode": "hang", "hang": "700ms"}, "when": "after"},
+    "late-hang": {"drop": {"mode": "hang", "hang": "1s"}, "when": "after"},
     "unsafe": {"error": 500, "when": "after", "unsafe": True, "match": {"method": "POST"}},
     "posted": {"error": 500, "match": {"method": ["POST", "PUT"]}},
     "half": {"error": 500, "dose": "50%"},
@@ -101,17 +101,17 @@ def test_others_are_never_faulted(
         headers = {"x-user-id": user(cohort), "x-beta": "yes"}
         took, answer = timed(method, f"{sidecar.url}/{name}", headers=headers)
         assert (answer.status_code, answer.text) == (200, "hello")
-        assert took < 0.2
+        assert took < 0.6
 
 
 @pytest.mark.parametrize(
     ("name", "least", "most"),
     [
-        ("fixed", 0.3, 0.4),
-        ("jitter", 0.2, 0.5),
-        ("percentiles", 0.05, 0.6),
-        ("lognormal", 0.2, 0.6),
-        ("late", 0.3, 0.4),
+        ("fixed", 0.8, 0.8),
+        ("jitter", 0.7, 0.9),
+        ("percentiles", 0.65, 1.0),
+        ("lognormal", 0.65, 1.0),
+        ("late", 0.8, 0.8),
     ],
 )
 def test_latency_delays_the_whole_answer(
@@ -119,7 +119,7 @@ def test_latency_delays_the_whole_answer(
 ) -> None:
     took, answer = timed("GET", f"{sidecar.url}/{name}", headers=hit)
     assert (answer.status_code, answer.text) == (200, "hello")
-    assert least <= took < most + 0.1
+    assert least <= took < most + 0.5
 
 
 def test_an_error_answers_instead_of_the_upstream(
@@ -173,10 +173,10 @@ def raw(sidecar: Sidecar, path: str, who: dict[str, str]) -> tuple[bytes, str, f
     [
         ("close", "fin", 0.0),
         ("reset", "rst", 0.0),
-        ("hang", "fin", 0.7),
+        ("hang", "fin", 1.0),
         ("late-close", "fin", 0.0),
         ("late-reset", "rst", 0.0),
-        ("late-hang", "fin", 0.7),
+        ("late-hang", "fin", 1.0),
     ],
 )
 def test_a_drop_ends_the_connection_as_it_says(
@@ -184,7 +184,7 @@ def test_a_drop_ends_the_connection_as_it_says(
 ) -> None:
     data, ended, took = raw(sidecar, name, hit)
     assert (data, ended) == (b"", end)
-    assert after <= took < after + 0.3
+    assert after <= took < after + 0.7
 
 
 @pytest.mark.parametrize("name", ["late", "late-error", "late-close", "late-reset"])
@@ -255,7 +255,7 @@ def test_a_client_that_leaves_a_hang_ends_it(
     start = time.monotonic()
     sock.close()
     until(lambda: sidecar.metric("counterfault_faults_active") == 0)
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 0.9
 
 
 def test_everything_is_counted_as_the_client_saw_it(

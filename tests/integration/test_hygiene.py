@@ -64,9 +64,7 @@ def test_unclean_heads_are_refused_and_the_connection_is_closed(
     ],
     ids=["bytes", "count", "without end"],
 )
-def test_heads_that_are_too_large_are_refused(
-    world: tuple[Sidecar, Nginx], headers: bytes
-) -> None:
+def test_heads_that_are_too_large_are_refused(world: tuple[Sidecar, Nginx], headers: bytes) -> None:
     sidecar, nginx = world
     got = answer(sidecar, b"GET /large HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n")
     assert got.startswith(b"HTTP/1.1 431 ")

@@ -1,0 +1,76 @@
+"""A worker without assignment, faults and metrics: what these cost is what it does better."""
+
+import argparse
+import asyncio
+import gc
+import socket
+from pathlib import Path
+
+import uvloop
+from mitmproxy import http
+
+from addons import tls
+from addons.hooks import Table
+from addons.listener import Client, Listener, Shared
+from addons.live import Live
+from addons.options import options
+from addons.upstream import Upstreams
+from addons.worker import _eager
+from proxy.engines import budget
+from proxy.plan import Plan
+from proxy.sidecar import Sidecar
+
+
+def _stream_request(flow: http.HTTPFlow) -> None:
+    flow.request.stream = True
+
+
+def _stream_response(flow: http.HTTPFlow) -> None:
+    if flow.response is not None:
+        flow.response.stream = True
+
+
+def _hooks(client: Client) -> Table:
+    """What the engine itself needs."""
+    return {
+        "next_layer": (("protocol", client.next_layer),),
+        "tls_start_client": (("protocol", client.tls_start_client),),
+        "requestheaders": (("stream", _stream_request),),
+        "responseheaders": (("stream", _stream_response),),
+    }
+
+
+def _shared(upstream: str, port: int) -> Shared:
+    inbound = {"listen": f"127.0.0.1:{port}", "upstream": upstream}
+    sidecar = Sidecar.model_validate({"service": "bare", "listeners": {"inbound": inbound}})
+    live = Live(Plan(sidecar, (), {}), budget.Budget(budget.create()))
+    return Shared(live, options(), _hooks, lambda exchange, status: None, Upstreams(live.clock))
+
+
+async def _serve(upstream: str, port: int, secure: int, cert: Path, key: Path) -> None:
+    asyncio.get_running_loop().set_task_factory(_eager)
+    gc.set_threshold(2000, 10, 20)  # as a worker does
+    shared = _shared(upstream, port)
+    listeners = []
+    for number in (port, secure):
+        listener = Listener("inbound", shared)
+        listener.tls = tls.listener_context(cert, key) if number == secure else None
+        await listener.start(socket.create_server(("127.0.0.1", number), backlog=4096))
+        listeners.append(listener)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("upstream")
+    parser.add_argument("port", type=int)
+    parser.add_argument("secure", type=int)
+    parser.add_argument("cert", type=Path)
+    parser.add_argument("key", type=Path)
+    gc.collect()
+    gc.freeze()  # as the nursery does
+    uvloop.run(_serve(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""`make bench`: how fast is it? Compares setups in rounds, prints a table, writes a result.
+
+One core is the proxy's, the other is nginx's, the load's and the supervisor's. With more workers
+than such cores, the last one shares the load's. CPU time is that of the workers alone.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import Nginx
+
+from tests.bench import machine
+from tests.bench.loads import LOADS, Failed, warm_up
+from tests.bench.setups import SETUPS, Running
+from tests.bench.table import Rows, render, summary
+
+_RESULTS = Path(__file__).with_name("results")
+# Which setups each load is for: what tells nothing new is left out.
+_PLAN = {
+    "keep-alive": tuple(SETUPS),
+    "close": ("stock", "bare", "one"),
+    "http2": ("stock", "bare", "one"),
+    "slow": ("stock", "bare", "one"),
+}
+_ORDERS = """access_log off; location / {
+    default_type application/json; return 200 '{"orders": [{"id": 1, "state": "paid"}]}'; }"""
+
+
+def main() -> None:
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        programs = machine.needed()
+        cores = machine.cores()
+        os.sched_setaffinity(0, {cores.load})
+        date = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+        about = {
+            "date": date,
+            "machine": {**machine.described(), "cores": 1 + len(cores.workers)},
+            "versions": machine.versions(programs),
+            "settings": {"rounds": options.rounds, "seconds": options.seconds},
+        }
+        rounds = _measure(options, cores)
+    except (machine.Missing, Failed, pytest.fail.Exception) as e:
+        sys.exit(f"bench: {e}")
+    result = {**about, "summary": summary(rounds), "rounds": rounds}
+    print(render(result))
+    if not options.no_result:
+        _RESULTS.mkdir(exist_ok=True)
+        (_RESULTS / f"{date}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--seconds", type=int, default=5, metavar="N", help="for each figure")
+    parser.add_argument("--no-result", action="store_true", help="print the table only")
+    known = ", ".join((*SETUPS, *LOADS))
+    parser.add_argument("--only", default="", metavar="NAMES", help=f"with commas, of: {known}")
+    options = parser.parse_args()
+    names = [name for name in options.only.split(",") if name]
+    if unknown := [name for name in names if name not in {*SETUPS, *LOADS}]:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {known}")
+    options.setups = [n for n in SETUPS if n in names] or list(SETUPS)
+    options.loads = [n for n in LOADS if n in names] or list(LOADS)
+    return options
+
+
+def _measure(options: argparse.Namespace, cores: machine.Cores) -> Rows:
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        nginx = Nginx(Path(directory) / "nginx", _ORDERS)
+        stack.callback(nginx.stop)
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds} …", file=sys.stderr)
+            rows += _round(options, cores, nginx, Path(directory) / str(number), number)
+    return rows
+
+
+def _round(
+    options: argparse.Namespace, cores: machine.Cores, nginx: Nginx, directory: Path, number: int
+) -> Rows:
+    """Every load on every setup, one after the other; a round has its own processes."""
+    rows: Rows = []
+    with ExitStack() as stack:
+        running: dict[str, Running] = {}
+        for name in options.setups:
+            setup = SETUPS[name][1]
+            running[name] = stack.enter_context(setup(directory / name, nginx.url))
+            for i, pid in enumerate(running[name].pids):
+                machine.pin(pid, cores.of_worker(i))
+        for load in options.loads:
+            for name in (n for n in options.setups if n in _PLAN[load]):
+                seen = _one(load, running[name], nginx.port, options.seconds)
+                rows.append({"round": number, "load": load, "setup": name, **seen})
+        _check_enrolment(running)
+    return rows
+
+
+def _one(load: str, proxy: Running, direct: int, seconds: int) -> dict[str, Any]:
+    warm_up(load, proxy, direct)
+    before = sum(map(machine.cpu_seconds, proxy.pids))
+    seen = LOADS[load][1](proxy, direct, seconds)
+    used = sum(map(machine.cpu_seconds, proxy.pids)) - before
+    return {**seen, "cpu_seconds": round(used, 2), "per_cpu_second": seen["requests"] / used}
+
+
+def _check_enrolment(running: dict[str, Running]) -> None:
+    """Figures of a sidecar that enrols nobody would be worth nothing."""
+    for name, proxy in running.items():
+        if name in ("one", "hundred", "two") and proxy.enrolled() == 0:
+            raise Failed(f"{name}: nobody was enrolled")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What is compared: stock mitmdump, the engine by itself, sidecars; each with fresh processes."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trustme
+from programs import Sidecar, free_port, until
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A proxy that has started."""
+
+    port: int
+    secure: int
+    """Its port for TLS."""
+    pids: tuple[int, ...]
+    """The processes that traffic goes through."""
+    enrolled: Callable[[], float]
+    """The share of its requests that were in an experiment."""
+
+
+type Setup = Callable[[Path, str], AbstractContextManager[Running]]
+
+
+@contextmanager
+def stock(directory: Path, upstream: str) -> Iterator[Running]:
+    """mitmdump as its users run it."""
+    port = free_port()
+    command = [
+        str(Path(sys.executable).with_name("mitmdump")),
+        *("--quiet", "--mode", f"reverse:{upstream}"),
+        *("--listen-host", "127.0.0.1", "--listen-port", str(port)),
+        *("--set", "flow_detail=0", "--set", f"confdir={directory}"),
+        *("--scripts", str(_HERE / "stock_addon.py")),
+    ]
+    with _program(command, directory, port) as pid:
+        yield Running(port, port, (pid,), lambda: 0.0)
+
+
+@contextmanager
+def bare(directory: Path, upstream: str) -> Iterator[Running]:
+    """A worker's engine without assignment, faults and metrics."""
+    port, secure = free_port(), free_port()
+    certificate(directory)
+    command = [
+        *(sys.executable, "-O", "-m", "tests.bench.bare_engine"),
+        *(upstream, str(port), str(secure)),
+        *(str(directory / "cert.pem"), str(directory / "key.pem")),
+    ]
+    with _program(command, directory, secure) as pid:
+        yield Running(port, secure, (pid,), lambda: 0.0)
+
+
+def sidecar(experiments: int, share: str = "1%", workers: int = 1) -> Setup:
+    """A sidecar whose running experiments meet users, but no request of the benchmark."""
+
+    @contextmanager
+    def started(directory: Path, upstream: str) -> Iterator[Running]:
+        certificate(directory)
+        secure = free_port()
+        tls = {"cert": "cert.pem", "key": "key.pem"}
+        listener = {"listen": f"127.0.0.1:{secure}", "upstream": upstream, "tls": tls}
+        settings = {
+            "listeners": {"secure": listener},
+            "limits": {"enrolled": "100%", "drain": "1s"},
+            "unit": [{"header": "x-user-id"}],
+            "workers": workers,
+        }
+        made = Sidecar(directory, upstream, settings)
+        names = [f"slow-orders-{i}" for i in range(experiments)]
+        for name in names:
+            made.experiment(name, **_experiment(share))
+        try:
+            made.start()
+            until(lambda: all(made.state(name) == "running" for name in names))
+            yield Running(made.port, secure, tuple(made.workers()), lambda: _enrolled(made))
+        finally:
+            made.stop()
+
+    return started
+
+
+def _experiment(share: str) -> dict[str, Any]:
+    return {
+        "cohorts": {"experiment": share, "control": share},
+        "faults": [{"at": "inbound", "match": {"path": "/another"}, "latency": {"fixed": "1s"}}],
+        "steady_state": [
+            {"name": "success", "at": "inbound", "success_rate": {"drop": "50pp"}},
+            {"name": "p99", "at": "inbound", "latency": {"quantile": 0.99, "rise": "900%"}},
+        ],
+    }
+
+
+def _enrolled(made: Sidecar) -> float:
+    everybody = made.metric("counterfault_requests_total")
+    bystanders = made.metric("counterfault_requests_total", cohort="bystander")
+    return 1 - bystanders / everybody if everybody else 0.0
+
+
+SETUPS: dict[str, tuple[str, Setup]] = {
+    "stock": ("stock mitmdump with an addon", stock),
+    "bare": ("bare engine", bare),
+    "none": ("sidecar, no experiment", sidecar(0)),
+    "one": ("sidecar, 1 experiment of 1 % + 1 %", sidecar(1)),
+    "hundred": ("sidecar, 100 of 0.05 % + 0.05 %", sidecar(100, "0.05%")),
+    "two": ("sidecar, 1 experiment, 2 workers", sidecar(1, workers=2)),
+}
+
+
+def certificate(directory: Path) -> None:
+    """Write cert.pem and key.pem for 127.0.0.1."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made = trustme.CA().issue_cert("127.0.0.1")
+    made.private_key_pem.write_to_path(directory / "key.pem")
+    for pem in made.cert_chain_pems:
+        pem.write_to_path(directory / "cert.pem", append=True)
+
+
+@contextmanager
+def _program(command: list[str], directory: Path, port: int) -> Iterator[int]:
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=_ROOT, stdout=output, stderr=output)
+    try:
+        until(lambda: process.poll() is not None or _listens(port))
+        if process.poll() is not None:
+            raise RuntimeError(f"{Path(command[0]).name} has ended: {log.read_text()}")
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,144 @@
+"""What the figures come to: ratios between setups of the same round, and how they spread."""
+
+import operator
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.loads import LOADS
+from tests.bench.setups import SETUPS
+
+type Rows = list[dict[str, Any]]
+"""One measurement each: its round, setup and load, and what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of the rounds, and their extremes."""
+
+    median: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.median:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
+
+
+def spread(values: list[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def _ratio(ours: float, theirs: float) -> float:
+    return ours / theirs
+
+
+def _cost(ours: float, theirs: float) -> float:
+    """How much more CPU a request costs, in percent."""
+    return (theirs / ours - 1) * 100
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two setups under one load, and what their figures should come to."""
+
+    text: str
+    load: str
+    ours: str
+    theirs: str
+    figure: Callable[[float, float], float]
+    target: float | None = None
+    most: bool = False
+    """The target is an upper limit."""
+
+    def among(self, rows: Rows) -> list[float]:
+        """The figure of each round that has both setups."""
+        ours, theirs = (_by_round(rows, setup, self.load) for setup in (self.ours, self.theirs))
+        return [self.figure(ours[n], theirs[n]) for n in sorted(ours.keys() & theirs.keys())]
+
+
+COMPARISONS = (
+    Comparison("sidecar : stock, HTTP/1", "keep-alive", "one", "stock", _ratio, 3.5),
+    Comparison("sidecar : stock, no keep-alive", "close", "one", "stock", _ratio),
+    Comparison("sidecar : stock, HTTP/2", "http2", "one", "stock", _ratio),
+    Comparison("bare engine : stock, HTTP/1", "keep-alive", "bare", "stock", _ratio),
+    Comparison(
+        "assignment and metrics cost, %", "keep-alive", "one", "bare", _cost, 10.0, most=True
+    ),
+    Comparison(
+        "100 experiments cost more than 1, %",
+        "keep-alive",
+        "hundred",
+        "one",
+        _cost,
+        25.0,
+        most=True,
+    ),
+    Comparison("two workers : one", "keep-alive", "two", "one", _ratio, 0.9),
+)
+_ADDED = ("added to the median at 100 a second, ms", 1.2)
+
+
+def summary(rows: Rows) -> list[dict[str, Any]]:
+    """Each comparison that the rows allow: median, extremes, target and whether it is reached."""
+    found = []
+    for comparison in COMPARISONS:
+        values = comparison.among(rows)
+        if values:
+            found.append(_said(comparison.text, values, comparison.target, comparison.most))
+    added = [row["added_p50_ms"] for row in rows if (row["load"], row["setup"]) == ("slow", "one")]
+    if added:
+        found.append(_said(_ADDED[0], added, _ADDED[1], most=True))
+    return found
+
+
+def _said(text: str, values: list[float], target: float | None, most: bool) -> dict[str, Any]:
+    figure = spread(values)
+    said = {"text": text, "median": figure.median, "min": figure.low, "max": figure.high}
+    if target is None:
+        return said
+    within = operator.le if most else operator.ge
+    bound = f"{'<=' if most else '>='} {target:g}"
+    return {**said, "target": bound, "reached": within(figure.median, target)}
+
+
+def render(result: dict[str, Any]) -> str:
+    """The whole result as text."""
+    rows: Rows = result["rounds"]
+    facts = {**result["machine"], **result["versions"]}
+    lines = [", ".join(f"{name} {value}" for name, value in facts.items()), ""]
+    for load, (text, _) in LOADS.items():
+        measured = [setup for setup in SETUPS if _of(rows, setup, load)]
+        if measured:
+            unit = "milliseconds" if load == "slow" else "requests per CPU-second"
+            lines += [f"{text}: {unit}, median of the rounds (min to max)"]
+            lines += [f"  {SETUPS[setup][0]:<36} {_line(rows, setup, load)}" for setup in measured]
+            lines += [""]
+    for said in result["summary"]:
+        figure = Spread(said["median"], said["min"], said["max"])
+        verdict = {True: "reached", False: "MISSED", None: ""}[said.get("reached")]
+        line = f"{said['text']:<42} {figure:.2f}"
+        lines.append(f"{line:<72} {said.get('target', ''):<8} {verdict}".rstrip())
+    return "\n".join(lines)
+
+
+def _line(rows: Rows, setup: str, load: str) -> str:
+    found = _of(rows, setup, load)
+
+    def of(name: str) -> Spread:
+        return spread([row[name] for row in found])
+
+    if load == "slow":
+        return f"p50 {of('p50_ms'):.2f}, p99 {of('p99_ms'):.1f}, added {of('added_p50_ms'):.2f}"
+    line = f"{of('per_cpu_second'):.0f}"
+    return (
+        f"{line}, p50 {of('p50_ms'):.1f}, p99 {of('p99_ms'):.1f}" if "p50_ms" in found[0] else line
+    )
+
+
+def _of(rows: Rows, setup: str, load: str) -> Rows:
+    return [row for row in rows if row["setup"] == setup and row["load"] == load]
+
+
+def _by_round(rows: Rows, setup: str, load: str) -> dict[int, float]:
+    return {row["round"]: row["per_cpu_second"] for row in _of(rows, setup, load)}
