@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 
-from addons import worker
+from addons import process
 from proxy.engines.wire import receive_now, send_now
 
 
@@ -40,7 +40,7 @@ def _live(control: socket.socket, budget: int, index: int) -> None:
     """Be a worker, and never return into the nursery's loop."""
     code = 1
     try:
-        worker.run(control, budget, index)
+        process.run(control, budget, index)
         code = 0
     finally:
         sys.stderr.flush()

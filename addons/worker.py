@@ -4,37 +4,23 @@ When the supervisor is gone it goes on serving, without faults, and looks for th
 """
 
 import asyncio
-import gc
 import logging
 import math
 import os
-import resource
-import signal
 import socket
-import sys
 import time
 from collections.abc import Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from addons import quick, tls
-from addons.assign import Assign
-from addons.hooks import Table
-from addons.inject import Inject
 from addons.issuer import Issuer, issuer_of
-from addons.listener import Client, Listener, Shared
+from addons.listener import Listener, Shared
 from addons.live import Live
-from addons.observe import Observe
-from addons.options import options
-from addons.upstream import Upstreams
+from addons.wiring import Status, share, tls_of
 from proxy import __version__
 from proxy.config import Config
 from proxy.engines.budget import Budget
 from proxy.engines.wire import Channel, Message
-from proxy.guard import State
 from proxy.plan import Plan
 from proxy.tally import Rows
 
@@ -95,18 +81,18 @@ class Worker:
     def _swap(self, message: Message) -> None:
         config = Config.from_wire(message["config"])
         self._meeting = message["meeting"]
-        runs = {name: _Status(**run) for name, run in message["runs"].items()}
+        runs = {name: Status(**run) for name, run in message["runs"].items()}
         plan = Plan(config.sidecar, config.experiments, runs)
         slots = {name: run.slot for name, run in runs.items()}
         if self._live is None:
             self._live = Live(plan, self._budget, workers=config.sidecar.workers)
-            self._shared = _share(self._live)
+            self._shared = share(self._live)
         self._live.swap(plan, slots)
         self._live.lease_until, self._leased = message["lease_until"], True
         for name in [name for name in self._listeners if name not in plan.routes]:
             self._listeners.pop(name).close()
             self._sockets.pop(name).close()
-        self._contexts = {name: _tls_of(config, name) for name in config.sidecar.listeners}
+        self._contexts = {name: tls_of(config, name) for name in config.sidecar.listeners}
         self._issuer = issuer_of(message["authority"], self._issuer)
         for name, listener in self._listeners.items():
             listener.tls, listener.ca = self._contexts[name]
@@ -217,77 +203,3 @@ def _knock(meeting: str) -> socket.socket | None:
         sock.close()
         return None
     return sock
-
-
-class _Status:
-    """A run as it came over the wire."""
-
-    def __init__(self, state: str, epoch: str, slot: int) -> None:
-        self.state, self.epoch, self.slot = State(state), epoch, slot
-
-
-def _tls_of(config: Config, name: str) -> tuple[Any, Path | None]:
-    listener = config.sidecar.listeners[name]
-    context = None
-    if listener.tls is not None:
-        cert, key = config.directory / listener.tls.cert, config.directory / listener.tls.key
-        context = tls.listener_context(cert, key)
-    return context, (config.directory / listener.ca if listener.ca else None)
-
-
-def _share(live: Live) -> Shared:
-    assign, inject, observe = Assign(live), Inject(live), Observe(live)
-    upstreams = Upstreams(live.clock)
-
-    def hooks(client: Client) -> Table:
-        return {
-            "next_layer": (("protocol", client.next_layer),),
-            "tls_start_client": (("protocol", client.tls_start_client),),
-            "tls_start_server": (("protocol", client.tls_start_server),),
-            "requestheaders": (
-                ("assign", partial(assign.requestheaders, peer=client)),
-                ("inject", inject.requestheaders),
-            ),
-            "responseheaders": (
-                ("inject", inject.responseheaders),
-                ("protocol", client.responseheaders),
-            ),
-            "response": (("observe", observe.response),),
-            "error": (("observe", observe.error),),
-        }
-
-    return Shared(live, options(), hooks, observe.ended, upstreams)
-
-
-def _eager(
-    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any
-) -> asyncio.Task[Any]:
-    # uvloop passes eager_start itself, which asyncio.eager_task_factory of 3.13.0-2 refuses.
-    kwargs["eager_start"] = True
-    return asyncio.Task(coro, loop=loop, **kwargs)
-
-
-async def _main(control: socket.socket, budget: int, index: int) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(_eager)
-    worker = Worker(control, Budget(budget, index), index)
-    loop.add_signal_handler(signal.SIGTERM, worker.stop.set)
-    # A terminal's ^C reaches the whole group; the supervisor decides when workers go.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Long-lived flows would otherwise be looked at again and again; more costs too much at once.
-    gc.set_threshold(2000, 10, 20)
-    beat = asyncio.ensure_future(worker.beat())
-    await worker.stop.wait()
-    await worker.drain()
-    await beat
-
-
-def run(control: socket.socket, budget: int, index: int) -> None:
-    """Be worker `index` until told to stop; `budget` is the descriptor of the shared counters."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    logging.basicConfig(
-        stream=sys.stderr, format=f"worker {index}: %(message)s", level=logging.WARNING
-    )
-    quick.install()
-    uvloop.run(_main(control, budget, index))

@@ -14,8 +14,8 @@ from addons.hooks import Table
 from addons.listener import Client, Listener, Shared
 from addons.live import Live
 from addons.options import options
+from addons.process import eager
 from addons.upstream import Upstreams
-from addons.worker import _eager
 from proxy.engines import budget
 from proxy.plan import Plan
 from proxy.sidecar import Sidecar
@@ -48,7 +48,7 @@ def _shared(upstream: str, port: int) -> Shared:
 
 
 async def _serve(upstream: str, port: int, secure: int, cert: Path, key: Path) -> None:
-    asyncio.get_running_loop().set_task_factory(_eager)
+    asyncio.get_running_loop().set_task_factory(eager)
     gc.set_threshold(2000, 10, 20)  # as a worker does
     shared = _shared(upstream, port)
     listeners = []

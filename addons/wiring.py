@@ -1,0 +1,57 @@
+"""How the parts of a worker are put together."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from addons import tls
+from addons.assign import Assign
+from addons.hooks import Table
+from addons.inject import Inject
+from addons.listener import Client, Shared
+from addons.live import Live
+from addons.observe import Observe
+from addons.options import options
+from addons.upstream import Upstreams
+from proxy.config import Config
+from proxy.guard import State
+
+
+class Status:
+    """A run as it came over the wire."""
+
+    def __init__(self, state: str, epoch: str, slot: int) -> None:
+        self.state, self.epoch, self.slot = State(state), epoch, slot
+
+
+def tls_of(config: Config, name: str) -> tuple[Any, Path | None]:
+    listener = config.sidecar.listeners[name]
+    context = None
+    if listener.tls is not None:
+        cert, key = config.directory / listener.tls.cert, config.directory / listener.tls.key
+        context = tls.listener_context(cert, key)
+    return context, (config.directory / listener.ca if listener.ca else None)
+
+
+def share(live: Live) -> Shared:
+    assign, inject, observe = Assign(live), Inject(live), Observe(live)
+    upstreams = Upstreams(live.clock)
+
+    def hooks(client: Client) -> Table:
+        return {
+            "next_layer": (("protocol", client.next_layer),),
+            "tls_start_client": (("protocol", client.tls_start_client),),
+            "tls_start_server": (("protocol", client.tls_start_server),),
+            "requestheaders": (
+                ("assign", partial(assign.requestheaders, peer=client)),
+                ("inject", inject.requestheaders),
+            ),
+            "responseheaders": (
+                ("inject", inject.responseheaders),
+                ("protocol", client.responseheaders),
+            ),
+            "response": (("observe", observe.response),),
+            "error": (("observe", observe.error),),
+        }
+
+    return Shared(live, options(), hooks, observe.ended, upstreams)
