@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from mitmproxy import http
 
-from addons import tls
+from addons import quick, tls
 from addons.hooks import Table
 from addons.listener import Client, Listener, Shared
 from addons.live import Live
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("secure", type=int)
     parser.add_argument("cert", type=Path)
     parser.add_argument("key", type=Path)
+    quick.install()
     gc.collect()
     gc.freeze()  # as the nursery does
     uvloop.run(_serve(**vars(parser.parse_args())))
