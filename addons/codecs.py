@@ -5,26 +5,34 @@ sends without a length goes on over HTTP/1 in chunks.
 """
 
 import time
+from dataclasses import dataclass
+from typing import Any
 
+from h2.errors import ErrorCodes
 from h2.events import Event as H2Event
 from h2.events import InformationalResponseReceived
 from h11 import Data, EndOfMessage
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
+from hyperframe.frame import GoAwayFrame
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpClient, RegisterHttpConnection
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
     RequestEndOfMessage,
     RequestHeaders,
     RequestTrailers,
     ResponseEndOfMessage,
     ResponseHeaders,
+    ResponseProtocolError,
     ResponseTrailers,
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
 from mitmproxy.proxy.layers.http._http2 import Http2Client, parse_h2_response_headers
+from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
 type Generator[T] = layer.CommandGenerator[T]
 
@@ -116,10 +124,44 @@ class Http1ToUpstream(Http1, Http1Client):
                     break
 
 
+@dataclass
+class GoingAway(H2Event):
+    """An orderly GOAWAY: the streams up to this one are still served."""
+
+    last_stream_id: int
+
+
+class _Orderly(BufferedH2Connection):
+    """hyper-h2's, for which a GOAWAY is the end; in order it only announces it (RFC 9113, 6.8)."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Any], list[H2Event]]:
+        if frame.error_code != ErrorCodes.NO_ERROR:
+            ended: tuple[list[Any], list[H2Event]] = super()._receive_goaway_frame(frame)
+            return ended
+        return [], [GoingAway(frame.last_stream_id)]
+
+
 class Http2ToUpstream(Http2Client):
     """Where requests go out over HTTP/2."""
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        settings = self.h2_conn.local_settings
+        self.h2_conn = _Orderly(self.h2_conf)
+        self.h2_conn.local_settings = settings
+
+    def _go(self, last: int) -> Generator[None]:
+        """Take no new requests, and end those that the upstream has not seen."""
+        self.conn.error = "going away"
+        for stream_id in [s for s in self.streams if s > last]:
+            del self.streams[stream_id]
+            error = "the upstream has gone away"
+            yield ReceiveHttp(ResponseProtocolError(stream_id, error, ErrorCode.CONNECT_FAILED))
+
     def handle_h2_event(self, event: H2Event) -> Generator[bool]:
+        if isinstance(event, GoingAway):
+            yield from self._go(event.last_stream_id)
+            return False
         if not isinstance(event, InformationalResponseReceived):
             return (yield from super().handle_h2_event(event))
         status, headers = parse_h2_response_headers(event.headers or [])

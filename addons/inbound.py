@@ -11,10 +11,12 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
     RequestData,
     RequestHeaders,
     RequestTrailers,
     ResponseHeaders,
+    ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
@@ -94,6 +96,17 @@ class Http2FromClient(Http2Server):
             yield ReceiveHttp(RequestData(stream_id, event.data))
         self._owed[stream_id] += event.flow_controlled_length or 0
         return False
+
+    def _handle_event(self, event: events.Event) -> Generator[None]:
+        if isinstance(event, ResponseProtocolError) and event.code is ErrorCode.KILL:
+            event.code = ErrorCode.CANCEL  # INTERNAL_ERROR would say that it is our failure
+        inner: Generator[None] = super()._handle_event(event)
+        return inner
+
+    def go_away(self) -> Generator[None]:
+        """Before the connection is closed: whatever the client sends now was not seen here."""
+        self.h2_conn.close_connection()
+        yield commands.SendData(self.conn, self.h2_conn.data_to_send())
 
     def let_go(self, stream_id: int) -> Generator[None]:
         """The stream is read again: give the client back the window it has used."""

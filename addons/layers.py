@@ -88,6 +88,10 @@ def _tunnelled(nextlayer: layer.NextLayer) -> layer.Layer:
     return layers.ClientTLSLayer(context)
 
 
+class Leave(events.Event):
+    """The connection is about to be closed by us."""
+
+
 class SidecarHttp(HttpLayer):
     """mitmproxy's HTTP layer with codecs and upstream connections of our own."""
 
@@ -117,7 +121,7 @@ class SidecarHttp(HttpLayer):
                 return
             # A HTTP/1 connection serves one HTTP/2 stream, and is closed by it.
             multiplexed = connection.alpn == HTTP2 or self.context.client.alpn != HTTP2
-            if connection.connected and multiplexed:
+            if connection.connected and multiplexed and not connection.error:
                 stream = self.command_sources.pop(event)
                 done = GetHttpConnectionCompleted(event, (connection, None))
                 yield from self.event_to_child(stream, done)
@@ -160,6 +164,8 @@ class SidecarHttp(HttpLayer):
                 del self.connections[connection]
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
+        if isinstance(event, Leave):
+            return self._codec.go_away() if self._codec is not None else nothing()
         if (
             isinstance(event, events.ConnectionEvent)
             and event.connection not in self.connections

@@ -20,7 +20,7 @@ from mitmproxy.proxy.server import ConnectionIO, LiveConnectionHandler
 from addons import tls
 from addons.hooks import Hooked, Table
 from addons.idle import Activity
-from addons.layers import Entry, backlog, choose, head_pending, streams
+from addons.layers import Entry, Leave, backlog, choose, head_pending, streams
 from addons.upstream import address_of
 
 if TYPE_CHECKING:
@@ -144,6 +144,13 @@ class Client(LiveConnectionHandler):
 
     def close(self) -> None:
         self._writer.close()
+
+    async def leave(self) -> None:
+        """Close a connection on which nothing is under way, and tell an HTTP/2 client first."""
+        if self.client.alpn == tls.HTTP2 and self.parts:
+            await self.server_event(Leave())
+        if not self.busy:
+            self.close()
 
     def left(self) -> None:
         """The connection is gone, and with it whatever waited for it or was unanswered."""

@@ -175,6 +175,8 @@ class Worker:
 
     async def drain(self) -> None:
         """Accept no more, let requests under way finish, close what is idle."""
+        # Who is in the accept queue already would be reset.
+        await asyncio.sleep(_DRAIN_POLL)
         for listener in self._listeners.values():
             listener.close()
         for sock in self._sockets.values():
@@ -188,7 +190,7 @@ class Worker:
                 break
             for client in tuple(self._shared.clients):
                 if not client.busy:
-                    client.close()
+                    await client.leave()
             await asyncio.sleep(_DRAIN_POLL)
         self._report()
         await asyncio.sleep(0)

@@ -292,7 +292,6 @@ def test_a_drop_cuts_the_calls_of_the_experiment_alone(world: World) -> None:
     assert sum(1 for _ in watching) == 2000
 
 
-@pytest.mark.xfail(reason="flow.kill() resets the stream with INTERNAL_ERROR, so it is INTERNAL")
 def test_a_cut_call_is_unavailable(world: World) -> None:
     """What clients retry, as they would if the connection were cut; INTERNAL they do not."""
     with pytest.raises(grpc.RpcError) as cut:

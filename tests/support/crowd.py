@@ -39,6 +39,14 @@ def asked(sock: socket.socket, path: str = "/") -> int:
     return read_answer(sock).status
 
 
+def cut(sock: socket.socket) -> bool:
+    """Whether nothing comes but the connection's end."""
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
 def seconds_to_serve(port: int, requests: int) -> list[float]:
     """How long each of so many requests took, on a new connection each; sorted."""
     took = []
