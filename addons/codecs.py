@@ -150,6 +150,11 @@ class Http2ToUpstream(Http2Client):
         self.h2_conn = _Orderly(self.h2_conf)
         self.h2_conn.local_settings = settings
 
+    def unsent(self, stream_id: int) -> int:
+        """Bytes of a request that the upstream has not let us send."""
+        waiting = self.h2_conn.stream_buffers.get(self.our_stream_id.get(stream_id, 0), ())
+        return sum(len(item.data) for item in waiting)
+
     def _go(self, last: int) -> Generator[None]:
         """Take no new requests, and end those that the upstream has not seen."""
         self.conn.error = "going away"
@@ -169,6 +174,13 @@ class Http2ToUpstream(Http2Client):
         head = http.Response(b"HTTP/2.0", status, b"", headers, None, None, now, None)
         yield ReceiveHttp(ResponseHeaders(event.stream_id or 0, head))
         return False
+
+
+def codec_of(top: layer.Layer | None) -> Http2ToUpstream | None:
+    """The HTTP/2 at the end of an upstream connection's layers, if that is what it speaks."""
+    while top is not None and not isinstance(top, Http2ToUpstream):
+        top = getattr(top, "child_layer", None)
+    return top
 
 
 class ToUpstream(HttpClient):

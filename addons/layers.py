@@ -107,7 +107,9 @@ class SidecarHttp(HttpLayer):
     def make_stream(self, stream_id: int) -> Generator[None]:
         context = _fork(self.context)
         kind = ForwardStream if self.mode is HTTPMode.regular else SidecarStream
-        self.streams[stream_id] = kind(context, stream_id, self._peer, self._codec)
+        self.streams[stream_id] = kind(
+            context, stream_id, self._peer, self._codec, self.connections
+        )
         yield from self.event_to_child(self.streams[stream_id], events.Start())
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Generator[None]:
@@ -173,7 +175,15 @@ class SidecarHttp(HttpLayer):
         ):
             return nothing()
         passed: Generator[None] = super()._handle_event(event)
-        return passed
+        return passed if self._codec is None else self._windowed(passed, self._codec)
+
+    def _windowed(self, passed: Generator[None], codec: Http2FromClient) -> Generator[None]:
+        """Streams that stand still no more may be sent more."""
+        yield from passed
+        for stream_id in tuple(codec.held):
+            stream = self.streams.get(stream_id)
+            if not isinstance(stream, SidecarStream) or not stream.waits:
+                yield from codec.let_go(stream_id)
 
 
 def _fork(context: Context) -> Context:

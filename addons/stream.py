@@ -5,10 +5,12 @@ Bodies stream. An injected answer replaces the upstream's, an interim one (1xx) 
 """
 
 import re
+from collections.abc import Mapping
 from itertools import chain
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
+from mitmproxy.connection import Connection
 from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
@@ -23,7 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook
 
-from addons.codecs import is_interim
+from addons.codecs import codec_of, is_interim
 from addons.exchange import Exchange, Peer, exchange_of
 from addons.inbound import Http2FromClient
 from addons.upstream import address_of, targets
@@ -32,6 +34,8 @@ type Generator[T] = layer.CommandGenerator[T]
 
 # An answer that an injected one replaces is read to its end, if that is near.
 _SHORT = 1 << 20
+# Bytes of a request that may wait for an HTTP/2 upstream's window.
+_HIGH_WATER = 256 * 1024
 _UNCLEAN = re.compile(rb"[\r\n\0]")
 
 
@@ -39,10 +43,15 @@ class SidecarStream(HttpStream):
     """One request and its answer; bodies stream, injected answers replace the upstream's."""
 
     def __init__(
-        self, context: Context, stream_id: int, peer: Peer, codec: Http2FromClient | None
+        self,
+        context: Context,
+        stream_id: int,
+        peer: Peer,
+        codec: Http2FromClient | None,
+        connections: Mapping[Connection, layer.Layer],
     ) -> None:
         super().__init__(context, stream_id)
-        self._peer = peer
+        self._peer, self._connections = peer, connections
         self._codec = codec
         self._exchange: Exchange | None = None
         self._expecting: tuple[tuple[bytes, bytes], ...] | None = None
@@ -62,10 +71,16 @@ class SidecarStream(HttpStream):
     def _windowed(self, inner: Generator[None], codec: Http2FromClient) -> Generator[None]:
         """A client that speaks HTTP/2 gets no new window for what nobody reads yet."""
         yield from inner
-        if self._paused:
+        if self.waits:
             codec.held.add(self.stream_id)
-        elif self.stream_id in codec.held:
-            yield from codec.let_go(self.stream_id)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the request stands still: for a hook, a connection, or an upstream's window."""
+        if self._paused:
+            return True
+        upstream = codec_of(self._connections.get(self.context.server))
+        return upstream is not None and upstream.unsent(self.stream_id) > _HIGH_WATER
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if not isinstance(event, ResponseHeaders) or not is_interim(event.response):

@@ -347,16 +347,7 @@ def test_a_latency_that_holds_the_request_makes_an_http_2_client_wait(world: Wor
         assert offer.bounded
 
 
-@pytest.mark.parametrize(
-    "listener",
-    [
-        "tls",
-        pytest.param(
-            "stage",
-            marks=pytest.mark.xfail(reason="its window opens although the upstream's is shut"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("listener", ["tls", "stage"])
 def test_an_upstream_that_does_not_read_makes_an_http_2_client_wait(
     world: World, listener: str
 ) -> None:
