@@ -1,10 +1,8 @@
 """The configuration directory: sidecar.yaml and experiments/*.yaml, good as a whole or not."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,12 +60,6 @@ class Config:
             wire["sidecar"],
             tuple(wire["experiments"]),
         )
-
-    @property
-    def fingerprint(self) -> str:
-        """Equal for configurations that say the same, wherever they are."""
-        said = json.dumps([self.raw_sidecar, self.raw_experiments], sort_keys=True)
-        return sha256(said.encode()).hexdigest()
 
 
 def load(directory: Path) -> Config:

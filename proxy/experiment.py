@@ -189,7 +189,9 @@ class Metric(Strict):
 class GuardLimits(Strict):
     """When to stop, beyond the hypothesis."""
 
-    confidence: Share = Field(default=0.95, description="1 - the chance of a false alarm")
+    confidence: Share = Field(
+        default=0.95, description="1 - the chance of a false alarm; for the verdict, to come"
+    )
     max_faults: int | None = Field(
         default=None, ge=1, description="The run ends after this many faults; unset: no bound"
     )

@@ -428,17 +428,6 @@ def test_a_configuration_goes_over_the_wire(tmp_path):
     assert Config.from_wire(json.loads(json.dumps(config.wire()))) == config
 
 
-def test_the_fingerprint_follows_what_is_said_not_how_or_where(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    write(tmp_path / "a", slow=SLOW)
-    write(tmp_path / "b", sidecar="# a remark\n" + SIDECAR, slow=SLOW)
-    before = load(tmp_path / "a").fingerprint
-    assert load(tmp_path / "b").fingerprint == before
-    write(tmp_path / "b", slow=swapped(SLOW, "30m", "31m"))
-    assert load(tmp_path / "b").fingerprint != before
-
-
 def test_the_shipped_configuration_loads():
     config = load(SHIPPED)
     assert [experiment.name for experiment in config.experiments] == ["slow-payments"]
