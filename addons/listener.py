@@ -152,6 +152,12 @@ class Client(LiveConnectionHandler):
         if not self.busy:
             self.close()
 
+    def give_up(self) -> None:
+        """Wait for upstreams no longer: what has no answer yet gets a 502, in that order."""
+        for connection, io in tuple(self.transports.items()):
+            if connection is not self.client and io.handler is not None:
+                io.handler.cancel("the worker leaves")
+
     def left(self) -> None:
         """The connection is gone, and with it whatever waited for it or was unanswered."""
         for task in tuple(self._tasks):

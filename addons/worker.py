@@ -84,6 +84,9 @@ class Worker:
         runs = {name: Status(**run) for name, run in message["runs"].items()}
         plan = Plan(config.sidecar, config.experiments, runs)
         slots = {name: run.slot for name, run in runs.items()}
+        # What can fail comes first: files may have gone since the supervisor looked.
+        contexts = {name: tls_of(config, name) for name in config.sidecar.listeners}
+        self._contexts, self._issuer = contexts, issuer_of(message["authority"], self._issuer)
         if self._live is None:
             self._live = Live(plan, self._budget, workers=config.sidecar.workers)
             self._shared = share(self._live)
@@ -92,8 +95,6 @@ class Worker:
         for name in [name for name in self._listeners if name not in plan.routes]:
             self._listeners.pop(name).close()
             self._sockets.pop(name).close()
-        self._contexts = {name: tls_of(config, name) for name in config.sidecar.listeners}
-        self._issuer = issuer_of(message["authority"], self._issuer)
         for name, listener in self._listeners.items():
             listener.tls, listener.ca = self._contexts[name]
             listener.issuer = self._issuer
@@ -192,6 +193,9 @@ class Worker:
                 if not client.busy:
                     await client.leave()
             await asyncio.sleep(_DRAIN_POLL)
+        for client in self._shared.clients:
+            client.give_up()
+        await asyncio.sleep(_DRAIN_POLL)
         self._report()
         await asyncio.sleep(0)
 

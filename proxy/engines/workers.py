@@ -69,7 +69,7 @@ class Workers:
         self._generation = 0
         self._lease_until = 0.0
         self._keepers: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._news = asyncio.Event()
 
     async def inherit(self, config: Config) -> None:
@@ -90,7 +90,7 @@ class Workers:
         held = {
             n: socket.socket(fileno=fd) for n, fd in zip(message["names"], sockets, strict=True)
         }
-        if slot is None or slot.channel is not None or self._keepers or self._stopping:
+        if slot is None or slot.channel is not None or self._keepers or self._stopping.is_set():
             for sock in held.values():
                 sock.close()
             os.close(shared)
@@ -177,7 +177,7 @@ class Workers:
 
     async def stop(self, grace: float) -> None:
         """Drain all workers; what has not left after `grace` seconds is killed."""
-        self._stopping = True
+        self._stopping.set()
         for slot in self._slots:
             for sock in slot.sockets.values():
                 sock.close()
@@ -195,7 +195,7 @@ class Workers:
 
     def abandon(self) -> None:
         """Leave the workers to whoever comes next."""
-        self._stopping = True
+        self._stopping.set()
         for slot in self._slots:
             if slot.channel is not None:
                 slot.channel.close()
@@ -226,17 +226,21 @@ class Workers:
         return made
 
     async def _keep(self, slot: Slot) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 if slot.channel is None:
                     control, pid = await self._nursery.birth(slot.index, self.budget.fd)
+                    if self._stopping.is_set():
+                        control.close()  # it was never told what to serve, and leaves
+                        return
                     self._attach(slot, Channel(control, _ignore, lambda: None), pid)
-                await slot.ended.wait()
             except OSError as e:  # no process or no descriptor to be had
                 log.error("worker %d cannot start: %s", slot.index, e)
-            else:
-                self._bury(slot)
-            if not self._stopping:
+                await asyncio.sleep(_PAUSE)
+                continue
+            await slot.ended.wait()
+            self._bury(slot)
+            if not self._stopping.is_set():
                 log.error("worker %d has ended; starting another", slot.index)
                 if time.monotonic() - slot.born < _YOUNG:
                     await asyncio.sleep(_PAUSE)

@@ -26,7 +26,7 @@ from h2.events import (
 )
 from hyperframe.frame import GoAwayFrame
 from passing import PEOPLE, lines
-from programs import MakeNginx, MakeSidecar, Sidecar, free_port, until, user
+from programs import MakeNginx, MakeSidecar, Sidecar, alive, free_port, until, user
 from wire import Scripted, connect, echo, read_all, read_answer, read_exactly, read_head, scripted
 
 HELLO = 'location / { return 200 "hello"; }'
@@ -465,14 +465,6 @@ def test_a_worker_that_is_stalled_does_not_keep_the_sidecar(
     assert time.monotonic() - start < 10
     until(lambda: not alive(stalled) and not alive(other))
     assert "does not leave; killed" in sidecar.log.read_text()
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class H2Client:

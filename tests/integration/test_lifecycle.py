@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from clients import Clients
-from programs import MakeNginx, MakeSidecar, Sidecar
+from programs import MakeNginx, MakeSidecar, Sidecar, alive
 
 ERROR = [{"at": "inbound", "error": 503}]
 HELLO = 'location / { return 200 "hello"; }'
@@ -270,9 +270,14 @@ def test_orphans_leave_after_their_bound(
     until(lambda: not alive(pid))
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def test_sigterm_while_it_starts_ends_it_at_once(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, until: Callable[..., Any]
+) -> None:
+    sidecar = make_sidecar(make_nginx(HELLO).url).start(ready=False)
+    process = sidecar.process
+    assert process is not None
+    until(lambda: not refused(sidecar.admin_port))
+    process.terminate()
+    assert process.wait(15) == 0
+    sidecar.process = None
+    assert refused(sidecar.port)

@@ -34,6 +34,15 @@ def until[T](what: Callable[[], T], deadline: float = DEADLINE, every: float = 0
         time.sleep(every)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
