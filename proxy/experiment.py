@@ -17,7 +17,7 @@ from pydantic import (
 from proxy.cohorts import salt_of
 from proxy.faults import KNOWN, Fault
 from proxy.match import Match, Outcome, Strict
-from proxy.units import Duration, Positive, Share, ToleranceText, percent, shown
+from proxy.units import Duration, Positive, Share, Tolerance, ToleranceText, percent, shown
 
 NAME = r"[a-z0-9-]{1,40}"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -184,6 +184,12 @@ class Metric(Strict):
         if kind is None:  # pragma: no cover - _one_kind has refused it
             raise ValueError(f"{self.name} has no kind")
         return kind
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How much worse it may get."""
+        kind = self.kind
+        return kind.drop if isinstance(kind, SuccessRate | Rate) else kind.rise
 
 
 class GuardLimits(Strict):

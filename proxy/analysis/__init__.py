@@ -1,0 +1,1 @@
+"""Is the experiment cohort worse than control by more than the tolerance? Pure arithmetic."""

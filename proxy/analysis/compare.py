@@ -1,0 +1,162 @@
+"""One steady-state metric of two cohorts, compared: effect, bounds and evidence."""
+
+from dataclasses import dataclass
+from math import exp, inf, log
+
+from proxy.analysis.deviance import Boundary, clusters, events_of, proportion, quantile, rate
+from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
+from proxy.experiment import Cohorts, Latency, Metric, Rate, SuccessRate
+from proxy.quantile import latency_quantile
+from proxy.sample import BAD, GOOD, Pair, Sample
+
+# With fewer, what replicates say of each other means little: some single users decide.
+LEAST_CLUSTERS = 8.0
+# With fewer, a normal score is not normal yet.
+LEAST_EVENTS = 30
+# The normal score of 80 %: so many runs with an effect of that size would see it.
+_POWER = 0.84
+
+NOTHING = Evidence()
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """When evidence decides, as natural logarithms."""
+
+    harm: float
+    within: float
+
+    @classmethod
+    def of(cls, confidence: float, metrics: int) -> "Threshold":
+        """Bonferroni over the metrics for harm; to hold, all of them must be within."""
+        alpha = 1 - confidence
+        return cls(log(max(metrics, 1) / alpha), log(1 / alpha))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is known of one metric; effects are positive where users are worse off.
+
+    An effect is a fraction in the tolerance's unit: of all exchanges for `0.5pp`, of control's
+    level for `20%`. None: not enough is known yet.
+    """
+
+    metric: Metric
+    pair: Pair
+    cohorts: Cohorts
+    threshold: Threshold
+    signal: Signal | None = None
+    evidence: Evidence = NOTHING
+
+    @property
+    def levels(self) -> tuple[float | None, float | None]:
+        """Control's and experiment's: share of bad events, seconds, or events per 1 % of users."""
+        return (
+            level_of(self.metric, self.pair.control, self.cohorts.control),
+            level_of(self.metric, self.pair.experiment, self.cohorts.experiment),
+        )
+
+    @property
+    def clusters(self) -> float:
+        """Effective replicates, of the cohort that has fewer; one user alone is one."""
+        return min(clusters(events_of(s.counts)) for s in (self.pair.control, self.pair.experiment))
+
+    @property
+    def harmed(self) -> bool:
+        return self.evidence.harm >= self.threshold.harm
+
+    @property
+    def within(self) -> bool:
+        return self.evidence.within >= self.threshold.within
+
+    @property
+    def effect(self) -> float | None:
+        return None if self.signal is None else self._effect(self.signal.distance)
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Anytime-valid, each side by itself; they pass the tolerance just when evidence does."""
+        if self.signal is None:
+            return None
+        low, high = bounds(self.signal, self.threshold.harm, self.threshold.within)
+        return self._effect(low), self._effect(high)
+
+    @property
+    def detectable(self) -> float | None:
+        """The effect that four of five runs with as many events would have found."""
+        if self.signal is None:
+            return None
+        low, _ = bounds(self.signal, self.threshold.harm, self.threshold.within)
+        return self._effect(self.signal.distance - low + _POWER * self.signal.error)
+
+    def _effect(self, distance: float) -> float:
+        """The effect at a distance from the boundary."""
+        kind, allowed = self.metric.kind, self.metric.tolerance
+        if isinstance(kind, Latency):
+            return exp(distance) * (1 + allowed.value) - 1 if distance < 700 else inf
+        if not allowed.relative:
+            return distance + allowed.value
+        level = self.levels[0] or 0.0
+        scale = 1 - level if isinstance(kind, SuccessRate) else level
+        return distance / scale + allowed.value if scale > 0 else 0.0
+
+
+def compare(metric: Metric, pair: Pair, cohorts: Cohorts, threshold: Threshold) -> Comparison:
+    """A metric against its tolerance."""
+    found = signal(metric, pair, cohorts)
+    told = evidence(found) if found else NOTHING
+    return Comparison(metric, pair, cohorts, threshold, found, told)
+
+
+def differ(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
+    """Two-sided evidence that the cohorts differ at all, as a logarithm."""
+    found = signal(metric, pair, cohorts, 0.0)
+    return either(found) if found else 0.0
+
+
+def worse(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
+    """Evidence that the experiment is worse by more than so many tolerances, as a logarithm."""
+    found = signal(metric, pair, cohorts, tolerances)
+    return evidence(found).harm if found else 0.0
+
+
+def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0) -> Signal | None:
+    """Where the experiment stands against a boundary of so many tolerances; 0: equality.
+
+    None while there are too few events, or too few users behind them, to tell.
+    """
+    control, experiment = pair.control.counts, pair.experiment.counts
+    nc, ne = events_of(control), events_of(experiment)
+    boundary = boundary_of(metric, tolerances)
+    if isinstance(metric.kind, Rate):
+        # That the experiment has no events may be just what harm looks like.
+        if nc.sum() < LEAST_EVENTS or clusters(nc) < LEAST_CLUSTERS:
+            return None
+        return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
+    if min(nc.sum(), ne.sum()) < LEAST_EVENTS or min(clusters(nc), clusters(ne)) < LEAST_CLUSTERS:
+        return None
+    if isinstance(metric.kind, Latency):
+        return quantile(control, experiment, metric.kind.quantile, boundary)
+    hits = GOOD if boundary.sign < 0 else BAD
+    return proportion((control[:, hits], nc), (experiment[:, hits], ne), boundary)
+
+
+def boundary_of(metric: Metric, tolerances: float = 1.0) -> Boundary:
+    """The boundary at so many tolerances; no effect is one tolerance away from equality."""
+    allowed, reach = metric.tolerance.value, tolerances or 1.0
+    if not metric.tolerance.relative:
+        return Boundary(delta=allowed * tolerances, plus=allowed * reach)
+    lower_is_worse = isinstance(metric.kind, SuccessRate | Rate)
+    rho = max(1 - allowed * tolerances, 0.01) if lower_is_worse else 1 + allowed * tolerances
+    return Boundary(rho=rho, sign=-1 if lower_is_worse else 1, times=allowed * reach)
+
+
+def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
+    """A cohort's own level; None without events."""
+    match metric.kind:
+        case Latency(quantile=q):
+            return latency_quantile(sample.cells, q)
+        case Rate():
+            return sample.events / (share * 100)
+        case _:
+            return sample.bad / sample.events if sample.events else None

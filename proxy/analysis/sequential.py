@@ -1,0 +1,129 @@
+"""Evidence for harm and for its absence, valid however often one looks.
+
+A signal says how far the cohorts are from the boundary of the tolerance, in standard errors. Its
+evidence is a mixture e-value against that boundary: under it, the chance that the evidence ever
+reaches 1/alpha is alpha at most (Howard, Ramdas, McAuliffe & Sekhon, Annals of Statistics 2021;
+Waudby-Smith et al., Annals of Statistics 2024, for estimated variances).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import copysign, erfc, exp, inf, log, log1p, sqrt
+
+# Harm is mixed over the distance from the boundary to no effect, and over one ten times as far:
+# an outage is seen as soon as a slight degradation would be.
+_NEAR, _FAR = 0.8, 0.2
+_FAR_VARIANCE = 100.0
+_STEPS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Where the experiment stands; positive is worse for users than the tolerance allows."""
+
+    distance: float
+    """From the boundary, on the metric's own scale."""
+    z: float
+    """The same in standard errors: the signed root of the deviance."""
+    variance: float
+    """Of the distance, at the boundary, users' correlation included."""
+    reach: float
+    """From the boundary to no effect at all."""
+    freedom: float
+    """Effective degrees of freedom of the variance."""
+
+    @property
+    def kappa(self) -> float:
+        return self.reach * self.reach / self.variance if self.variance > 0 else 0.0
+
+    @property
+    def error(self) -> float:
+        """The standard error that turns the distance into z."""
+        return self.distance / self.z if abs(self.z) > 1e-6 else sqrt(self.variance)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Natural logarithms of e-values; each side is decided at log(1/alpha)."""
+
+    harm: float = 0.0
+    within: float = 0.0
+
+
+def evidence(signal: Signal) -> Evidence:
+    """What a signal says for harm beyond the tolerance, and for an effect within it."""
+    z, kappa = _normal(signal.z, signal.freedom), signal.kappa
+    return Evidence(_harm(z, kappa), _log_e(-z, kappa))
+
+
+def either(signal: Signal) -> float:
+    """Two-sided evidence of a difference from the boundary, as a logarithm."""
+    z, kappa = _normal(signal.z, signal.freedom), signal.kappa
+    return _log_mean(_log_e(z, kappa), _log_e(-z, kappa), 0.5)
+
+
+def bounds(signal: Signal, harm_at: float, within_at: float) -> tuple[float, float]:
+    """Anytime-valid bounds of the distance; the arguments are the evidence that decides.
+
+    The lower one is above zero just when there is harm, the upper one below zero just when the
+    effect is within.
+    """
+    kappa = signal.kappa
+    harm = _student(_solve(lambda z: _harm(z, kappa), harm_at), signal.freedom)
+    within = _student(_solve(lambda z: _log_e(z, kappa), within_at), signal.freedom)
+    return signal.distance - harm * signal.error, signal.distance + within * signal.error
+
+
+def needed_z(target: float) -> float:
+    """How many standard errors away no effect must be for `within` to reach a target.
+
+    With no effect the distance is the reach, so that kappa is z squared.
+    """
+    return _solve(lambda z: _log_e(z, z * z), target)
+
+
+def _harm(z: float, kappa: float) -> float:
+    return _log_mean(_log_e(z, kappa), _log_e(z, _FAR_VARIANCE * kappa), _NEAR)
+
+
+def _log_e(z: float, kappa: float) -> float:
+    """The one-sided normal mixture e-value of a z-score, as a logarithm."""
+    w = kappa / (1 + kappa)
+    below = 0.5 * erfc(-z * sqrt(w / 2))
+    if below <= 0:
+        return -inf
+    return log(2 * below) - 0.5 * log1p(kappa) + 0.5 * w * z * z
+
+
+def _log_mean(a: float, b: float, weight: float) -> float:
+    """log(weight e^a + (1 - weight) e^b)."""
+    top = max(a, b)
+    if top == -inf:
+        return -inf
+    return top + log(weight * exp(a - top) + (1 - weight) * exp(b - top))
+
+
+def _normal(z: float, freedom: float) -> float:
+    """A t-score as a normal score (Wallace, Annals of Mathematical Statistics 1959)."""
+    scale = (8 * freedom + 1) / (8 * freedom + 3)
+    return copysign(scale * sqrt(freedom * log1p(z * z / freedom)), z)
+
+
+def _student(z: float, freedom: float) -> float:
+    """The inverse of `_normal` for z of at least 0; where it overflows, inf."""
+    scale = (8 * freedom + 1) / (8 * freedom + 3)
+    power = (z / scale) ** 2 / freedom
+    return sqrt(freedom * (exp(power) - 1)) if power < 700 else inf
+
+
+def _solve(rising: Callable[[float], float], target: float) -> float:
+    """Where a rising function of a positive number reaches its target."""
+    low, high = 0.0, 4.0
+    while rising(high) < target and high < 1e6:
+        low, high = high, 2 * high
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if high - low < 1e-4:
+            break
+        low, high = (low, middle) if rising(middle) >= target else (middle, high)
+    return high

@@ -1,0 +1,101 @@
+"""Samples: mergeable counts of one steady-state metric, cell by cell in each of 64 replicates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxy.cohorts import REPLICATES
+from proxy.tally import LATENCY_BUCKETS
+
+type Counts = NDArray[np.float64]
+
+GOOD, BAD = 0, 1
+SHARE_CELLS = 2
+# One below the first bound, one above the last.
+LATENCY_CELLS = len(LATENCY_BUCKETS) + 1
+_NAMES = {"good": GOOD, "bad": BAD}
+
+
+def column(cell: str | int) -> int:
+    """The column of a cell as `tally.steady` names it."""
+    return cell if isinstance(cell, int) else _NAMES[cell]
+
+
+def cells_of(cell: str | int) -> int:
+    """How many columns a sample with such a cell has."""
+    return LATENCY_CELLS if isinstance(cell, int) else SHARE_CELLS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One cohort's events: `counts` has shape (64, cells), good and bad or latency buckets.
+
+    Whole numbers; as floats they are exact far enough, and multiply fast.
+    """
+
+    counts: Counts
+
+    @classmethod
+    def empty(cls, cells: int = SHARE_CELLS) -> Sample:
+        return cls(np.zeros((REPLICATES, cells), dtype=np.float64))
+
+    def __add__(self, other: Sample) -> Sample:
+        return Sample(self.counts + other.counts)
+
+    def __sub__(self, earlier: Sample) -> Sample:
+        """What has come since, for cumulative counts."""
+        return Sample(self.counts - earlier.counts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sample) and np.array_equal(self.counts, other.counts)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def events(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def bad(self) -> int:
+        """Bad events; 0 for latencies, which are in buckets."""
+        return int(self.counts[:, BAD].sum()) if self.counts.shape[1] == SHARE_CELLS else 0
+
+    @property
+    def cells(self) -> dict[int, int]:
+        """The cells that are not empty, over all replicates."""
+        sums = self.counts.sum(axis=0)
+        return {int(i): int(sums[i]) for i in np.flatnonzero(sums)}
+
+    def to_json(self) -> dict[str, list[int]]:
+        """The columns that are not empty, each with a count per replicate."""
+        return {str(i): self.counts[:, i].astype(int).tolist() for i in self.cells}
+
+    @classmethod
+    def from_json(cls, columns: Mapping[str, Sequence[int]], cells: int) -> Sample:
+        sample = cls.empty(cells)
+        for name, counts in columns.items():
+            sample.counts[:, int(name)] = counts
+        return sample
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both cohorts' samples of one metric."""
+
+    control: Sample
+    experiment: Sample
+
+    def __add__(self, other: Pair) -> Pair:
+        return Pair(self.control + other.control, self.experiment + other.experiment)
+
+    def __sub__(self, earlier: Pair) -> Pair:
+        return Pair(self.control - earlier.control, self.experiment - earlier.experiment)
+
+    @property
+    def fewest(self) -> int:
+        """The events of the cohort that has fewer."""
+        return min(self.control.events, self.experiment.events)
