@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from proxy.engines.budget import Budget
 from proxy.plan import Injection, Plan
-from proxy.tally import Tally, internal
+from proxy.tally import DOSE, STEADY, USERS, internal
+from proxy.totals import Tally
 
 log = logging.getLogger("counterfault")
 
@@ -86,4 +87,6 @@ def _full_time(ended: asyncio.Future[bool]) -> None:
 
 def _of_ended_epoch(key: tuple[str | int, ...], plan: Plan) -> bool:
     """Counts of an epoch that no experiment of this plan is in; the supervisor has them."""
-    return key[0] in ("steady", "dose") and (key[1], key[2]) not in plan.epochs
+    if key[0] == USERS:
+        return plan.edits.get(str(key[1])) != key[2]
+    return key[0] in (STEADY, DOSE) and (key[1], key[2]) not in plan.epochs

@@ -8,7 +8,7 @@ Raising a share moves its arc's end only, so that nobody changes cohorts.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from math import ceil
@@ -41,6 +41,8 @@ class Enrolment:
     experiment: str
     cohort: Cohort
     replicate: int
+    user: int | None = field(default=None, compare=False)
+    """A hash of the unit below 2^32, to count users by; a tag does not carry it."""
 
 
 class ByteRing(HashRing):  # type: ignore[misc]
@@ -62,6 +64,11 @@ def position(salt: bytes, unit: bytes) -> float:
 def replicate(salt: bytes, unit: bytes) -> int:
     """The unit's replicate, 0 to 63, independent of its cohort."""
     return int(_gen_key(salt + b":replicate:" + unit)) % REPLICATES
+
+
+def user(salt: bytes, unit: bytes) -> int:
+    """A hash of the unit below 2^32 that knows nothing of its cohort or replicate."""
+    return int.from_bytes(_md5(salt + b":replicate:" + unit).digest()[4:8], "little")
 
 
 def cohort_at(place: float, experiment: float, control: float) -> Cohort | None:
@@ -86,7 +93,7 @@ class Arcs:
         cohort = cohort_at(position(self.salt, unit), self.experiment, self.control)
         if cohort is None:
             return None
-        return Enrolment(self.name, cohort, replicate(self.salt, unit))
+        return Enrolment(self.name, cohort, replicate(self.salt, unit), user(self.salt, unit))
 
 
 def first_claim(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:

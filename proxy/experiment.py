@@ -16,7 +16,9 @@ from pydantic import (
 
 from proxy.cohorts import salt_of
 from proxy.faults import KNOWN, Fault
+from proxy.hours import Hours
 from proxy.match import Match, Outcome, Strict
+from proxy.tally import LATENCY_GROWTH
 from proxy.units import Duration, Positive, Share, Tolerance, ToleranceText, percent, shown
 
 NAME = r"[a-z0-9-]{1,40}"
@@ -131,7 +133,7 @@ class Latency(Strict):
     @field_validator("rise")
     @classmethod
     def _relative(cls, value: Any) -> Any:
-        return _need_relative(value)
+        return _need_coarse(_need_relative(value))
 
 
 class Slow(Strict):
@@ -152,10 +154,21 @@ class Rate(Strict):
         return _need_relative(value)
 
 
+def _need_coarse(value: Any) -> Any:
+    """Within a bucket a quantile is a guess; a tolerance finer than that accepts anything."""
+    if value.value < LATENCY_GROWTH - 1:
+        least = percent(round(LATENCY_GROWTH - 1, 3))
+        raise ValueError(f"must be at least {least}, the width of a latency bucket, not {value}")
+    return value
+
+
 def _need_relative(value: Any) -> Any:
     if not value.relative:
         raise ValueError(f"must be relative to control, such as 5%, not {value}")
     return value
+
+
+KINDS = ("success_rate", "latency", "slow", "rate")
 
 
 class Metric(Strict):
@@ -171,11 +184,10 @@ class Metric(Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Metric":
-        kinds = ("success_rate", "latency", "slow", "rate")
-        given = [k for k in kinds if getattr(self, k) is not None]
+        given = [k for k in KINDS if getattr(self, k) is not None]
         if len(given) != 1:
             had = " and ".join(given) or "none"
-            raise ValueError(f"must have one of {', '.join(kinds)}, not {had}")
+            raise ValueError(f"must have one of {', '.join(KINDS)}, not {had}")
         return self
 
     @property
@@ -196,10 +208,18 @@ class GuardLimits(Strict):
     """When to stop, beyond the hypothesis."""
 
     confidence: Share = Field(
-        default=0.95, description="1 - the chance of a false alarm; for the verdict, to come"
+        default=0.95,
+        description="1 - the chance of a false alarm, and of a false hold",
     )
     max_faults: int | None = Field(
-        default=None, ge=1, description="The run ends after this many faults; unset: no bound"
+        default=None, ge=1, description="The run is stopped after this many; unset: no bound"
+    )
+    hours: Hours | None = Field(
+        default=None,
+        description="When it may run, such as Mon-Fri 09:00-17:00 Europe/London; unset: always",
+    )
+    stop_when_held: bool = Field(
+        default=False, description="End the faults as soon as the hypothesis holds"
     )
 
     @field_validator("confidence")

@@ -4,7 +4,8 @@
                     ▲           │             │
                     └── edited ─┴─────────────┘      any of them ──▶ stopped
 
-Pure: time is an argument, in seconds of one monotonic clock.
+Pure: time is an argument, in seconds of one monotonic clock. What stops a run is found elsewhere
+(`proxy.watch` for what the numbers say) and comes as reasons.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ class Event(StrEnum):
 
     START = "start"
     ELAPSED = "elapsed"
+    HELD = "held"
     EDITED = "edited"
     STOP = "stop"
 
@@ -37,12 +39,19 @@ class Event(StrEnum):
 class Reason(StrEnum):
     """Why a run was stopped."""
 
+    HARM = "a metric got worse than its tolerance allows"
+    SAMPLE_RATIO = "the cohorts' numbers of users are not as their shares say"
+    BASELINE = "the cohorts differed before any fault"
+    INTERFERENCE = "control got worse than its own baseline"
+    NO_DATA = "a required metric had no data"
     OPERATOR = "stopped by an operator"
     KILL_SWITCH = "the kill switch is on"
     PAUSED = "its file says paused"
     REMOVED = "its file was removed"
     NOT_AFTER = "its not_after has passed"
+    HOURS = "it is outside guard.hours"
     INTERRUPTED = "the supervisor was restarted"
+    LEASE = "the supervisor stood still for longer than the lease"
     MAX_FAULTS = "guard.max_faults is reached"
 
 
@@ -54,6 +63,7 @@ NEXT: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.START): State.BASELINE,
     (State.BASELINE, Event.ELAPSED): State.RUNNING,
     (State.RUNNING, Event.ELAPSED): State.RECOVERING,
+    (State.RUNNING, Event.HELD): State.RECOVERING,
     (State.RECOVERING, Event.ELAPSED): State.DONE,
     (State.BASELINE, Event.EDITED): State.BASELINE,
     (State.RUNNING, Event.EDITED): State.BASELINE,
@@ -82,9 +92,18 @@ class Run:
     entered: float = 0.0
 
     @property
+    def edit(self) -> str:
+        """Names what is comparable: an edit or another run begins anew."""
+        return f"{self.run}.{self.edits}"
+
+    @property
     def epoch(self) -> str:
         """Names the stretch of time whose counts belong together."""
-        return f"{self.run}.{self.edits}.{self.state}"
+        return self.epoch_of(self.state)
+
+    def epoch_of(self, state: State) -> str:
+        """The epoch of another state of the same run."""
+        return f"{self.edit}.{state}"
 
 
 def advance(run: Run, event: Event, now: float, reason: str = "") -> Run:
@@ -111,10 +130,17 @@ def remaining(run: Run, experiment: Experiment, now: float) -> float | None:
     return max(0.0, run.entered + length - now)
 
 
-def tick(run: Run, experiment: Experiment, now: float, stops: Sequence[str] = ()) -> Run:
-    """The run at `now`: a stop outranks everything, then whatever time has run out."""
+def tick(
+    run: Run, experiment: Experiment, now: float, stops: Sequence[str] = (), held: bool = False
+) -> Run:
+    """The run at `now`: a stop outranks everything, then whatever time has run out.
+
+    `held`: all metrics are within; it ends the faults early if the experiment asks for that.
+    """
     if stops:
         return advance(run, Event.STOP, now, stops[0])
+    if held and experiment.guard.stop_when_held:
+        run = advance(run, Event.HELD, now)
     while remaining(run, experiment, now) == 0.0:
         run = advance(run, Event.ELAPSED, now)
     return run

@@ -1,17 +1,21 @@
 """The runs of this sidecar: each is committed to disk before anybody acts on it."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from proxy import guard
+from proxy.account import as_data
+from proxy.analysis.verdict import Findings, conclude
 from proxy.config import Config
 from proxy.engines.budget import RUNS, Budget
 from proxy.experiment import Experiment
 from proxy.guard import LIVE, OVER, Event, Reason, Run, State
-from proxy.history import History, HistoryError
+from proxy.history import Data, History, HistoryError
 
 log = logging.getLogger("counterfault")
 
@@ -29,7 +33,9 @@ class Ledger:
         clock: Callable[[], float],
         wall: Callable[[], float],
         failed: Callable[[str, BaseException], None],
+        account: Callable[[Run], Data | None] = lambda run: None,
     ) -> None:
+        """`account`: what there is to say of a run when it moves."""
         self.runs: dict[str, Run] = {}
         self.killed = False
         self.error = ""
@@ -37,6 +43,7 @@ class Ledger:
         self._state_dir = state_dir
         self._budget = budget
         self._clock, self._wall, self._failed = clock, wall, failed
+        self._account = account
         self._history: History | None = None
         self._past: dict[tuple[str, int], Run] = {}
         self._cells: dict[tuple[str, int], int] = {}
@@ -68,7 +75,8 @@ class Ledger:
             if key not in known and run.state not in OVER:
                 ended = replace(run, state=State.STOPPED, reason=Reason.INTERRUPTED)
             if ended.state in OVER and ended != self._past.get(key):
-                history.save(ended, self._raw.get(key[0], {}), self._wall())
+                account = self._account(ended) if key in known else _interrupted(history, ended)
+                history.save(ended, self._raw.get(key[0], {}), self._wall(), account)
                 self._past[key] = ended
         if self._switched:
             history.set_killed(self.killed)
@@ -91,13 +99,21 @@ class Ledger:
             self._switched = True
             self._lost(e)
 
-    def settle(self, config: Config, asked: Iterable[str] = ()) -> bool:
-        """Bring every run to where it belongs now; True if any moved. `asked` are to stop."""
+    def settle(
+        self,
+        config: Config,
+        found: Mapping[str, Sequence[Reason]] = MappingProxyType({}),
+        held: Container[str] = (),
+    ) -> bool:
+        """Bring every run to where it belongs now; True if any moved.
+
+        `found` are reasons to stop, by experiment; `held` are those that are within tolerance.
+        """
         self._raw = _raw(config)
-        names = frozenset(asked)
         moved = self._drop_removed({e.name: e.run for e in config.experiments})
         for experiment in config.experiments:
-            moved |= self._commit(self._next(experiment, experiment.name in names))
+            name = experiment.name
+            moved |= self._commit(self._next(experiment, found.get(name, ()), name in held))
         return moved
 
     def edited(self, before: Config, after: Config) -> None:
@@ -119,13 +135,24 @@ class Ledger:
     def timeline(self, experiment: str) -> list[dict[str, Any]]:
         """What happened to the present run, oldest first; empty without a state directory."""
         run = self.runs.get(experiment)
-        if run is None or self._history is None:
-            return []
-        try:
-            return self._history.timeline(run.experiment, run.run)
-        except HistoryError as e:
-            self._lost(e)
-            return []
+        found = run and self._read(lambda h: h.timeline(run.experiment, run.run))
+        return found or []
+
+    def account(self, experiment: str) -> Data | None:
+        """What was last committed of the present run."""
+        run = self.runs.get(experiment)
+        return None if run is None else self._read(lambda h: h.account(run.experiment, run.run))
+
+    def points(self, experiment: str) -> list[Data]:
+        """The present run in points of time, oldest first."""
+        run = self.runs.get(experiment)
+        found = run and self._read(lambda h: h.points(run.experiment, run.run))
+        return found or []
+
+    def note(self, notes: Iterable[tuple[Run, Data, Data]]) -> None:
+        """Commit accounts and points of runs under way."""
+        wall = self._wall()
+        self._read(lambda history: history.note(notes, wall))
 
     def live(self) -> dict[str, dict[str, Any]]:
         """What a data plane needs to know of the runs under way."""
@@ -148,14 +175,21 @@ class Ledger:
                 self._past[name, ended.run] = ended
         return moved
 
-    def _next(self, experiment: Experiment, asked: bool) -> Run:
+    def _next(self, experiment: Experiment, found: Sequence[Reason], held: bool) -> Run:
         key = (experiment.name, experiment.run)
         run = self.runs.setdefault(experiment.name, self._past.get(key) or Run(*key))
         now = self._clock()
-        stops = [*([Reason.OPERATOR] if asked else []), *self._stops(run, experiment)]
-        if run.state is State.PENDING and not stops and experiment.state == "running":
-            run = guard.advance(run, Event.START, now) if self.open else run
-        return guard.tick(run, experiment, now, stops)
+        stops = [*found, *self._stops(run, experiment)]
+        if run.state is State.PENDING and not stops and self._may_start(experiment):
+            run = guard.advance(run, Event.START, now)
+        return guard.tick(run, experiment, now, stops, held)
+
+    def _may_start(self, experiment: Experiment) -> bool:
+        return self.open and experiment.state == "running" and self._in_hours(experiment)
+
+    def _in_hours(self, experiment: Experiment) -> bool:
+        hours = experiment.guard.hours
+        return hours is None or hours.open(datetime.fromtimestamp(self._wall(), UTC))
 
     def _stops(self, run: Run, experiment: Experiment) -> list[Reason]:
         if experiment.state == "paused":
@@ -163,6 +197,8 @@ class Ledger:
         found = [Reason.KILL_SWITCH] if self.killed else []
         if experiment.not_after and experiment.not_after.timestamp() <= self._wall():
             found.append(Reason.NOT_AFTER)
+        if run.state in LIVE and not self._in_hours(experiment):
+            found.append(Reason.HOURS)
         most, cell = experiment.guard.max_faults, self._cells.get((run.experiment, run.run))
         if most is not None and cell is not None and self._budget.performed(cell) >= most:
             found.append(Reason.MAX_FAULTS)
@@ -174,7 +210,8 @@ class Ledger:
             return False
         try:
             if self._history is not None:
-                self._history.save(run, self._raw.get(run.experiment, {}), self._wall())
+                raw = self._raw.get(run.experiment, {})
+                self._history.save(run, raw, self._wall(), self._account(run))
         except HistoryError as e:
             self._lost(e)
         if self._history is None and run.state in LIVE:
@@ -194,10 +231,24 @@ class Ledger:
             self._cells[key] = next(i for i in range(RUNS) if i not in taken)
             self._budget.clear_run(self._cells[key])
 
+    def _read[T](self, ask: Callable[[History], T]) -> T | None:
+        """What the history answers; None without one."""
+        try:
+            return None if self._history is None else ask(self._history)
+        except HistoryError as e:
+            self._lost(e)
+            return None
+
     def _lost(self, error: HistoryError) -> None:
         self.close()
         self.error = str(error)
         self._failed("history", error)
+
+
+def _interrupted(history: History, run: Run) -> Data | None:
+    """The last account of a run that ended with its supervisor, with that as its verdict."""
+    account = history.account(run.experiment, run.run)
+    return account and account | {"verdict": as_data(conclude(run, Findings()))}
 
 
 def _raw(config: Config) -> dict[str, dict[str, Any]]:

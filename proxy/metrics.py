@@ -1,6 +1,5 @@
 """Prometheus: every series that the configuration calls for, whether or not it has counted."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import accumulate, product
@@ -20,14 +19,12 @@ from prometheus_client.utils import floatToGoString
 
 from proxy import __version__, tally
 from proxy.cohorts import Cohort
-from proxy.experiment import Experiment, Slow, SuccessRate
 from proxy.guard import State
-from proxy.supervisor import Supervisor, epoch_of
+from proxy.runseries import of_runs
+from proxy.supervisor import Supervisor
 
 # Where an error of our own can come from; elsewhere would be a label taken from nowhere.
 WHERE = ("assign", "inject", "observe", "protocol", "history", "supervisor", "admin")
-# Exported replicates; the 64 of the analysis would be four times the series.
-REPLICATES = 16
 
 _ENROLLED = (Cohort.CONTROL, Cohort.EXPERIMENT)
 _BOUNDS = (*map(floatToGoString, tally.DURATION_BUCKETS), "+Inf")
@@ -58,8 +55,8 @@ class Series(Collector):
         yield self._requests()
         yield self._durations()
         yield self._faults()
-        yield self._steady()
         yield self._states()
+        yield from of_runs(self._supervisor)
         yield self._internal()
         yield from self._gauges()
         yield InfoMetricFamily(
@@ -113,34 +110,6 @@ class Series(Collector):
                 family.add_metric((self._service, name, listener, fault, result), value)
         return family
 
-    def _steady(self) -> Metric:
-        labels = ("experiment", "run", "metric", "cohort", "replicate", "outcome")
-        family = CounterMetricFamily(
-            "counterfault_steady_state_events",
-            "Events of a steady-state metric in the running phase of a run.",
-            labels=("service", *labels),
-        )
-        counts = self._running_counts()
-        for e in self._experiments:
-            for metric, cohort, replicate, outcome in _steady_series(e):
-                value = counts[e.name, metric, cohort, replicate, outcome]
-                series = (e.name, str(e.run), metric, cohort, str(replicate), outcome)
-                family.add_metric((self._service, *series), value)
-        return family
-
-    def _running_counts(self) -> defaultdict[tuple[str | int, ...], float]:
-        runs = self._supervisor.ledger.runs
-        epochs: dict[str | int, str] = {
-            name: epoch_of(run, State.RUNNING) for name, run in runs.items()
-        }
-        counts: defaultdict[tuple[str | int, ...], float] = defaultdict(float)
-        for key, value in self._supervisor.totals.of(tally.STEADY):
-            _, name, epoch, metric, cohort, replicate, cell = key
-            if epochs.get(name) == epoch:
-                outcome = "bad" if cell == "bad" else "good"
-                counts[name, metric, cohort, int(replicate) % REPLICATES, outcome] += value
-        return counts
-
     def _states(self) -> Metric:
         family = GaugeMetricFamily(
             "counterfault_experiment_state",
@@ -186,12 +155,3 @@ class Series(Collector):
         family = GaugeMetricFamily(f"counterfault_{name}", text, labels=("service",))
         family.add_metric((self._service,), float(value))
         return family
-
-
-def _steady_series(experiment: Experiment) -> Iterator[tuple[str, str, int, str]]:
-    """Metric, cohort, replicate and outcome of each series; only a share has bad events."""
-    for metric in experiment.steady_state:
-        is_share = isinstance(metric.kind, SuccessRate | Slow)
-        outcomes = ("good", "bad") if is_share else ("good",)
-        for cohort, replicate, outcome in product(_ENROLLED, range(REPLICATES), outcomes):
-            yield metric.name, cohort, replicate, outcome

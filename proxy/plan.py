@@ -4,12 +4,12 @@ Compiled from the configuration and the state of each run; swapped whole.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
 from proxy.actions import Action
-from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim
+from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim, user
 from proxy.experiment import Experiment, FaultRule, Metric
 from proxy.faults import Random
 from proxy.guard import LIVE, State
@@ -132,10 +132,13 @@ class Plan:
         self.enrolling = frozenset(e.name for e in live)
         self.routes = {name: _route(sidecar, name, live, runs) for name in sidecar.listeners}
         self.epochs = frozenset((e.name, runs[e.name].epoch) for e in live)
+        self.edits = {e.name: runs[e.name].epoch.rpartition(".")[0] for e in live}
+        self._salts = {e.name: e.salt for e in live}
         self._sources = tuple(_source(s) for s in sidecar.unit)
         self._protected = frozenset(path.encode() for path in sidecar.protect)
         arcs = tuple(Arcs(e.name, e.salt, e.cohorts.experiment, e.cohorts.control) for e in live)
         self._enrolment_of = lru_cache(UNITS)(first_claim(arcs))
+        self._recognised = lru_cache(UNITS)(self._recognise)
 
     def unit(self, request: Request) -> bytes | None:
         """The user's id from the first source present."""
@@ -152,8 +155,13 @@ class Plan:
         if not self.enrolling or request.path in self._protected:
             return None
         if tag is not None:
-            return tag if tag.experiment in self.enrolling else None
+            if tag.experiment not in self.enrolling:
+                return None
+            return tag if unit is None else self._recognised(tag, unit)
         return None if unit is None else self._enrolment_of(unit)
+
+    def _recognise(self, tag: Enrolment, unit: bytes) -> Enrolment:
+        return replace(tag, user=user(self._salts[tag.experiment], unit))
 
     def decide(
         self, listener: str, request: Request, enrolment: Enrolment, random: Random

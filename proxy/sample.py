@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.cohorts import REPLICATES
+from proxy.experiment import Metric
 from proxy.tally import LATENCY_BUCKETS
 
 type Counts = NDArray[np.float64]
@@ -28,6 +29,11 @@ def column(cell: str | int) -> int:
 def cells_of(cell: str | int) -> int:
     """How many columns a sample with such a cell has."""
     return LATENCY_CELLS if isinstance(cell, int) else SHARE_CELLS
+
+
+def cells_for(metric: Metric) -> int:
+    """How many columns a metric's samples have."""
+    return LATENCY_CELLS if metric.latency is not None else SHARE_CELLS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +68,14 @@ class Sample:
     @property
     def bad(self) -> int:
         """Bad events; 0 for latencies, which are in buckets."""
-        return int(self.counts[:, BAD].sum()) if self.counts.shape[1] == SHARE_CELLS else 0
+        return int(self.outcomes[1].sum())
+
+    @property
+    def outcomes(self) -> tuple[Counts, Counts]:
+        """Good and bad events per replicate; latencies, being neither, are good."""
+        if self.counts.shape[1] == SHARE_CELLS:
+            return self.counts[:, GOOD], self.counts[:, BAD]
+        return self.counts.sum(axis=1), np.zeros(len(self.counts))
 
     @property
     def cells(self) -> dict[int, int]:

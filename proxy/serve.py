@@ -16,7 +16,7 @@ from proxy.engines import succession
 from proxy.engines.workers import Workers
 from proxy.reload import changes
 from proxy.supervisor import Supervisor, ticking
-from proxy.tally import Totals
+from proxy.totals import Totals
 
 log = logging.getLogger("counterfault")
 

@@ -3,16 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from proxy.config import Config, ConfigError, load
 from proxy.document import Problem
 from proxy.engines.budget import Budget
-from proxy.guard import Run
+from proxy.experiment import Experiment
+from proxy.guard import LIVE, Reason, Run
+from proxy.history import Data
+from proxy.judge import Judge
 from proxy.ledger import Ledger
-from proxy.tally import DOSE, STEADY, Key, Totals, internal
+from proxy.tally import DOSE, STEADY, USERS, Key, internal
+from proxy.totals import Totals
 
 log = logging.getLogger("counterfault")
 
@@ -72,7 +76,8 @@ class Supervisor:
         self.config = config
         self.totals = totals
         self.engine = engine
-        self.ledger = Ledger(state_dir, engine.budget, clock, wall, self.failed)
+        self.ledger = Ledger(state_dir, engine.budget, clock, wall, self.failed, self._committed)
+        self.judge = Judge(totals, clock)
         self.reload_error: ConfigError | None = None
         self.reloaded_at = wall()
         self.lease_until = 0.0
@@ -115,7 +120,7 @@ class Supervisor:
             raise UnknownExperiment(name)
         if name is None:
             self.ledger.switch(on=True)
-        self.ledger.settle(self.config, () if name is None else (name,))
+        self.ledger.settle(self.config, {} if name is None else {name: [Reason.OPERATOR]})
         return await self._confirmed(self._push())
 
     def resume(self) -> None:
@@ -126,16 +131,38 @@ class Supervisor:
             self._push()
 
     def tick(self) -> None:
-        """Once a second: let time and limits act, and renew the lease."""
+        """Once a second: let numbers, time and limits act, and renew the lease."""
+        late = self.lease_late
         self.ledger.find()
-        if self.ledger.settle(self.config):
+        live = list(self._live())
+        self.judge.look(live)
+        found = {run.experiment: self.judge.stops(run) for run, _ in live}
+        if late:
+            found = {name: [Reason.LEASE] for name in found}
+        held = {run.experiment for run, _ in live if self.judge.held(run)}
+        if self.ledger.settle(self.config, found, held):
             self._push()
         else:
-            self.renew()
+            self._renew()
+        if notes := self.judge.notes(self._live()):
+            self.ledger.note(notes)
 
     def renew(self) -> None:
-        self.lease_until = self._clock() + self.config.sidecar.limits.lease
-        self.engine.renew(self.lease_until)
+        """Let faults go on; after a standstill longer than the lease, `tick` has to stop them."""
+        if not self.lease_late:
+            self._renew()
+
+    def account(self, name: str) -> Data | None:
+        """All there is to say of the present run: as it is, or as it ended."""
+        run = self.ledger.runs.get(name)
+        if run is None:
+            return None
+        return self.judge.account(run) or self.ledger.account(name)
+
+    @property
+    def lease_late(self) -> bool:
+        """Whether the lease has run out since it was last renewed."""
+        return self._clock() > self.lease_until
 
     @property
     def uptime(self) -> float:
@@ -160,9 +187,24 @@ class Supervisor:
             return False
         return True
 
+    def _live(self) -> Iterator[tuple[Run, Experiment]]:
+        for experiment in self.config.experiments:
+            run = self.ledger.runs.get(experiment.name)
+            if run is not None and run.state in LIVE:
+                yield run, experiment
+
+    def _committed(self, run: Run) -> Data | None:
+        """What is committed with a run that moves."""
+        known = (e for e in self.config.experiments if e.name == run.experiment)
+        return self.judge.record(run, next(known, None))
+
+    def _renew(self) -> None:
+        self.lease_until = self._clock() + self.config.sidecar.limits.lease
+        self.engine.renew(self.lease_until)
+
     def _push(self) -> int:
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
-        kept = {(r.experiment, _edit(r.epoch)) for r in self.ledger.runs.values()}
+        kept = {(run.experiment, run.edit) for run in self.ledger.runs.values()}
         self.totals.forget(lambda key: _discarded(key, kept))
         return self.engine.push(self.config, self.ledger.live(), self.lease_until)
 
@@ -198,15 +240,9 @@ async def ticking(supervisor: Supervisor) -> None:
         await asyncio.sleep(min(TICK, supervisor.config.sidecar.limits.lease) / 4)
 
 
-def _edit(epoch: str) -> str:
-    """The part of an epoch that an edit or another run changes."""
-    return epoch.rpartition(".")[0]
-
-
 def _discarded(key: Key, kept: Collection[tuple[str, str]]) -> bool:
-    return key[0] in (STEADY, DOSE) and (key[1], _edit(str(key[2]))) not in kept
-
-
-def epoch_of(run: Run, state: str) -> str:
-    """The epoch of another state of the same run, for reading its counts."""
-    return f"{_edit(run.epoch)}.{state}"
+    """Whether a count belongs to a run, or to an edit of one, that is no more."""
+    if key[0] not in (STEADY, DOSE, USERS):
+        return False
+    edit = str(key[2]) if key[0] == USERS else str(key[2]).rpartition(".")[0]
+    return (key[1], edit) not in kept

@@ -22,7 +22,7 @@ class Users:
 
     def add(self, cohort: Cohort, user: int) -> bool:
         """True if this user is new and is kept."""
-        side = self.experiment if cohort is Cohort.EXPERIMENT else self.control
+        side = self.of(cohort)
         if user >= self.threshold or user in side:
             return False
         side.add(user)
@@ -32,7 +32,10 @@ class Users:
             self.experiment = {u for u in self.experiment if u < self.threshold}
         return True
 
+    def of(self, cohort: Cohort) -> set[int]:
+        """The users of a cohort that are kept."""
+        return self.experiment if cohort is Cohort.EXPERIMENT else self.control
+
     def estimate(self, cohort: Cohort) -> int:
         """How many users of a cohort there have been; exact until the threshold has moved."""
-        side = self.experiment if cohort is Cohort.EXPERIMENT else self.control
-        return round(len(side) * CIRCLE / self.threshold)
+        return round(len(self.of(cohort)) * CIRCLE / self.threshold)

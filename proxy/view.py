@@ -1,50 +1,31 @@
 """What the supervisor knows, as data for JSON: the API, the page and the demo read it."""
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from itertools import product
-from typing import Any, assert_never
+from typing import Any
 
 from proxy import __version__, tally
-from proxy.cohorts import REPLICATES, Cohort
-from proxy.experiment import Experiment, Latency, Metric, Rate, Slow, SuccessRate
+from proxy.account import VERSIONS, account
+from proxy.analysis.verdict import Findings, conclude
+from proxy.analysis.words import kind_of, tolerance_of
+from proxy.cohorts import Cohort
+from proxy.experiment import Experiment, Metric
+from proxy.forecast import forecast
 from proxy.guard import LIVE, Run, State
+from proxy.judge import PHASES
 from proxy.quantile import duration_quantile, latency_quantile
-from proxy.supervisor import Supervisor, UnknownExperiment, epoch_of
-from proxy.units import human
+from proxy.sample import Pair, Sample
+from proxy.supervisor import Supervisor, UnknownExperiment
+from proxy.users import Users
 
 type View = dict[str, Any]
-type Samples = defaultdict[tuple[str | int, ...], "Sample"]
 
-PHASES = (State.BASELINE, State.RUNNING, State.RECOVERING)
 COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
 _DOSES = ("planned", *tally.RESULTS)
-
-
-@dataclass(slots=True)
-class Sample:
-    """Events of one steady-state metric; `buckets` for latencies only."""
-
-    good: int = 0
-    bad: int = 0
-    buckets: Counter[int] = field(default_factory=Counter)
-
-    def add(self, cell: str | int, count: int) -> None:
-        match cell:
-            case int():
-                self.good += count
-                self.buckets[cell] += count
-            case "bad":
-                self.bad += count
-            case _:
-                self.good += count
 
 
 def overview(supervisor: Supervisor) -> View:
     """Everything at a glance. Times in seconds."""
     config, ledger = supervisor.config, supervisor.ledger
     error, limits = supervisor.reload_error, config.sidecar.limits
-    samples = _samples(supervisor)
     return {
         "service": config.sidecar.service,
         "version": __version__,
@@ -65,7 +46,7 @@ def overview(supervisor: Supervisor) -> View:
             for e in config.experiments
             if _run(supervisor, e).state in LIVE
         ),
-        "experiments": [_experiment(supervisor, e, samples) for e in config.experiments],
+        "experiments": [_experiment(supervisor, e) for e in config.experiments],
     }
 
 
@@ -77,14 +58,16 @@ def detail(supervisor: Supervisor, name: str) -> View:
     if experiment is None:
         raise UnknownExperiment(name)
     return {
-        **_experiment(supervisor, experiment, _samples(supervisor)),
+        **_experiment(supervisor, experiment),
         "timeline": supervisor.ledger.timeline(name),
-        "replicates": _replicates(supervisor, experiment),
+        "points": supervisor.ledger.points(name),
+        "samples": _samples(supervisor, experiment),
+        "versions": (supervisor.account(name) or {}).get("versions", VERSIONS),
         "configuration": raw,
     }
 
 
-def _experiment(supervisor: Supervisor, e: Experiment, samples: Samples) -> View:
+def _experiment(supervisor: Supervisor, e: Experiment) -> View:
     run = _run(supervisor, e)
     return {
         "name": e.name,
@@ -100,8 +83,43 @@ def _experiment(supervisor: Supervisor, e: Experiment, samples: Samples) -> View
             listener: {str(c): _traffic(supervisor, listener, e.name, c) for c in COHORTS}
             for listener in supervisor.config.sidecar.listeners
         },
-        "steady_state": [_metric(run, metric, samples) for metric in e.steady_state],
+        "steady_state": [_metric(supervisor, run, metric) for metric in e.steady_state],
+        **_account(supervisor, e, run),
+        "forecast": _forecast(supervisor, e, run),
     }
+
+
+def _account(supervisor: Supervisor, e: Experiment, run: Run) -> View:
+    """Verdict, dose, users and metrics of a run, those of one not begun included."""
+    told = supervisor.account(e.name)
+    if told is None:
+        told = account(conclude(run, Findings()), Findings(), Users())
+    return {key: told[key] for key in ("verdict", "dose", "users", "metrics")}
+
+
+def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[View]:
+    """Per metric of a run under way how many events it has, needs and gets in a second."""
+    found, left = supervisor.judge.findings(run), supervisor.ledger.remaining(e)
+    if found is None or left is None:
+        return []
+    lengths = {State.BASELINE: e.baseline, State.RUNNING: e.duration, State.RECOVERING: e.recovery}
+    elapsed = e.duration if run.state is State.RECOVERING else lengths[run.state] - left
+    expected = (
+        forecast(
+            e, c, supervisor.judge.watch.pair(run, c.metric, State.BASELINE), run.state, elapsed
+        )
+        for c in found.comparisons
+    )
+    return [
+        {
+            "metric": f.metric,
+            "needed": f.needed,
+            "have": f.have,
+            "per_second": f.per_second,
+            "seconds": f.seconds,
+        }
+        for f in expected
+    ]
 
 
 def _run(supervisor: Supervisor, e: Experiment) -> Run:
@@ -110,7 +128,7 @@ def _run(supervisor: Supervisor, e: Experiment) -> Run:
 
 def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> View:
     rule = e.faults[index]
-    epochs = [epoch_of(run, phase) for phase in PHASES]
+    epochs = [run.epoch_of(phase) for phase in PHASES]
     doses = {
         result: sum(
             int(supervisor.totals.get(tally.dose(e.name, epoch, index, result))) for epoch in epochs
@@ -134,63 +152,30 @@ def _traffic(supervisor: Supervisor, listener: str, experiment: str, cohort: str
     }
 
 
-def _metric(run: Run, metric: Metric, samples: Samples) -> View:
-    def summary(phase: State, cohort: Cohort) -> View:
-        sample = samples[run.experiment, epoch_of(run, phase), metric.name, cohort]
+def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> View:
+    def summary(sample: Sample) -> View:
         latency = metric.latency
-        quantile = latency and latency_quantile(sample.buckets, latency.quantile)
-        return {"events": sample.good + sample.bad, "bad": sample.bad, "quantile": quantile}
+        quantile = latency and latency_quantile(sample.cells, latency.quantile)
+        return {"events": sample.events, "bad": sample.bad, "quantile": quantile}
 
-    kind, tolerance = _kind(metric)
+    def both(pair: Pair) -> View:
+        return {"control": summary(pair.control), "experiment": summary(pair.experiment)}
+
+    phases = {str(p): both(supervisor.judge.watch.pair(run, metric, p)) for p in PHASES}
     return {
         "name": metric.name,
         "at": metric.at,
-        "kind": kind,
-        "tolerance": tolerance,
-        "phases": {str(p): {str(c): summary(p, c) for c in COHORTS} for p in PHASES},
+        "kind": kind_of(metric),
+        "tolerance": tolerance_of(metric),
+        "phases": phases,
     }
 
 
-def _kind(metric: Metric) -> tuple[str, str]:
-    """A metric's kind, and its tolerance in words."""
-    match metric.kind:
-        case SuccessRate(drop=drop):
-            return "success_rate", f"drop {drop}"
-        case Latency(quantile=quantile, rise=rise):
-            return "latency", f"p{quantile * 100:g} rise {rise}"
-        case Slow(over=over, rise=rise):
-            return "slow", f"over {human(over)} rise {rise}"
-        case Rate(drop=drop):
-            return "rate", f"drop {drop}"
-        case other:
-            assert_never(other)
-
-
-def _samples(supervisor: Supervisor) -> Samples:
-    """Events by experiment, epoch, metric and cohort."""
-    # Replicates are added up first: they are most of what there is.
-    cells: defaultdict[tuple[str | int, ...], float] = defaultdict(float)
-    for key, value in supervisor.totals.of(tally.STEADY):
-        cells[key[1:5] + key[6:]] += value
-    samples: Samples = defaultdict(Sample)
-    for (*labels, cell), value in cells.items():
-        samples[tuple(labels)].add(cell, int(value))
-    return samples
-
-
-def _replicates(supervisor: Supervisor, e: Experiment) -> View:
-    """Good and bad events of the running phase per replicate."""
-    samples: Samples = defaultdict(Sample)
-    epoch = epoch_of(_run(supervisor, e), State.RUNNING)
-    for key, value in supervisor.totals.of(tally.STEADY, e.name, epoch):
-        *_, metric, cohort, replicate, cell = key
-        samples[metric, cohort, replicate].add(cell, int(value))
-        samples[metric, cohort].add(cell, int(value))
-    found: dict[str, View] = {m.name: {"running": {}} for m in e.steady_state}
-    for m, c in product(e.steady_state, COHORTS):
-        rows = [samples[m.name, c, i] for i in range(REPLICATES)]
-        found[m.name]["running"][str(c)] = [[s.good, s.bad] for s in rows]
-        if m.latency is not None:
-            buckets = sorted(samples[m.name, c].buckets.items())
-            found[m.name].setdefault("buckets", {})[str(c)] = {str(i): n for i, n in buckets}
-    return found
+def _samples(supervisor: Supervisor, e: Experiment) -> View:
+    """The counts by metric, phase, cohort and cell, each a list of one number per replicate."""
+    run = _run(supervisor, e)
+    if supervisor.judge.findings(run) is None:
+        past = supervisor.account(e.name)
+        if past is not None:
+            return dict(past["samples"])
+    return supervisor.judge.samples(run, e)

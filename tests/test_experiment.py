@@ -128,4 +128,4 @@ def test_rates_and_quantiles_have_relative_tolerances(kind):
 @pytest.mark.parametrize("quantile", [0, 1, -0.5, True, "0.5", None])
 def test_a_quantile_is_a_number_between_0_and_1(quantile):
     with pytest.raises(ValidationError):
-        metric(latency={"quantile": quantile, "rise": "5%"})
+        metric(latency={"quantile": quantile, "rise": "20%"})

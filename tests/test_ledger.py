@@ -77,7 +77,7 @@ class World:
 
     def settle(self, configuration: Config, *asked: str, after: float = 0.0) -> None:
         self.now += after
-        self.ledger.settle(configuration, asked)
+        self.ledger.settle(configuration, {name: [Reason.OPERATOR] for name in asked})
 
 
 @pytest.fixture

@@ -163,25 +163,25 @@ def test_detail_has_timeline_and_configuration(world):
     assert seen.items() >= summary.items()
 
 
-def test_detail_has_each_replicate_of_the_running_phase(world):
+def test_detail_has_the_samples_of_each_phase(world):
     world.count(tally.steady("slow", "1.0.running", "success", "control", 63, "good"), 3)
     world.count(tally.steady("slow", "1.0.running", "success", "control", 63, "bad"), 2)
     world.count(tally.steady("slow", "1.0.baseline", "success", "control", 63, "bad"), 9)
-    found = detail(world.supervisor, "slow")["replicates"]
+    found = detail(world.supervisor, "slow")["samples"]
     assert found.keys() == {"success", "p99", "slow", "orders"}
-    rows = found["success"]["running"]
-    assert len(rows["control"]) == len(rows["experiment"]) == 64
-    assert rows["control"][63] == [3, 2]
-    assert rows["control"][62] == [0, 0]
-    assert "buckets" not in found["success"]
+    running = found["success"]["running"]
+    assert running["control"]["0"] == [0] * 63 + [3]
+    assert running["control"]["1"] == [0] * 63 + [2]
+    assert running["experiment"] == {}
+    assert found["success"]["baseline"]["control"]["1"][63] == 9
 
 
 def test_detail_has_the_buckets_of_latencies(world):
     for replicate, cell in ((1, 40), (2, 40), (2, 160)):
         world.count(tally.steady("slow", "1.0.running", "p99", "control", replicate, cell))
-    found = detail(world.supervisor, "slow")["replicates"]["p99"]
-    assert found["running"]["control"][2] == [2, 0]
-    assert found["buckets"] == {"control": {"40": 2, "160": 1}, "experiment": {}}
+    found = detail(world.supervisor, "slow")["samples"]["p99"]["running"]["control"]
+    assert found.keys() == {"40", "160"}
+    assert found["40"][:4] == [0, 1, 1, 0]
 
 
 def test_an_unknown_experiment_has_no_detail(world):

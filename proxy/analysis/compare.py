@@ -79,7 +79,16 @@ class Comparison:
         if self.signal is None:
             return None
         low, high = bounds(self.signal, self.threshold.harm, self.threshold.within)
-        return self._effect(low), self._effect(high)
+        least, most = self._possible
+        return max(self._effect(low), least), min(self._effect(high), most)
+
+    @property
+    def _possible(self) -> tuple[float, float]:
+        """What an effect can be at all: nobody can lose more than there is."""
+        if not self.metric.tolerance.relative:
+            return -1.0, 1.0
+        is_loss = isinstance(self.metric.kind, SuccessRate | Rate)
+        return (-inf, 1.0) if is_loss else (-1.0, inf)
 
     @property
     def detectable(self) -> float | None:

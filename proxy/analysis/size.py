@@ -48,5 +48,3 @@ def expected(metric: Metric, threshold: Threshold, bad: float = ASSUMED_BAD) -> 
 def _events(variance: float, reach: float, target: float) -> int:
     """From the variance that one event each would have; kappa is to be z squared."""
     return ceil(needed_z(target) ** 2 * variance / reach**2)
-
-

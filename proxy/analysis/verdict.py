@@ -1,12 +1,15 @@
 """What a run says of its hypothesis: held, refuted, inconclusive or invalid, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from proxy.analysis.compare import LEAST_CLUSTERS, LEAST_EVENTS, Comparison
 from proxy.analysis.ratio import SampleRatio
-from proxy.guard import State, Stop
+from proxy.analysis.size import needed
+from proxy.analysis.words import finding, worst
+from proxy.guard import Reason, Run, State
 from proxy.units import percent
 
 # A run in which fewer of the planned faults happened has not tried what it was to try.
@@ -24,7 +27,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dose:
-    """Faults of the running phase: drawn, and performed."""
+    """Faults of the running phase: how many were due, and how many happened."""
 
     planned: int = 0
     performed: int = 0
@@ -35,9 +38,131 @@ class Dose:
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What the numbers of a run say at one moment."""
+
+    comparisons: tuple[Comparison, ...] = ()
+    ratio: SampleRatio | None = None
+    dose: Dose = Dose()
+    differing: tuple[str, ...] = ()
+    """Metrics in which the cohorts differed before any fault."""
+    disturbed: tuple[str, ...] = ()
+    """Metrics in which control got worse than its own baseline."""
+    unrecovered: tuple[str, ...] = ()
+    """Metrics that were still worse when recovery ended."""
+
+    @property
+    def held(self) -> bool:
+        """Whether all metrics are within and enough faults happened to say so."""
+        within = bool(self.comparisons) and all(c.within for c in self.comparisons)
+        return within and self.dose.share >= LEAST_DOSE
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """`provisional`: the run goes on and may end otherwise."""
 
     result: Result
     reason: str
     provisional: bool = False
+
+
+def conclude(run: Run, findings: Findings) -> Verdict:
+    """The verdict on a run in whatever state it is."""
+    match run.state:
+        case State.STOPPED:
+            return _stopped(run.reason, findings)
+        case State.DONE:
+            return Verdict(*_finished(findings))
+        case State.RUNNING | State.RECOVERING:
+            return Verdict(*_so_far(findings), provisional=True)
+        case State.PENDING | State.BASELINE:
+            return Verdict(Result.INCONCLUSIVE, "no fault has been injected yet", provisional=True)
+        case other:
+            assert_never(other)
+
+
+def _stopped(reason: str, found: Findings) -> Verdict:
+    match reason:
+        case Reason.HARM:
+            return Verdict(*_harmed(found))
+        case Reason.SAMPLE_RATIO if found.ratio is not None:
+            return Verdict(Result.INVALID, _uneven(found.ratio))
+        case Reason.BASELINE:
+            return Verdict(Result.INVALID, f"{reason}: {_list(found.differing)}")
+        case Reason.INTERFERENCE:
+            said = f"{reason}: {_list(found.disturbed)}; something else is wrong, or faults spread"
+            return Verdict(Result.INVALID, said)
+        case _:
+            return Verdict(Result.INCONCLUSIVE, reason)
+
+
+def _finished(found: Findings) -> tuple[Result, str]:
+    if not found.dose.performed:
+        return _without_a_fault(found)
+    if any(c.harmed for c in found.comparisons):
+        return _harmed(found)
+    if found.unrecovered:
+        still = f"still worse at the end of recovery, without faults: {_list(found.unrecovered)}"
+        return Result.REFUTED, still
+    return _so_far(found)
+
+
+def _so_far(found: Findings) -> tuple[Result, str]:
+    if found.ratio is not None and found.ratio.off:
+        return Result.INVALID, _uneven(found.ratio)
+    if any(c.harmed for c in found.comparisons):
+        return _harmed(found)
+    if not found.comparisons:
+        return Result.INCONCLUSIVE, "no steady state is defined, so nothing was compared"
+    if not found.dose.performed:
+        return Result.INCONCLUSIVE, "no fault has been performed yet"
+    if found.held:
+        return Result.HELD, f"all within tolerance; {finding(worst(found.comparisons))}"
+    return Result.INCONCLUSIVE, "; ".join(_lacking(found))
+
+
+def _harmed(found: Findings) -> tuple[Result, str]:
+    harmed = [c for c in found.comparisons if c.harmed]
+    said = "; ".join(finding(c) for c in harmed)
+    if not found.dose.performed:
+        return Result.INVALID, f"the cohorts differ although no fault was performed: {said}"
+    return Result.REFUTED, said
+
+
+def _without_a_fault(found: Findings) -> tuple[Result, str]:
+    if found.dose.planned:
+        return Result.INVALID, f"none of the {found.dose.planned} faults due could be performed"
+    return Result.INVALID, "no request of the experiment cohort matched the faults"
+
+
+def _uneven(ratio: SampleRatio) -> str:
+    users = ratio.control + ratio.experiment
+    seen = percent(round(ratio.experiment / users, 4)) if users else "none"
+    asked = percent(round(ratio.share, 4))
+    return f"{seen} of {users} enrolled users were in the experiment cohort, not {asked}"
+
+
+def _lacking(found: Findings) -> Iterator[str]:
+    """Why nothing can be said yet."""
+    if found.dose.share < LEAST_DOSE:
+        performed, planned = found.dose.performed, found.dose.planned
+        yield f"only {performed} of {planned} faults due were performed"
+    for c in found.comparisons:
+        if not c.within:
+            yield f"{c.metric.name}: {_open(c)}"
+
+
+def _open(c: Comparison) -> str:
+    fewest = c.pair.fewest
+    if fewest < LEAST_EVENTS:
+        return f"only {fewest} events in a cohort"
+    if c.clusters < LEAST_CLUSTERS:
+        return f"a handful of users make up a cohort (as good as {c.clusters:.0f} equal ones)"
+    size = needed(c)
+    more = f", about {size:,} are needed" if size is not None and size > fewest else ""
+    return f"undecided after {fewest:,} events in the smaller cohort{more}"
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "unknown"

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from proxy.demo.compare import Result
+from proxy.analysis.verdict import Result
 
-SECONDS = 28
-"""How long an act's faults are on; about 150 checkouts of each cohort in the second act."""
+SECONDS = 30
+"""How long an act's faults may be on; about 700 pages for each cohort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ faults:
   - at: recommendations
     latency: 2s
 steady_state:
-  - {{name: pages, at: inbound, success_rate: {{drop: 1pp}}}}
+  - {{name: pages, at: inbound, success_rate: {{drop: 2pp}}}}
   - {{name: speed, at: inbound, slow: {{over: 1s, rise: 3pp}}}}
 """
 
@@ -84,7 +84,7 @@ ACTS = (
         "Act 2 of 2: a fault that hurts",
         "For 3 other users in 10 the payment service now fails. Foretold: the hypothesis is"
         " refuted, because the shop has nothing to fall back on: their checkouts fail, and"
-        " nobody else's.",
+        " nobody else's. The run is stopped as soon as that is beyond doubt.",
         Result.REFUTED,
         _FAILING,
     ),

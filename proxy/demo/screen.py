@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from proxy.analysis.verdict import Result
 from proxy.demo.acts import Act
-from proxy.demo.compare import LABEL, Comparison, Result
 from proxy.demo.outcome import Outcome, Seen
 from proxy.units import human
 
@@ -59,7 +59,7 @@ class Screen:
         """The table of what held, and whether all came as foretold."""
         self._console.print()
         self._console.print(verdicts(outcomes))
-        self.say(f"Below each difference: its 95 % interval ({LABEL}).")
+        self.say("Below each effect: its bounds, which hold however often one looks.")
         if all(outcome.as_foretold for outcome in outcomes):
             self.say("Every experiment ended as foretold.")
         for outcome in outcomes:
@@ -131,11 +131,11 @@ def verdicts(outcomes: Sequence[Outcome]) -> Table:
     table = Table(title=title, title_justify="left", box=HORIZONTALS, show_lines=True)
     table.padding = (0, 1, 0, 0)
     table.add_column("experiment")
-    table.add_column("bad requests", no_wrap=True)
-    for heading in ("control", "experiment", "difference"):
+    table.add_column("steady state", no_wrap=True)
+    for heading in ("control", "experiment", "users worse by"):
         table.add_column(heading, justify="right", no_wrap=True)
     for o in outcomes:
-        columns = zip(*(_cells(c) for c in o.comparisons), strict=True)
+        columns = zip(*(_cells(m) for m in o.seen["metrics"]), strict=True)
         table.add_row(_judged(o), *("\n".join(column) for column in columns))
     return table
 
@@ -143,19 +143,23 @@ def verdicts(outcomes: Sequence[Outcome]) -> Table:
 def _judged(o: Outcome) -> str:
     foretold = "as foretold" if o.as_foretold else f"not {o.act.foretold}"
     result = f"[{_COLOURS.get(o.result, 'yellow')}]{o.result}[/], {foretold}"
-    return f"[bold]{o.act.name}[/bold]\n{result}\n{escape(o.hypothesis)}\n{faults(o.performed)}"
+    hypothesis, reason = escape(o.seen["hypothesis"]), escape(o.reason)
+    return f"[bold]{o.act.name}[/bold]\n{hypothesis}\n{result}: {reason}\n{faults(o.performed)}"
 
 
-def _cells(c: Comparison) -> tuple[str, ...]:
+def _cells(metric: Seen) -> tuple[str, ...]:
+    control, experiment = metric["levels"]
     return (
-        f"{c.metric}\nallowed: {_points(c.allowed)} pp",
-        *(f"{s.bad:.1%}\nof {s.events}" for s in (c.control, c.experiment)),
-        f"{_points(c.estimate)} pp\n{_points(c.low)} to {_points(c.high)}",
+        f"{metric['name']}\n{metric['tolerance']}",
+        f"{control}\nof {metric['control']['events']}",
+        f"{experiment}\nof {metric['experiment']['events']}",
+        f"{_effect(metric, 'effect')}\n{_effect(metric, 'lower')} to {_effect(metric, 'upper')}",
     )
 
 
-def _points(share: float) -> str:
-    return f"{share * 100:+.1f}"
+def _effect(metric: Seen, which: str) -> str:
+    value = metric[which]
+    return "-" if value is None else f"{value * 100:+.1f} {metric['unit']}"
 
 
 def _traffic(seen: Seen, cohort: str) -> tuple[str, str, str, str]:
@@ -168,6 +172,6 @@ def _traffic(seen: Seen, cohort: str) -> tuple[str, str, str, str]:
 
 
 def _surprise(outcome: Outcome) -> str:
-    because = f" ({outcome.reason})" if outcome.reason else ""
+    because = f" ({outcome.reason})"
     name, foretold = outcome.act.name, outcome.act.foretold
     return f"Not as foretold: {name} was {outcome.result}{because}, not {foretold}."

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from proxy.demo.acts import ACTS, Act, paused, sidecar
-from proxy.demo.outcome import Outcome, Seen, judge
+from proxy.demo.outcome import Outcome, Seen
 from proxy.demo.processes import (
     HOST,
     DemoError,
@@ -76,7 +76,7 @@ class Tour:
                 follow(seen)
                 self._pause(_LOOK)
             follow(seen)
-        outcome = judge(act, get(self._ports["admin"], f"/api/experiments/{act.name}"))
+        outcome = Outcome(act, self._look(act.name))
         self._drop(act.name, paused(act.file))
         return outcome
 

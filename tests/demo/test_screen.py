@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
+from proxy.analysis.verdict import Result
 from proxy.demo.acts import ACTS, Act
-from proxy.demo.compare import LABEL, Result
-from proxy.demo.outcome import Outcome, judge
+from proxy.demo.outcome import Outcome
 from proxy.demo.screen import Screen
 
 HARMLESS, HARMFUL = ACTS
@@ -24,10 +24,20 @@ def seen(act: Act = HARMFUL, **changes: Any) -> dict[str, Any]:
         "remaining": 11.6,
         "faults": [{"planned": 120, "performed": 120}],
         "listeners": {"inbound": {"control": traffic, "experiment": traffic | {"errors": 100}}},
-        "steady_state": [{"name": "checkout", "kind": "success_rate", "tolerance": "drop 1pp"}],
-        "replicates": {
-            "checkout": {"running": {"control": [[2, 0]] * 64, "experiment": [[0, 2]] * 64}}
-        },
+        "verdict": {"result": "refuted", "reason": "checkout: 100 pp more requests failed"},
+        "metrics": [
+            {
+                "name": "checkout",
+                "tolerance": "drop 1pp",
+                "unit": "pp",
+                "levels": ["0% bad", "100% bad"],
+                "control": {"events": 128},
+                "experiment": {"events": 127},
+                "effect": 1.0,
+                "lower": 0.978,
+                "upper": None,
+            }
+        ],
         **changes,
     }
 
@@ -39,7 +49,7 @@ def screen(terminal: bool = False, clock: float = 0.0, width: int = 110) -> tupl
 
 
 def outcome(act: Act = HARMFUL, **changes: Any) -> Outcome:
-    return judge(act, seen(act, **{"state": "done", "remaining": None, **changes}))
+    return Outcome(act, seen(act, **{"state": "done", "remaining": None, **changes}))
 
 
 def test_a_log_has_a_line_for_each_phase_and_not_for_each_look() -> None:
@@ -93,22 +103,18 @@ def test_the_last_table_says_what_held_with_its_numbers() -> None:
     text = out.getvalue()
     for part in (
         *("failing-payments", "refuted, as foretold", "All is [well]", "120 faults performed"),
-        *("checkout: failed", "allowed: +1.0 pp", "0.0%", "100.0%", "of 128"),
-        *("+100.0 pp", "+97.8 to +100.0"),
+        *("drop 1pp", "0% bad", "100% bad", "of 128", "of 127"),
+        *("+100.0 pp", "+97.8 pp to -"),
     ):
         assert part in text
-    assert LABEL in text
     assert "Every experiment ended as foretold." in text
 
 
 def test_a_surprise_is_said() -> None:
     shown, out = screen()
-    found = outcome(HARMLESS, state="stopped", reason="stopped by an operator")
+    verdict = {"result": "inconclusive", "reason": "stopped by an operator"}
+    found = outcome(HARMLESS, state="stopped", verdict=verdict)
     shown.conclude([found])
-    assert found.result is Result.INVALID
-    said = "slow-recommendations was invalid (stopped by an operator), not held."
+    assert found.result is Result.INCONCLUSIVE
+    said = "slow-recommendations was inconclusive (stopped by an operator), not held."
     assert f"Not as foretold: {said}" in out.getvalue()
-
-
-def test_a_run_without_faults_is_invalid() -> None:
-    assert outcome(faults=[{"planned": 0, "performed": 0}]).result is Result.INVALID

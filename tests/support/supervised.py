@@ -11,7 +11,8 @@ from proxy.config import Config, load
 from proxy.engines import budget
 from proxy.engines.budget import Budget
 from proxy.supervisor import Supervisor
-from proxy.tally import Key, Totals
+from proxy.tally import Key
+from proxy.totals import Totals
 
 START = 1_000_000.0
 
@@ -101,8 +102,11 @@ class World:
         return self.supervisor
 
     def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.supervisor.tick()
+        """Tick once a second, as a supervisor does."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(self.now + 1, until)
+            self.supervisor.tick()
 
     def count(self, key: Key, amount: float = 1) -> None:
         self._counts[key] = self._counts.get(key, 0) + amount

@@ -1,0 +1,118 @@
+"""What there is to say of a run, as data for JSON: its verdict, its metrics, its users."""
+
+from math import isfinite
+from platform import python_version
+from typing import Any
+
+from proxy import __version__
+from proxy.analysis.compare import Comparison, level_of
+from proxy.analysis.ratio import SampleRatio
+from proxy.analysis.size import needed
+from proxy.analysis.verdict import Dose, Findings, Verdict
+from proxy.analysis.words import finding, kind_of, level, tolerance_of
+from proxy.cohorts import Cohort
+from proxy.experiment import Cohorts, Metric
+from proxy.sample import Pair, Sample
+from proxy.users import Users
+
+type Data = dict[str, Any]
+
+COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
+VERSIONS = {"counterfault": __version__, "python": python_version()}
+
+
+def as_data(verdict: Verdict) -> Data:
+    """A verdict."""
+    return {
+        "result": str(verdict.result),
+        "reason": verdict.reason,
+        "provisional": verdict.provisional,
+    }
+
+
+def account(verdict: Verdict, found: Findings, users: Users) -> Data:
+    """All numbers behind a verdict; effects, shares and levels are fractions, times seconds."""
+    return {
+        "verdict": as_data(verdict),
+        "dose": _dose(found.dose),
+        "users": _users(found.ratio, users),
+        "metrics": [_metric(c) for c in found.comparisons],
+        "versions": VERSIONS,
+    }
+
+
+def point(comparisons: tuple[Comparison, ...], recent: dict[str, Pair], cohorts: Cohorts) -> Data:
+    """The metrics at one moment: `recent` is what each has counted since the point before."""
+    return {
+        c.metric.name: _estimate(c)
+        | {
+            str(cohort): _level(c.metric, sample, share)
+            for cohort, sample, share in _sides(recent[c.metric.name], cohorts)
+        }
+        for c in comparisons
+    }
+
+
+def _dose(dose: Dose) -> Data:
+    return {"planned": dose.planned, "performed": dose.performed, "share": dose.share}
+
+
+def _users(ratio: SampleRatio | None, users: Users) -> Data:
+    return {
+        **{str(cohort): users.estimate(cohort) for cohort in COHORTS},
+        "expected_share": ratio.share if ratio else None,
+        "evidence": ratio.evidence if ratio else 0.0,
+        "off": ratio.off if ratio else False,
+    }
+
+
+def _metric(c: Comparison) -> Data:
+    kind, metric = kind_of(c.metric), c.metric
+    return {
+        "name": metric.name,
+        "at": metric.at,
+        "kind": kind,
+        "tolerance": tolerance_of(metric),
+        "unit": "%" if metric.tolerance.relative else "pp",
+        "allowed": metric.tolerance.value,
+        **_estimate(c),
+        "harmed": c.harmed,
+        "within": c.within,
+        "evidence": {
+            "harm": _finite(c.evidence.harm),
+            "within": _finite(c.evidence.within),
+            "harm_at": c.threshold.harm,
+            "within_at": c.threshold.within,
+        },
+        "detectable": _finite(c.detectable),
+        "needed": needed(c),
+        "clusters": c.clusters,
+        **{
+            str(cohort): _level(metric, sample, share)
+            for cohort, sample, share in _sides(c.pair, c.cohorts)
+        },
+        "says": finding(c),
+        "levels": [level(c, value) for value in c.levels],
+    }
+
+
+def _estimate(c: Comparison) -> Data:
+    low, high = c.bounds or (None, None)
+    return {"effect": _finite(c.effect), "lower": _finite(low), "upper": _finite(high)}
+
+
+def _sides(pair: Pair, cohorts: Cohorts) -> tuple[tuple[Cohort, Sample, float], ...]:
+    return (
+        (Cohort.CONTROL, pair.control, cohorts.control),
+        (Cohort.EXPERIMENT, pair.experiment, cohorts.experiment),
+    )
+
+
+def _level(metric: Metric, sample: Sample, share: float) -> Data:
+    level = level_of(metric, sample, share)
+    return {"events": sample.events, "bad": sample.bad, "level": _finite(level)}
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity: what has no bound is null."""
+    return value if value is not None and isfinite(value) else None

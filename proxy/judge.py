@@ -1,0 +1,92 @@
+"""The judge: what is known of each run, what it amounts to, and what is put on record."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from proxy.account import account
+from proxy.analysis.verdict import Findings, Verdict, conclude
+from proxy.chronicle import Chronicle
+from proxy.experiment import Experiment
+from proxy.guard import Reason, Run, State
+from proxy.sample import Pair
+from proxy.totals import Totals
+from proxy.watch import Watch, stops
+
+type Data = dict[str, Any]
+
+PHASES = (State.BASELINE, State.RUNNING, State.RECOVERING)
+_NOT_YET = (State.PENDING, State.BASELINE)
+
+
+class Judge:
+    """`clock` in monotonic seconds; what it holds of a run ends with the run or an edit of it."""
+
+    def __init__(self, totals: Totals, clock: Callable[[], float]) -> None:
+        self.watch = Watch(totals)
+        self._totals, self._clock = totals, clock
+        self._chronicle = Chronicle(self.watch)
+        self._found: dict[str, tuple[str, Findings]] = {}
+
+    def look(self, live: Iterable[tuple[Run, Experiment]]) -> None:
+        """Find out what the counts of the live runs say now."""
+        now = self._clock()
+        for run, experiment in live:
+            self._found[run.experiment] = run.edit, self.watch.look(run, experiment, now)
+
+    def findings(self, run: Run) -> Findings | None:
+        """What was found when a run was last looked at."""
+        edit, found = self._found.get(run.experiment, ("", None))
+        return found if edit == run.edit else None
+
+    def verdict(self, run: Run) -> Verdict:
+        """On a run as it is now."""
+        return conclude(run, self.findings(run) or Findings())
+
+    def stops(self, run: Run) -> list[Reason]:
+        """Why the numbers ask for a run to be stopped."""
+        found = self.findings(run)
+        return stops(run, found) if found else []
+
+    def held(self, run: Run) -> bool:
+        """Whether all metrics are within, with enough of a dose."""
+        found = self.findings(run)
+        return found is not None and found.held
+
+    def account(self, run: Run) -> Data | None:
+        """All there is to say of a run; None if it was never looked at."""
+        found = self.findings(run)
+        if found is None:
+            return None
+        users = self._totals.users(run.experiment, run.edit)
+        return account(conclude(run, found), found, users)
+
+    def record(self, run: Run, experiment: Experiment | None) -> Data:
+        """The account of a run that moves, with its samples, to be kept."""
+        if run.state in _NOT_YET or self.findings(run) is None:
+            self._found[run.experiment] = run.edit, Findings()
+        samples = self.samples(run, experiment) if experiment else {}
+        return (self.account(run) or {}) | {"samples": samples}
+
+    def samples(self, run: Run, experiment: Experiment) -> Data:
+        """The counts by metric, phase, cohort and cell."""
+        return {
+            metric.name: {str(s): _samples(self.watch.pair(run, metric, s)) for s in PHASES}
+            for metric in experiment.steady_state
+        }
+
+    def notes(self, live: Iterable[tuple[Run, Experiment]]) -> list[tuple[Run, Data, Data]]:
+        """Records and points of the runs for which they are due."""
+        now = self._clock()
+        return [
+            (
+                run,
+                self.record(run, experiment),
+                self._chronicle.point(run, experiment, self.findings(run) or Findings(), now),
+            )
+            for run, experiment in live
+            if self._chronicle.due(run, experiment, now)
+        ]
+
+
+def _samples(pair: Pair) -> Data:
+    return {"control": pair.control.to_json(), "experiment": pair.experiment.to_json()}

@@ -1,0 +1,122 @@
+"""Cumulative counts of each worker, and how they become one sum that never goes down."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from proxy.cohorts import Cohort
+from proxy.sample import Sample, cells_of, column
+from proxy.tally import STEADY, USERS, Key, Rows, user
+from proxy.users import Users
+
+type Group = tuple[str | int, ...]
+"""What a sample is of: experiment, epoch, metric and cohort; or users: experiment and edit."""
+
+
+class Tally:
+    """Counts of one process, with the cells that changed since they were last taken."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Key, float] = {}
+        self._changed: set[Key] = set()
+        self._users: dict[tuple[str, str], Users] = {}
+
+    def add(self, key: Key, amount: float = 1) -> None:
+        self.counts[key] = self.counts.get(key, 0) + amount
+        self._changed.add(key)
+
+    def meet(self, experiment: str, edit: str, cohort: Cohort, number: int) -> None:
+        """A user has been enrolled, perhaps not for the first time."""
+        users = self._users.get((experiment, edit))
+        if users is None:
+            users = self._users[experiment, edit] = Users()
+        if users.add(cohort, number):
+            self._changed.add(user(experiment, edit, cohort, number))
+
+    def take_changed(self) -> Rows:
+        """The changed cells with their cumulative values."""
+        rows = [(key, self._value(key)) for key in self._changed]
+        self._changed.clear()
+        return [(key, value) for key, value in rows if value]
+
+    def everything(self) -> Rows:
+        met = [
+            (user(experiment, edit, cohort, number), 1.0)
+            for (experiment, edit), users in self._users.items()
+            for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
+            for number in users.of(cohort)
+        ]
+        return [*self.counts.items(), *met]
+
+    def forget(self, gone: Callable[[Key], bool]) -> None:
+        """Drop cells that no longer mean anything, such as those of a discarded epoch."""
+        for key in [key for key in self.counts if gone(key)]:
+            del self.counts[key]
+        for experiment, edit in list(self._users):
+            if gone((USERS, experiment, edit)):
+                del self._users[experiment, edit]
+
+    def _value(self, key: Key) -> float:
+        return 1.0 if key[0] == USERS else self.counts.get(key, 0)
+
+
+class Totals:
+    """Counts of all workers that ever were; a dead incarnation's last word stays in the sum."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, dict[Key, float]] = {}
+        self._sum: dict[Key, float] = {}
+        self._samples: dict[Group, Sample] = {}
+        self._users: defaultdict[Group, Users] = defaultdict(Users)
+
+    def update(self, incarnation: str, rows: Iterable[tuple[Key, float]]) -> None:
+        """Take cumulative values; one that is lower than before is late and is ignored."""
+        part = self._parts.setdefault(incarnation, {})
+        for key, value in rows:
+            if key[0] == USERS:
+                _, experiment, edit, cohort, number = key
+                self._users[experiment, edit].add(Cohort(str(cohort)), int(number))
+                continue
+            gain = value - part.get(key, 0)
+            if gain > 0:
+                part[key] = value
+                self._add(key, gain)
+
+    def retire(self, incarnation: str) -> None:
+        """The incarnation is gone: keep what it counted, forget who did."""
+        self._parts.pop(incarnation, None)
+
+    def get(self, key: Key) -> float:
+        """The sum of a cell; steady-state events are in `sample`."""
+        return self._sum.get(key, 0)
+
+    def part(self, incarnation: str, key: Key) -> float:
+        """What one incarnation has said of a key."""
+        return self._parts.get(incarnation, {}).get(key, 0)
+
+    def sample(self, experiment: str, epoch: str, metric: str, cohort: str, cells: int) -> Sample:
+        """A steady-state metric's events so far: a copy, which stays as it is."""
+        found = self._samples.get((experiment, epoch, metric, cohort))
+        return Sample.empty(cells) if found is None else Sample(found.counts.copy())
+
+    def users(self, experiment: str, edit: str) -> Users:
+        """The users that a run has met."""
+        return self._users.get((experiment, edit)) or Users()
+
+    def forget(self, gone: Callable[[Key], bool]) -> None:
+        for cells in (self._sum, *self._parts.values()):
+            for key in [key for key in cells if gone(key)]:
+                del cells[key]
+        for group in [group for group in self._samples if gone((STEADY, *group))]:
+            del self._samples[group]
+        for group in [group for group in self._users if gone((USERS, *group))]:
+            del self._users[group]
+
+    def _add(self, key: Key, gain: float) -> None:
+        if key[0] != STEADY:
+            self._sum[key] = self._sum.get(key, 0) + gain
+            return
+        *group, replicate, cell = key[1:]
+        sample = self._samples.get(tuple(group))
+        if sample is None:
+            sample = self._samples[tuple(group)] = Sample.empty(cells_of(cell))
+        sample.counts[int(replicate), column(cell)] += gain

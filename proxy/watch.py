@@ -1,0 +1,159 @@
+"""observe -> sample -> verdict: what the counts of the runs say, looked at once a second.
+
+Nothing is read or written here; what is remembered between two looks is what control was like.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import log
+
+from proxy import tally
+from proxy.analysis.compare import Comparison, Threshold, compare, differ, worse
+from proxy.analysis.ratio import SampleRatio
+from proxy.analysis.verdict import Dose, Findings
+from proxy.cohorts import Cohort
+from proxy.experiment import Experiment, Metric
+from proxy.guard import Reason, Run, State
+from proxy.sample import Pair, Sample, cells_for
+from proxy.totals import Totals
+
+# The chance that sound cohorts are found to differ in a baseline.
+BASELINE_ALPHA = 0.01
+# Control against its own past is a plain alarm over so many seconds and so many tolerances.
+WINDOW, STEP = 60.0, 10.0
+TOLERANCES = 3.0
+_ALARM = log(1 / 0.001)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a look must know of earlier ones."""
+
+    edit: str
+    control: dict[str, deque[tuple[float, Sample]]] = field(default_factory=dict)
+    """Snapshots of control, oldest first, in steps of time."""
+    half: dict[str, Pair] = field(default_factory=dict)
+    """The samples at half of recovery: what comes after tells whether the cohorts meet again."""
+
+
+class Watch:
+    """Looks at runs. Times are seconds of one monotonic clock."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+        self._memory: dict[str, _Memory] = {}
+
+    def look(self, run: Run, experiment: Experiment, now: float) -> Findings:
+        """What is known of a run now."""
+        memory = self._memory.get(run.experiment)
+        if memory is None or memory.edit != run.edit:
+            memory = self._memory[run.experiment] = _Memory(run.edit)
+        metrics = experiment.steady_state
+        threshold = Threshold.of(experiment.guard.confidence, len(metrics))
+        return Findings(
+            comparisons=tuple(self._compared(run, experiment, m, threshold) for m in metrics),
+            ratio=self._ratio(run, experiment),
+            dose=self._dose(run, experiment),
+            differing=tuple(self._differing(run, experiment, metrics)),
+            disturbed=tuple(self._disturbed(run, experiment, memory, now)),
+            unrecovered=tuple(self._unrecovered(run, experiment, memory, threshold, now)),
+        )
+
+    def pair(self, run: Run, metric: Metric, state: State) -> Pair:
+        """Both cohorts' samples of a metric in one phase of a run."""
+        control, experiment = (
+            self._totals.sample(
+                run.experiment, run.epoch_of(state), metric.name, cohort, cells_for(metric)
+            )
+            for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
+        )
+        return Pair(control, experiment)
+
+    def _compared(
+        self, run: Run, experiment: Experiment, metric: Metric, threshold: Threshold
+    ) -> Comparison:
+        pair = self.pair(run, metric, State.RUNNING)
+        return compare(metric, pair, experiment.cohorts, threshold)
+
+    def _ratio(self, run: Run, experiment: Experiment) -> SampleRatio:
+        users, cohorts = self._totals.users(run.experiment, run.edit), experiment.cohorts
+        share = cohorts.experiment / (cohorts.experiment + cohorts.control)
+        return SampleRatio(len(users.control), len(users.experiment), share)
+
+    def _dose(self, run: Run, experiment: Experiment) -> Dose:
+        epoch, rules = run.epoch_of(State.RUNNING), range(len(experiment.faults))
+        counts = (
+            sum(self._totals.get(tally.dose(run.experiment, epoch, i, what)) for i in rules)
+            for what in ("planned", "performed")
+        )
+        planned, performed = map(int, counts)
+        return Dose(planned, performed)
+
+    def _differing(
+        self, run: Run, experiment: Experiment, metrics: tuple[Metric, ...]
+    ) -> Iterable[str]:
+        if run.state is not State.BASELINE:
+            return
+        alarm = log(len(metrics) / BASELINE_ALPHA) if metrics else 0.0
+        for metric in metrics:
+            if differ(metric, self.pair(run, metric, run.state), experiment.cohorts) >= alarm:
+                yield metric.name
+
+    def _disturbed(
+        self, run: Run, experiment: Experiment, memory: _Memory, now: float
+    ) -> Iterable[str]:
+        if run.state is not State.RUNNING:
+            return
+        for metric in experiment.steady_state:
+            if metric.rate is not None:  # traffic has its tides
+                continue
+            control = self.pair(run, metric, State.RUNNING).control
+            window = _window(memory.control.setdefault(metric.name, deque()), control, now)
+            before = self.pair(run, metric, State.BASELINE).control
+            past = Pair(before, window)
+            if worse(metric, past, experiment.cohorts, TOLERANCES) >= _ALARM:
+                yield metric.name
+
+    def _unrecovered(
+        self,
+        run: Run,
+        experiment: Experiment,
+        memory: _Memory,
+        threshold: Threshold,
+        now: float,
+    ) -> Iterable[str]:
+        if run.state is not State.RECOVERING:
+            return
+        late = now - run.entered >= experiment.recovery / 2
+        for metric in experiment.steady_state:
+            pair = self.pair(run, metric, State.RECOVERING)
+            if not late:
+                memory.half[metric.name] = pair
+                continue
+            since = pair - memory.half[metric.name] if metric.name in memory.half else pair
+            if worse(metric, since, experiment.cohorts, 0.0) >= threshold.harm:
+                yield metric.name
+
+
+def stops(run: Run, found: Findings) -> list[Reason]:
+    """Why the numbers ask for a run to be stopped, the weightiest first."""
+    reasons = []
+    if run.state is State.RUNNING and any(c.harmed for c in found.comparisons):
+        reasons.append(Reason.HARM)
+    if found.ratio is not None and found.ratio.off:
+        reasons.append(Reason.SAMPLE_RATIO)
+    if found.differing:
+        reasons.append(Reason.BASELINE)
+    if found.disturbed:
+        reasons.append(Reason.INTERFERENCE)
+    return reasons
+
+
+def _window(snapshots: deque[tuple[float, Sample]], control: Sample, now: float) -> Sample:
+    """Control's events of the last minute, or of as much of it as there has been."""
+    if not snapshots or now - snapshots[-1][0] >= STEP:
+        snapshots.append((now, control))
+    while len(snapshots) > 1 and now - snapshots[1][0] >= WINDOW:
+        snapshots.popleft()
+    return control - snapshots[0][1]
