@@ -62,10 +62,11 @@ class Judge:
 
     def record(self, run: Run, experiment: Experiment | None) -> Data:
         """The account of a run that moves, with its samples, to be kept."""
+        if experiment is None:
+            return self.account(run) or {}
         if run.state in _NOT_YET or self.findings(run) is None:
-            self._found[run.experiment] = run.edit, Findings()
-        samples = self.samples(run, experiment) if experiment else {}
-        return (self.account(run) or {}) | {"samples": samples}
+            self.look([(run, experiment)])
+        return (self.account(run) or {}) | {"samples": self.samples(run, experiment)}
 
     def samples(self, run: Run, experiment: Experiment) -> Data:
         """The counts by metric, phase, cohort and cell."""

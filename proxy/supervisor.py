@@ -88,6 +88,7 @@ class Supervisor:
     def start(self) -> None:
         """Bind, find out what was going on before, and begin."""
         self.engine.bind(self.config)
+        self.lease_until = self._clock() + self.config.sidecar.limits.lease
         self.ledger.find()
         self.ledger.settle(self.config)
         self._push()
@@ -132,15 +133,13 @@ class Supervisor:
 
     def tick(self) -> None:
         """Once a second: let numbers, time and limits act, and renew the lease."""
-        late = self.lease_late
         self.ledger.find()
+        moved = self._stop_if_late()
         live = list(self._live())
         self.judge.look(live)
         found = {run.experiment: self.judge.stops(run) for run, _ in live}
-        if late:
-            found = {name: [Reason.LEASE] for name in found}
         held = {run.experiment for run, _ in live if self.judge.held(run)}
-        if self.ledger.settle(self.config, found, held):
+        if self.ledger.settle(self.config, found, held) or moved:
             self._push()
         else:
             self._renew()
@@ -202,7 +201,16 @@ class Supervisor:
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
         self.engine.renew(self.lease_until)
 
+    def _stop_if_late(self) -> bool:
+        """Whoever stood still for longer than the lease has not watched: live runs end."""
+        if not self.lease_late:
+            return False
+        return self.ledger.settle(
+            self.config, {run.experiment: [Reason.LEASE] for run, _ in self._live()}
+        )
+
     def _push(self) -> int:
+        self._stop_if_late()
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
         kept = {(run.experiment, run.edit) for run in self.ledger.runs.values()}
         self.totals.forget(lambda key: _discarded(key, kept))

@@ -4,7 +4,7 @@ from typing import Any
 
 from proxy import __version__, tally
 from proxy.account import VERSIONS, account
-from proxy.analysis.verdict import Findings, conclude
+from proxy.analysis.verdict import conclude
 from proxy.analysis.words import kind_of, tolerance_of
 from proxy.cohorts import Cohort
 from proxy.experiment import Experiment, Metric
@@ -93,7 +93,8 @@ def _account(supervisor: Supervisor, e: Experiment, run: Run) -> View:
     """Verdict, dose, users and metrics of a run, those of one not begun included."""
     told = supervisor.account(e.name)
     if told is None:
-        told = account(conclude(run, Findings()), Findings(), Users())
+        found = supervisor.judge.watch.look(run, e, 0.0)
+        told = account(conclude(run, found), found, Users())
     return {key: told[key] for key in ("verdict", "dose", "users", "metrics")}
 
 

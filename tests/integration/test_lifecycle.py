@@ -119,7 +119,10 @@ def test_without_a_supervisor_faults_end_with_the_lease_and_traffic_goes_on(
     assert [code(sidecar, who) for _ in range(20)] == [200] * 20
     if number == signal.SIGSTOP:
         sidecar.process.send_signal(signal.SIGCONT)
-        until(lambda: code(sidecar, who) == 503)
+        until(lambda: sidecar.state() == "stopped")
+        (seen,) = sidecar.get("/api/experiments")["experiments"]
+        assert "lease" in seen["reason"]
+        assert code(sidecar, who) == 200
     else:
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
