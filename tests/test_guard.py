@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.experiment import Experiment
-from proxy.guard import LIVE, NEXT, OVER, Event, Run, State, advance, remaining, tick
+from proxy.guard import LIVE, NEXT, OVER, Event, Reason, Run, State, advance, remaining, tick
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -105,3 +105,25 @@ def test_a_stopped_run_stays_stopped_and_time_never_runs_backwards(
         assert 0 <= run.spent <= now
         left = remaining(run, experiment(), now)
         assert (left is not None) == (run.state in LIVE)
+
+
+def test_a_held_hypothesis_ends_the_faults_early_only_if_asked_to() -> None:
+    run = tick(started(), experiment(), 10.0)
+    assert tick(run, experiment(), 11.0, held=True).state is State.RUNNING
+    eager = experiment(guard={"stop_when_held": True})
+    assert tick(run, eager, 11.0, held=True).state is State.RECOVERING
+    assert tick(started(), eager, 1.0, held=True).state is State.BASELINE
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans(), st.booleans()), max_size=60))
+def test_no_tick_passes_between_evidence_and_stop(
+    script: list[tuple[float, bool, bool]],
+) -> None:
+    run, now = started(), 0.0
+    for step, evidence, held in script:
+        now += step
+        before = run
+        run = tick(run, experiment(), now, [Reason.HARM] if evidence else [], held)
+        if evidence and before.state in LIVE:
+            assert (run.state, run.reason) == (State.STOPPED, Reason.HARM)
+        assert run.state in OVER or before.state not in OVER

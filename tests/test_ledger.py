@@ -247,3 +247,15 @@ def test_a_stop_while_the_directory_is_lost_is_committed_once_it_is_back(world: 
     world.ledger.find()
     assert on_disk(world) == [("x", 1, "stopped", Reason.OPERATOR)]
     assert not world.restart().killed
+
+
+def test_outside_its_hours_a_run_waits_and_a_live_one_is_stopped(world: World) -> None:
+    wanted = config(raw(guard={"hours": "00:00-00:20 UTC"}, duration="1h"))
+    world.now = 25 * 3600.0
+    world.settle(wanted)
+    assert world.state() is State.PENDING
+    world.now = 48 * 3600.0
+    world.settle(wanted)
+    assert world.state() is State.BASELINE
+    world.settle(wanted, after=20 * 60)
+    assert (world.state(), world.ledger.runs["x"].reason) == (State.STOPPED, Reason.HOURS)
