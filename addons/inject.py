@@ -10,7 +10,7 @@ from mitmproxy.net.http import status_codes
 from addons.exchange import Exchange, exchange_of
 from addons.live import Live
 from proxy import tally
-from proxy.actions import Delay, Disconnect, Hang, Respond
+from proxy.actions import Delay, Disconnect, Hang, Repeat, Respond, Rewrite, Throttle, Truncate
 from proxy.plan import Injection
 
 type Waiting = Coroutine[None, None, None]
@@ -78,6 +78,8 @@ class Inject:
             case Hang(seconds):
                 if await self._live.hold(injection, seconds, exchange.holds):
                     flow.kill()
+            case Throttle() | Truncate() | Rewrite() | Repeat():
+                self._count(exchange, injection, "failed")
             case other:
                 assert_never(other)
 
