@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
-from proxy.actions import Action
+from proxy.actions import Action, Hang
 from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim
 from proxy.dose import Limit
 from proxy.experiment import Experiment, FaultRule, Metric
@@ -58,6 +58,11 @@ class EachMessage:
     number: int
     rule: FaultRule
     request: Request
+
+    @property
+    def loses(self) -> bool:
+        """Whether messages may never arrive."""
+        return isinstance(self.rule.fault.act(self.request, lambda: 0.0), Hang)
 
     def draw(self, random: Random) -> Injection | None:
         if self.rule.dose.share < 1 and random() >= self.rule.dose.share:
