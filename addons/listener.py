@@ -264,4 +264,7 @@ class Client(LiveConnectionHandler):
         handler = asyncio.current_task()
         self.transports[server] = ConnectionIO(handler=handler, reader=reader, writer=writer)
         await self.server_event(events.OpenConnectionCompleted(command, None))
-        await self.handle_connection(server)
+        try:
+            await self.handle_connection(server)
+        finally:
+            writer.close()  # who is cancelled twice does not come to that

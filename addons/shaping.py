@@ -31,11 +31,14 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 
 from addons.bodies import Cut, patched
+from addons.claim import Claim
 from addons.shape import KEEP, Shape
 from addons.throttle import Valve, Wait, WaitHook
 
 # Bytes of an answer that may wait in its valve before the upstream has to.
 HIGH_WATER = 256 * 1024
+# Seconds between the last byte of an answer and its RST_STREAM.
+_LINGER = 0.02
 
 type Generator[T] = layer.CommandGenerator[T]
 type AnswerPart = ResponseData | ResponseTrailers | ResponseEndOfMessage
@@ -195,22 +198,27 @@ class ShapedStream(HttpStream):
             data = change.rest() + data if claim.over else change.feed(data)
         if data:
             yield from self._through(shape.down, ResponseData(self.stream_id, data))
-        if self._cuts(shape, isinstance(event, ResponseEndOfMessage)):
+        cut = self._cuts(shape, isinstance(event, ResponseEndOfMessage))
+        if cut is not None:
             self._is_cut = True
             yield from self.cancel_upstream()
-            yield from self._through(shape.down, Cutoff(self.stream_id))
+            shape.down = shape.down or Valve(shape.clock)
+            # HTTP/2 clients throw away what they have not looked at when RST_STREAM comes.
+            pause = _LINGER if self.flow.request.is_http2 else 0.0
+            shape.down.put(Cutoff(self.stream_id), cut, pause)
+            yield from self._set_off(shape.down)
         elif not isinstance(event, ResponseData):
             yield from self._through(shape.down, event)
 
-    def _cuts(self, shape: Shape, at_end: bool) -> bool:
+    def _cuts(self, shape: Shape, at_end: bool) -> Claim | None:
         for change, claim in shape.changes:
             if isinstance(change, Cut) and not claim.over:
                 if at_end:
                     change.end()
                 if change.done:
                     claim.performed()
-                    return True
-        return False
+                    return claim
+        return None
 
     def cancel_upstream(self) -> Generator[None]:
         yield SendHttp(
@@ -225,10 +233,13 @@ class ShapedStream(HttpStream):
             yield from self._pass(event)
             return
         valve.put(event)
-        if valve not in self._waits.values():
-            yield from self._flow(valve)
+        yield from self._set_off(valve)
         if self.shaped_down > HIGH_WATER:
             yield from self.read_upstream(False)
+
+    def _set_off(self, valve: Valve) -> Generator[None]:
+        if valve not in self._waits.values():
+            yield from self._flow(valve)
 
     def _flow(self, valve: Valve) -> Generator[None]:
         while (following := valve.next()) is not None:

@@ -46,7 +46,8 @@ class Valve:
         self._clock = clock
         self._queue: deque[Item] = deque()
         self._paces: list[tuple[Pace, Claim]] = []
-        self._due = 0.0
+        self._free: float | None = None
+        self._due: float | None = None
         self.size = 0
         """Bytes that wait."""
 
@@ -73,9 +74,18 @@ class Valve:
                 return Wait(item.ready - now, item.claim)
             item.claim.release()
         self._paces = [(pace, claim) for pace, claim in self._paces if not claim.over]
-        if self._paces and self._due > now:
-            return Wait(self._due - now, self._paces[0][1])
-        return self._piece(item, now)
+        size = len(getattr(item.event, "data", b""))
+        if self._paces and size:
+            size = min(size, *(pace.size for pace, _ in self._paces))
+            if self._due is None:
+                cost = max(size / pace.rate for pace, _ in self._paces)
+                self._due = max(self._free or now, now - _CREDIT) + cost
+            if self._due > now:
+                return Wait(self._due - now, self._paces[0][1])
+            self._free, self._due = self._due, None
+            for _, claim in self._paces:
+                claim.performed()
+        return self._piece(item, size)
 
     def clear(self) -> None:
         """Nobody waits for any of this any more."""
@@ -85,21 +95,14 @@ class Valve:
         self._queue.clear()
         self.size = 0
 
-    def _piece(self, item: Item, now: float) -> Any:
-        event, size = item.event, len(getattr(item.event, "data", b""))
-        if self._paces and size:
-            most = min(pace.size for pace, _ in self._paces)
-            if size > most:
-                event, size = copy(event), most
-                event.data, item.event.data = event.data[:most], event.data[most:]
-            cost = max(size / pace.rate for pace, _ in self._paces)
-            self._due = max(self._due, now - _CREDIT) + cost
-            for _, claim in self._paces:
-                claim.performed()
-        if event is item.event:
-            self._queue.popleft()
+    def _piece(self, item: Item, size: int) -> Any:
         self.size -= size
-        return event
+        if size == len(getattr(item.event, "data", b"")):
+            self._queue.popleft()
+            return item.event
+        part = copy(item.event)
+        part.data, item.event.data = part.data[:size], part.data[size:]
+        return part
 
 
 @dataclass
