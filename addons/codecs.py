@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from h2.errors import ErrorCodes
+from h2.events import DataReceived as H2Data
 from h2.events import Event as H2Event
 from h2.events import InformationalResponseReceived
 from h11 import Data, EndOfMessage
@@ -25,6 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
     RequestEndOfMessage,
     RequestHeaders,
     RequestTrailers,
+    ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
@@ -38,6 +40,8 @@ type Generator[T] = layer.CommandGenerator[T]
 
 HTTP2 = b"h2"
 _LAST_CHUNK = b"0\r\n\r\n"
+# What an HTTP/2 upstream may send of one answer that nobody reads. Others on the connection go on.
+_STREAM_WINDOW = 4 << 20
 
 
 def is_interim(response: http.Response) -> bool:
@@ -147,13 +151,36 @@ class Http2ToUpstream(Http2Client):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         settings = self.h2_conn.local_settings
+        settings.initial_window_size = _STREAM_WINDOW
+        # hyper-h2 would otherwise send the value from before.
+        settings.acknowledge()
         self.h2_conn = _Orderly(self.h2_conf)
         self.h2_conn.local_settings = settings
+        self._owed: dict[int, int] = {}
 
     def unsent(self, stream_id: int) -> int:
         """Bytes of a request that the upstream has not let us send."""
         waiting = self.h2_conn.stream_buffers.get(self.our_stream_id.get(stream_id, 0), ())
         return sum(len(item.data) for item in waiting)
+
+    def read(self, stream_id: int, on: bool) -> bool:
+        """Give an answer more window as it is read, or not; whether there is news of it to send."""
+        ours = self.our_stream_id.get(stream_id, 0)
+        if not on:
+            self._owed.setdefault(ours, 0)
+            return False
+        owed = self._owed.pop(ours, 0)
+        if not owed or self.is_closed(ours):
+            return False
+        self.h2_conn.acknowledge_received_data(owed, ours)
+        return True
+
+    def _receive(self, event: H2Data) -> Generator[None]:
+        """A part of an answer that waits: it gives nothing back yet."""
+        stream_id = event.stream_id or 0
+        self._owed[stream_id] += event.flow_controlled_length or 0
+        if event.data and stream_id in self.streams:
+            yield ReceiveHttp(ResponseData(stream_id, event.data))
 
     def _go(self, last: int) -> Generator[None]:
         """Take no new requests, and end those that the upstream has not seen."""
@@ -166,6 +193,9 @@ class Http2ToUpstream(Http2Client):
     def handle_h2_event(self, event: H2Event) -> Generator[bool]:
         if isinstance(event, GoingAway):
             yield from self._go(event.last_stream_id)
+            return False
+        if self._owed and isinstance(event, H2Data) and event.stream_id in self._owed:
+            yield from self._receive(event)
             return False
         if not isinstance(event, InformationalResponseReceived):
             return (yield from super().handle_h2_event(event))

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mitmproxy import http
 
 from addons.live import Hold
+from addons.shape import Shape
 from addons.upstream import Upstreams
 from proxy.cohorts import Cohort, Enrolment
 from proxy.http import Request
-from proxy.plan import NOTHING, Decision, Measured, Route
+from proxy.plan import NOTHING, Decision, EachMessage, Injection, Measured, Route
 from proxy.sidecar import Limits
 
+if TYPE_CHECKING:
+    from addons.claim import Claim
+
 _KEY = "counterfault"
+
+
+class Injecting(Protocol):
+    """What performs faults on single messages; `clock` in monotonic seconds."""
+
+    clock: Callable[[], float]
+
+    def draw(self, exchange: Exchange, each: EachMessage) -> Claim | None:
+        """A claim to a fault of a message, which the caller has to release."""
 
 
 class Peer(Protocol):
@@ -24,6 +38,7 @@ class Peer(Protocol):
     """As it was when the client came; the plan may have another for its listener by now."""
     upstreams: Upstreams
     exchanges: set[Exchange]
+    injecting: Injecting
 
     @property
     def limits(self) -> Limits:
@@ -56,6 +71,9 @@ class Exchange:
     """What the client was sent, once its head is on the way."""
     over: bool = False
     holds: set[Hold] = field(default_factory=set)
+    pending: list[Injection] = field(default_factory=list)
+    """Drawn, and not tried yet."""
+    shape: Shape | None = None
 
     @property
     def experiment(self) -> str:

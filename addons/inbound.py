@@ -21,7 +21,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
 
-from addons.codecs import Generator, Http1, is_interim
+from addons.codecs import Generator, Http1, is_interim, nothing
 from proxy.sidecar import Limits
 
 # What one HTTP/2 stream may send before it is read; the connection as a whole is not limited,
@@ -81,6 +81,7 @@ class Http2FromClient(Http2Server):
         super().__init__(context)
         self.held: set[int] = set()
         self._owed: defaultdict[int, int] = defaultdict(int)
+        self._doomed: dict[int, ResponseProtocolError] = {}
         settings = self.h2_conn.local_settings
         settings.initial_window_size = _STREAM_WINDOW
         settings.max_header_list_size = limits.head_bytes
@@ -100,8 +101,16 @@ class Http2FromClient(Http2Server):
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if isinstance(event, ResponseProtocolError) and event.code is ErrorCode.KILL:
             event.code = ErrorCode.CANCEL  # INTERNAL_ERROR would say that it is our failure
+            if self.h2_conn.stream_buffers.get(event.stream_id):
+                self._doomed[event.stream_id] = event  # once the client has what is its due
+                return nothing()
         inner: Generator[None] = super()._handle_event(event)
-        return inner
+        return self._ending(inner) if self._doomed else inner
+
+    def _ending(self, inner: Generator[None]) -> Generator[None]:
+        yield from inner
+        for stream_id in [s for s in self._doomed if not self.h2_conn.stream_buffers.get(s)]:
+            yield from super()._handle_event(self._doomed.pop(stream_id))
 
     def go_away(self) -> Generator[None]:
         """Before the connection is closed: whatever the client sends now was not seen here."""

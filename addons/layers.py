@@ -6,9 +6,10 @@ Entry ─ NextLayer ─┬─ ClientTLSLayer ─ SidecarHttp ─ SidecarStream (
 """
 
 from collections.abc import Iterable
+from itertools import count
 from typing import Any, Protocol
 
-from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, layers, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
@@ -22,6 +23,8 @@ from addons.codecs import HTTP2, ToUpstream, nothing
 from addons.exchange import Peer
 from addons.forward import ForwardStream
 from addons.inbound import Http1FromClient, Http2FromClient
+from addons.shaping import OwnConnection
+from addons.sink import FIRST, Sink
 from addons.stream import SidecarStream
 
 type Generator[T] = layer.CommandGenerator[T]
@@ -103,26 +106,39 @@ class SidecarHttp(HttpLayer):
             self._codec = Http2FromClient(context.fork(), peer.limits)
         codec = self._codec or Http1FromClient(context.fork(), peer.limits)
         self.connections[context.client] = codec
+        self._own: set[Connection] = set()
+        self._sinks = count(FIRST, 2)
 
     def make_stream(self, stream_id: int) -> Generator[None]:
         context = _fork(self.context)
         kind = ForwardStream if self.mode is HTTPMode.regular else SidecarStream
         self.streams[stream_id] = kind(
-            context, stream_id, self._peer, self._codec, self.connections
+            context, stream_id, self._peer, self._codec, self.connections, self._sink
         )
         yield from self.event_to_child(self.streams[stream_id], events.Start())
+
+    def _sink(self, server: Connection) -> int:
+        """A stream for an answer that nobody reads."""
+        number = next(self._sinks)
+        self.streams[number] = Sink(_fork(self.context), number, server)  # type: ignore[assignment]
+        return number
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Generator[None]:
         """An open connection to that node, or a new one."""
         self._forget_closed()
+        own = isinstance(event, OwnConnection)
         for connection in self.connections if reuse else ():
-            if not event.connection_spec_matches(connection):
+            if not event.connection_spec_matches(connection) or connection in self._own:
                 continue
             if connection in self.waiting_for_establishment:
+                if own:
+                    continue
                 self.waiting_for_establishment[connection].append(event)
                 return
             # A HTTP/1 connection serves one HTTP/2 stream, and is closed by it.
-            multiplexed = connection.alpn == HTTP2 or self.context.client.alpn != HTTP2
+            multiplexed = connection.alpn == HTTP2 or (
+                self.context.client.alpn != HTTP2 and not own
+            )
             if connection.connected and multiplexed and not connection.error:
                 stream = self.command_sources.pop(event)
                 done = GetHttpConnectionCompleted(event, (connection, None))
@@ -141,6 +157,8 @@ class SidecarHttp(HttpLayer):
             stack /= layers.ServerTLSLayer(context)
         stack /= ToUpstream(context)
         self.connections[server] = stack[0]
+        if isinstance(event, OwnConnection):
+            self._own.add(server)
         self.waiting_for_establishment[server].append(event)
         yield from self.event_to_child(stack[0], events.Start())
 
@@ -164,6 +182,7 @@ class SidecarHttp(HttpLayer):
                 and connection not in used
             ):
                 del self.connections[connection]
+                self._own.discard(connection)
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if isinstance(event, Leave):
@@ -194,15 +213,28 @@ def _fork(context: Context) -> Context:
     return forked
 
 
-def backlog(parts: Iterable[layer.Layer]) -> int:
-    """Bytes that wait inside a connection's layers, for a held exchange or a slow HTTP/2 peer."""
+def backlog(parts: Iterable[layer.Layer], source: Connection | None = None) -> int:
+    """Bytes that wait inside a connection's layers, for a held exchange or a slow HTTP/2 peer.
+
+    What a pace holds counts for the connection that it came from alone.
+    """
     waiting = 0
     for http_layer in (part for part in parts if isinstance(part, SidecarHttp)):
         for stream in http_layer.streams.values():
             waiting += sum(len(getattr(e, "data", b"")) for e in stream._paused_event_queue)
+            if isinstance(stream, SidecarStream):
+                waiting += _paced(stream, source)
         for connection in http_layer.connections.values():
             waiting += _h2_backlog(connection)
     return waiting
+
+
+def _paced(stream: SidecarStream, source: Connection | None) -> int:
+    if source is stream.context.client:
+        return stream.shaped_up
+    # An HTTP/2 upstream has a window for each stream, and serves others meanwhile.
+    paused = source is stream.context.server and source.alpn != HTTP2
+    return stream.shaped_down if paused else 0
 
 
 def streams(parts: Iterable[layer.Layer]) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mitmproxy.tls import TlsData
     from OpenSSL import SSL
 
-    from addons.exchange import Exchange
+    from addons.exchange import Exchange, Injecting
     from addons.issuer import Issuer
     from addons.live import Live
     from addons.upstream import Upstreams
@@ -52,6 +52,7 @@ class Shared:
     live: Live
     options: Options
     hooks: Callable[[Client], Table]
+    injecting: Injecting
     ended: Callable[[Exchange, int | None], None]
     upstreams: Upstreams
     clients: set[Client] = field(default_factory=set)
@@ -103,7 +104,7 @@ class Client(LiveConnectionHandler):
     ) -> None:
         super().__init__(reader, writer, shared.options, _MODE)
         self.route = shared.live.plan.routes[listener.name]
-        self.upstreams = shared.upstreams
+        self.upstreams, self.injecting = shared.upstreams, shared.injecting
         self.exchanges: set[Exchange] = set()
         self._activity = Activity(shared.live.clock)
         self.timeout_watchdog = self._activity  # type: ignore[assignment]
@@ -217,12 +218,13 @@ class Client(LiveConnectionHandler):
             await self._wait_for_backlog()
 
     async def _wait_for_backlog(self) -> None:
-        own = self.transports.get(self.client)
+        own, task = self.transports.get(self.client), asyncio.current_task()
+        source = next((c for c, io in self.transports.items() if io.handler is task), None)
         # An HTTP/2 client's frames open the windows that the backlog waits for: always read them.
-        if own is None or (own.handler is asyncio.current_task() and self.client.alpn == tls.HTTP2):
+        if own is None or (own.handler is task and self.client.alpn == tls.HTTP2):
             return
         while (  # noqa: ASYNC110 (what empties it tells nobody)
-            backlog(self.parts) > _HIGH_WATER
+            backlog(self.parts, source) > _HIGH_WATER
             and self.client in self.transports
             and not self._writer.is_closing()
         ):
@@ -262,4 +264,7 @@ class Client(LiveConnectionHandler):
         handler = asyncio.current_task()
         self.transports[server] = ConnectionIO(handler=handler, reader=reader, writer=writer)
         await self.server_event(events.OpenConnectionCompleted(command, None))
-        await self.handle_connection(server)
+        try:
+            await self.handle_connection(server)
+        finally:
+            writer.close()  # who is cancelled twice does not come to that

@@ -1,11 +1,11 @@
 """What a worker acts on at this moment: the plan, the lease, and the faults it holds."""
 
-import asyncio
 import logging
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from proxy.engines.budget import Budget
 from proxy.plan import Injection, Plan
@@ -15,17 +15,13 @@ from proxy.totals import Tally
 log = logging.getLogger("counterfault")
 
 
-@dataclass(eq=False, slots=True)
-class Hold:
-    """A pause in an exchange: it ends by itself, with the fault, or when the client leaves."""
+class Hold(Protocol):
+    """What a fault holds; it ends by itself, with the fault, or when the client leaves."""
 
     injection: Injection
-    ended: asyncio.Future[bool]
 
     def release(self) -> None:
-        """Let the exchange go on now."""
-        if not self.ended.done():
-            self.ended.set_result(False)
+        """Let go now."""
 
 
 @dataclass(slots=True)
@@ -60,29 +56,10 @@ class Live:
         for hold in [hold for hold in self.holds if not self.allows(hold.injection)]:
             hold.release()
 
-    async def hold(self, injection: Injection, seconds: float, held: set[Hold]) -> bool:
-        """Wait; True if the whole time passed, False if the wait was cut short."""
-        loop = asyncio.get_running_loop()
-        hold = Hold(injection, loop.create_future())
-        timer = loop.call_later(seconds, _full_time, hold.ended)
-        self.holds.add(hold)
-        held.add(hold)
-        try:
-            return await hold.ended
-        finally:
-            timer.cancel()
-            self.holds.discard(hold)
-            held.discard(hold)
-
     def failed(self, where: str, error: BaseException) -> None:
         """Count and log an error of ours; traffic goes on."""
         self.tally.add(internal(where))
         log.error("%s: %s: %s", where, type(error).__name__, error)
-
-
-def _full_time(ended: asyncio.Future[bool]) -> None:
-    if not ended.done():
-        ended.set_result(True)
 
 
 def _of_ended_epoch(key: tuple[str | int, ...], plan: Plan) -> bool:

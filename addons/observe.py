@@ -1,5 +1,7 @@
 """perform -> observe: count every exchange once, as its client saw it."""
 
+from collections.abc import Callable
+
 from mitmproxy import http
 
 from addons.exchange import Exchange, exchange_of
@@ -11,8 +13,9 @@ from proxy.experiment import Latency, Metric, Rate, Slow, SuccessRate
 class Observe:
     """Per-cohort requests, durations and steady-state events."""
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
+    def __init__(self, live: Live, finish: Callable[[Exchange], None]) -> None:
+        """`finish`: called at the end of an exchange that a fault still holds."""
+        self._live, self._finish = live, finish
 
     def response(self, flow: http.HTTPFlow) -> None:
         exchange = exchange_of(flow)
@@ -30,6 +33,8 @@ class Observe:
             return
         exchange.over = True
         exchange.peer.exchanges.discard(exchange)
+        if exchange.holds or exchange.pending:
+            self._finish(exchange)
         duration = self._live.clock() - exchange.started
         listener, experiment, cohort = exchange.route.name, exchange.experiment, exchange.cohort
         add = self._live.tally.add

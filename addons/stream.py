@@ -5,7 +5,7 @@ Bodies stream. An injected answer replaces the upstream's, an interim one (1xx) 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 
 from mitmproxy import flow as mflow
@@ -14,7 +14,7 @@ from mitmproxy.connection import Connection
 from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import GetHttpConnection, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
@@ -28,18 +28,18 @@ from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeaders
 from addons.codecs import codec_of, is_interim
 from addons.exchange import Exchange, Peer, exchange_of
 from addons.inbound import Http2FromClient
+from addons.messages import MessageLayer, by_message
+from addons.shaping import HIGH_WATER, OwnConnection, ShapedStream
 from addons.upstream import address_of, targets
 
 type Generator[T] = layer.CommandGenerator[T]
 
 # An answer that an injected one replaces is read to its end, if that is near.
 _SHORT = 1 << 20
-# Bytes of a request that may wait for an HTTP/2 upstream's window.
-_HIGH_WATER = 256 * 1024
 _UNCLEAN = re.compile(rb"[\r\n\0]")
 
 
-class SidecarStream(HttpStream):
+class SidecarStream(ShapedStream):
     """One request and its answer; bodies stream, injected answers replace the upstream's."""
 
     def __init__(
@@ -49,9 +49,10 @@ class SidecarStream(HttpStream):
         peer: Peer,
         codec: Http2FromClient | None,
         connections: Mapping[Connection, layer.Layer],
+        sink: Callable[[Connection], int],
     ) -> None:
         super().__init__(context, stream_id)
-        self._peer, self._connections = peer, connections
+        self._peer, self._connections, self._sink = peer, connections, sink
         self._codec = codec
         self._exchange: Exchange | None = None
         self._expecting: tuple[tuple[bytes, bytes], ...] | None = None
@@ -77,10 +78,10 @@ class SidecarStream(HttpStream):
     @property
     def waits(self) -> bool:
         """Whether the request stands still: for a hook, a connection, or an upstream's window."""
-        if self._paused:
+        if self._paused or self.shaped_up > HIGH_WATER:
             return True
         upstream = codec_of(self._connections.get(self.context.server))
-        return upstream is not None and upstream.unsent(self.stream_id) > _HIGH_WATER
+        return upstream is not None and upstream.unsent(self.stream_id) > HIGH_WATER
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
@@ -96,6 +97,8 @@ class SidecarStream(HttpStream):
         killed = yield from super().check_killed(emit_error_hook)
         is_head = self.client_state == self.state_wait_for_request_headers
         headers = self.flow.request.data.headers
+        if is_head and self.exchange is not None and self.exchange.shape is not None:
+            self.shape(self.exchange.shape)
         if not killed and is_head and self.flow.response is None and "expect" in headers:
             # mitmproxy is about to answer it, which is for the upstream to do.
             self._expecting = headers.fields
@@ -106,6 +109,29 @@ class SidecarStream(HttpStream):
         if self._expecting is not None:
             self.flow.request.data.headers.fields = self._expecting
         yield from super().start_request_stream()
+
+    def unshaped(self, event: events.Event) -> Generator[None]:
+        return SidecarStream._handle_event(self, event)
+
+    def sink(self, server: Connection) -> int:
+        return self._sink(server)
+
+    def connect_again(self) -> Generator[Connection | None]:
+        exchange = self.exchange
+        nodes = exchange.nodes if exchange else targets(self._peer.route, self.flow.request)
+        address, tls = address_of(self._peer.upstreams.likely(nodes)[0])
+        self.flow.request.data.host, self.flow.request.data.port = address
+        self.flow.request.data.scheme = b"https" if tls else b"http"
+        connection: Connection | None
+        connection, _ = yield OwnConnection(address, tls, None, "tcp")
+        return connection
+
+    def read_upstream(self, on: bool) -> Generator[None]:
+        server = self.context.server
+        upstream = codec_of(self._connections.get(server))
+        if upstream is not None and upstream.read(self.stream_id, on):
+            # Nothing, but with it goes what else there is to send: the window.
+            yield SendHttp(RequestData(self.stream_id, b""), server)
 
     def make_server_connection(self) -> Generator[bool]:
         """Connect to the first node that takes us, sticky by unit."""
@@ -171,11 +197,13 @@ class SidecarStream(HttpStream):
         exchange = self.exchange
         if exchange is None or event.end_stream:
             return
+        if exchange.shape is not None and self._shape is None:
+            self.shape(exchange.shape)
         killed = self.flow.error and self.flow.error.msg == mflow.Error.KILLED_MESSAGE
         if killed:
-            yield from self._cancel_upstream()
+            yield from self.cancel_upstream()
         elif exchange.replaced and not _is_short(self.flow.request, upstream):
-            yield from self._cancel_upstream()
+            yield from self.cancel_upstream()
             yield from self.send_response()
 
     def state_consume_response_body(self, event: events.Event) -> Generator[None]:
@@ -206,16 +234,13 @@ class SidecarStream(HttpStream):
             yield from super().flow_done()
             return
         self.flow.live = False
-        self.child_layer = layers.TCPLayer(self.context, ignore=True)
+        if self.exchange is not None and by_message(self.exchange, self.flow.response):
+            self.child_layer = MessageLayer(self.context, self.exchange, self._peer.injecting)
+        else:
+            self.child_layer = layers.TCPLayer(self.context, ignore=True)
         self._handle_event = self.passthrough  # type: ignore[method-assign]
         yield from self.child_layer.handle_event(events.Start())
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
-
-    def _cancel_upstream(self) -> Generator[None]:
-        yield SendHttp(
-            RequestProtocolError(self.stream_id, "answered by a fault", ErrorCode.CANCEL),
-            self.context.server,
-        )
 
 
 def _is_short(request: http.Request, response: http.Response) -> bool:

@@ -12,6 +12,7 @@ from addons.listener import Client, Shared
 from addons.live import Live
 from addons.observe import Observe
 from addons.options import options
+from addons.throttle import WaitHook, waiting
 from addons.upstream import Upstreams
 from proxy.config import Config
 from proxy.guard import State
@@ -34,7 +35,8 @@ def tls_of(config: Config, name: str) -> tuple[Any, Path | None]:
 
 
 def share(live: Live) -> Shared:
-    assign, inject, observe = Assign(live), Inject(live), Observe(live)
+    assign, inject = Assign(live), Inject(live)
+    observe = Observe(live, inject.ended)
     upstreams = Upstreams(live.clock)
 
     def hooks(client: Client) -> Table:
@@ -52,6 +54,7 @@ def share(live: Live) -> Shared:
             ),
             "response": (("observe", observe.response),),
             "error": (("observe", observe.error),),
+            WaitHook.name: (("inject", waiting),),
         }
 
-    return Shared(live, options(), hooks, observe.ended, upstreams)
+    return Shared(live, options(), hooks, inject, observe.ended, upstreams)

@@ -58,15 +58,21 @@ def _users(experiment: Experiment, sidecar: Sidecar) -> str:
 def _fault(rule: FaultRule, sidecar: Sidecar) -> list[str]:
     listener = sidecar.listeners[rule.at]
     upstream = ", ".join(listener.upstream) or "a forward proxy"
-    dose = "each of them" if rule.dose == 1 else f"{percent(rule.dose)} of them"
-    when = f"{rule.when} the upstream"
-    if rule.when == "after" and not rule.unsafe and not rule.match.method:
+    when = _when(rule)
+    if rule.spares("POST") and not rule.match.method:
         when += "; methods that are not idempotent pass"
     where = f"{_requests(rule.match)} at {rule.at} ({upstream})"
-    said = [where, f"{rule.fault.describe()}; {dose}, {when}"]
+    said = [where, f"{rule.fault.describe()}; {rule.dose}, {when}"]
     if listener.forward and rule.match.host is None:
         said.append("https only to hosts that are named elsewhere: this match has no host")
     return said
+
+
+def _when(rule: FaultRule) -> str:
+    if rule.per == "message":
+        whose = "its clients" if rule.when == "before" else "the upstream"
+        return f"per WebSocket message of {whose}"
+    return "around the upstream" if rule.fault.stage == "around" else f"{rule.when} the upstream"
 
 
 def _requests(match: Match) -> str:

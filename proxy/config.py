@@ -1,8 +1,8 @@
 """The configuration directory: sidecar.yaml and experiments/*.yaml, good as a whole or not."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from proxy.agree import disagreements
 from proxy.document import Document, Problem, unreadable
 from proxy.experiment import Experiment
 from proxy.explain import judge
+from proxy.faults.base import FILE_BYTES
 from proxy.files import contents, why
 from proxy.sidecar import Sidecar
 from proxy.yamlfile import MOST_BYTES, read
@@ -41,6 +42,8 @@ class Config:
     experiments: tuple[Experiment, ...]
     raw_sidecar: dict[str, Any]
     raw_experiments: tuple[dict[str, Any], ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """What the experiments name; their content is a part of what they say."""
 
     def wire(self) -> dict[str, Any]:
         """As JSON, for a worker process."""
@@ -48,17 +51,21 @@ class Config:
             "directory": str(self.directory),
             "sidecar": self.raw_sidecar,
             "experiments": list(self.raw_experiments),
+            "files": {name: content.decode("latin-1") for name, content in self.files.items()},
         }
 
     @classmethod
     def from_wire(cls, wire: dict[str, Any]) -> "Config":
         """The configuration that another process has sent; pydantic.ValidationError if not."""
+        files = {name: content.encode("latin-1") for name, content in wire.get("files", {}).items()}
+        context = {"files": files.__getitem__}
         return cls(
             Path(wire["directory"]),
             Sidecar.model_validate(wire["sidecar"]),
-            tuple(Experiment.model_validate(raw) for raw in wire["experiments"]),
+            tuple(Experiment.model_validate(raw, context=context) for raw in wire["experiments"]),
             wire["sidecar"],
             tuple(wire["experiments"]),
+            files,
         )
 
 
@@ -70,14 +77,28 @@ def load(directory: Path) -> Config:
         said = f"cannot be read: {why(e)}"
         raise ConfigError([Problem(str(directory), 0, 0, "", said)]) from e
     sidecar = judge(_document(directory, SIDECAR), Sidecar)
-    experiments = [judge(document, Experiment) for document in _experiments(directory)]
+    files = _Files(directory / EXPERIMENTS)
+    experiments = [judge(document, Experiment, files.read) for document in _experiments(directory)]
     problems = [problem for judged in (sidecar, *experiments) for problem in judged.problems]
     problems += disagreements(directory, sidecar, experiments)
     if problems or sidecar.model is None:
         raise ConfigError(problems)
     models = tuple(judged.model for judged in experiments if judged.model is not None)
     raw = tuple(_raw(judged.document) for judged in experiments)
-    return Config(directory, sidecar.model, models, _raw(sidecar.document), raw)
+    return Config(directory, sidecar.model, models, _raw(sidecar.document), raw, files.seen)
+
+
+class _Files:
+    """The files that experiments name, each read once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.seen: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes:
+        if name not in self.seen:
+            self.seen[name] = contents(self._directory / name, FILE_BYTES + 1)
+        return self.seen[name]
 
 
 def _experiments(directory: Path) -> Iterator[Document]:

@@ -8,11 +8,13 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from proxy.document import Document, Json, Problem, Where, dotted
 from proxy.experiment import FaultRule
 from proxy.faults import KNOWN
+from proxy.faults.base import Files
 from proxy.units import human, percent, shown
 
 _KINDS = {
@@ -48,12 +50,14 @@ class Judged[Model: BaseModel]:
     problems: tuple[Problem, ...]
 
 
-def judge[Model: BaseModel](document: Document, kind: type[Model]) -> Judged[Model]:
-    """Try a document's data on a model."""
+def judge[Model: BaseModel](
+    document: Document, kind: type[Model], files: Files | None = None
+) -> Judged[Model]:
+    """Try a document's data on a model; `files` reads those that it names."""
     if not document.whole:
         return Judged(document, None, document.problems)
     try:
-        model = kind.model_validate(document.data)
+        model = kind.model_validate(document.data, context={"files": files})
     except ValidationError as e:
         found = (_problem(document, kind, error) for error in e.errors(include_url=False))
         problems = tuple(problem for problem in found if problem is not None)
@@ -112,7 +116,7 @@ def _value(data: Any, where: Where) -> Json:
 
 
 def _unknown_key(key: str, model: type[BaseModel] | None) -> str:
-    fields = list(model.model_fields) if model else []
+    fields = list(_named(model)) if model else []
     if model and issubclass(model, FaultRule):
         return unknown("fault", key, KNOWN, fields)
     return unknown("key", key, fields)
@@ -125,9 +129,14 @@ def _inner(kind: Any, loc: Where) -> type[BaseModel] | None:
     if not loc:
         return kind if is_model else None
     if is_model:
-        return _inner(kind.model_fields[loc[0]].annotation, loc[1:])
+        return _inner(_named(kind)[str(loc[0])].annotation, loc[1:])
     inside = get_args(kind)
     return _inner(inside[1] if get_origin(kind) is dict else inside[0], loc[1:])
+
+
+def _named(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by the names they have in YAML."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _bare(kind: Any) -> Any:

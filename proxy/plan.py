@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
-from proxy.actions import Action
+from proxy.actions import Action, Hang
 from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim, user
+from proxy.dose import Limit
 from proxy.experiment import Experiment, FaultRule, Metric
 from proxy.faults import Random
 from proxy.guard import LIVE, State
@@ -45,6 +46,28 @@ class Injection:
     action: Action
     most: int | None
     """The run's max_faults."""
+    limit: Limit | None = None
+    """How many there may be, over all workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class EachMessage:
+    """A rule whose faults are drawn for each message of a WebSocket."""
+
+    arm: "Arm"
+    number: int
+    rule: FaultRule
+    request: Request
+
+    @property
+    def loses(self) -> bool:
+        """Whether messages may never arrive."""
+        return isinstance(self.rule.fault.act(self.request, lambda: 0.0), Hang)
+
+    def draw(self, random: Random) -> Injection | None:
+        if self.rule.dose.share < 1 and random() >= self.rule.dose.share:
+            return None
+        return self.arm.injection(self.number, self.rule, self.request, random)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +76,7 @@ class Decision:
 
     before: tuple[Injection, ...] = ()
     after: tuple[Injection, ...] = ()
+    messages: tuple[EachMessage, ...] = ()
 
 
 NOTHING = Decision()
@@ -79,17 +103,23 @@ class Arm:
 
     def decide(self, request: Request, random: Random) -> Decision:
         drawn: dict[str, list[Injection]] = {"before": [], "after": []}
+        each: list[EachMessage] = []
         method = request.method.decode("latin-1")
         for number, rule in self.rules:
             if not rule.match.matches(request) or rule.spares(method):
                 continue
-            if rule.dose < 1 and random() >= rule.dose:
-                continue
-            action = rule.fault.act(request, random)
-            drawn[rule.when].append(
-                Injection(self.name, self.epoch, number, rule.fault.name, action, self.most_faults)
-            )
-        return Decision(tuple(drawn["before"]), tuple(drawn["after"]))
+            if rule.per == "message":
+                each.append(EachMessage(self, number, rule, request))
+            elif rule.dose.share == 1 or random() < rule.dose.share:
+                drawn[rule.when].append(self.injection(number, rule, request, random))
+        return Decision(tuple(drawn["before"]), tuple(drawn["after"]), tuple(each))
+
+    def injection(
+        self, number: int, rule: FaultRule, request: Request, random: Random
+    ) -> Injection:
+        action, limit = rule.fault.act(request, random), rule.dose.limit
+        most = self.most_faults
+        return Injection(self.name, self.epoch, number, rule.fault.name, action, most, limit)
 
     def measured(self, request: Request) -> tuple[Measured, ...]:
         return tuple(Measured(m, self.epoch) for m in self.metrics if m.match.matches(request))

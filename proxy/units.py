@@ -1,4 +1,4 @@
-"""The scalars a user writes: durations (`250ms`), shares (`0.05%`), tolerances (`0.5pp`, `20%`)."""
+"""The scalars a user writes: `250ms`, `0.05%`, tolerances (`0.5pp`, `20%`), `10KB`, `50KB/s`."""
 
 import re
 from dataclasses import dataclass
@@ -11,6 +11,13 @@ _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,12})?"
 _DURATION = rf"({_NUMBER})(us|ms|s|m|h|d)"
 _SHARE = rf"({_NUMBER})%"
 _TOLERANCE = rf"({_NUMBER})(pp|%)"
+_BYTES = {"B": 1, "KB": 10**3, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GB": 10**9}
+_PER_SECOND = {f"{unit}/s": float(size) for unit, size in _BYTES.items()}
+_PER_SECOND |= {"kbit/s": 125.0, "Mbit/s": 125e3, "Gbit/s": 125e6}
+_SIZE = rf"({_NUMBER})({'|'.join(_BYTES)})"
+_RATE = rf"({_NUMBER})({'|'.join(_PER_SECOND)})"
+MOST_BYTES = 10**9
+MOST_RATE = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,32 @@ def tolerance(value: Any) -> Tolerance:
     return size
 
 
+def size(value: Any) -> int:
+    """Bytes of a size such as `512B`, `10KB` or `1MiB`."""
+    found = _scalar(value, _SIZE, "a size such as 512B, 10KB (1000) or 1MiB (1024 * 1024)")
+    count = float(found[1]) * _BYTES[found[2]]
+    if count != int(count) or not 1 <= count <= MOST_BYTES:
+        raise ValueError(f"must be a whole number of bytes, 1B to 1GB, not {value}")
+    return int(count)
+
+
+def rate(value: Any) -> float:
+    """Bytes per second of a rate such as `50KB/s` or `1Mbit/s`."""
+    found = _scalar(value, _RATE, "a rate such as 50KB/s, 1MiB/s, 256kbit/s or 10Mbit/s")
+    bytes_per_second = float(found[1]) * _PER_SECOND[found[2]]
+    if not 1 <= bytes_per_second <= MOST_RATE:
+        raise ValueError(f"must be 1B/s to 1GB/s, not {value}")
+    return bytes_per_second
+
+
+def human_size(count: float) -> str:
+    """A size as a person would write it: 512B, 10KB."""
+    for unit in ("GB", "MB", "KB"):
+        if count >= _BYTES[unit]:
+            return f"{count / _BYTES[unit]:.4g}{unit}"
+    return f"{count:.4g}B"
+
+
 def percent(fraction: float) -> str:
     """A share as a person would write it: 0.05%, 1%."""
     return f"{fraction * 100:.6g}%"
@@ -98,3 +131,5 @@ Duration = Annotated[float, BeforeValidator(duration), _schema(_DURATION, "250ms
 Positive = Annotated[float, BeforeValidator(positive), _schema(_DURATION, "30m")]
 Share = Annotated[float, BeforeValidator(share), _schema(_SHARE, "1%")]
 ToleranceText = Annotated[Tolerance, BeforeValidator(tolerance), _schema(_TOLERANCE, "0.5pp")]
+Size = Annotated[int, BeforeValidator(size), _schema(_SIZE, "10KB")]
+Rate = Annotated[float, BeforeValidator(rate), _schema(_RATE, "50KB/s")]

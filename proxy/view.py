@@ -136,7 +136,8 @@ def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> View:
         )
         for result in _DOSES
     }
-    said = {"at": rule.at, "fault": rule.fault.name, "dose": rule.dose, "when": rule.when}
+    dose = rule.dose.share if rule.dose.limit is None else str(rule.dose)
+    said = {"at": rule.at, "fault": rule.fault.name, "dose": dose, "when": rule.when}
     return said | doses
 
 

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import Config, ConfigError, load
+from proxy.faults import KNOWN
 
+FAULTS = ", ".join(KNOWN)
 SHIPPED = Path(__file__).parent.parent / "config"
 SIDECAR = """\
 service: shop
@@ -65,7 +67,7 @@ EXPERIMENT_PROBLEMS = {
     "unknown key inside": (
         ("p99: 2s", "p66: 2s"),
         "7:27: faults.0.latency: unknown key 'p66'; known: fixed, jitter, lognormal, max, mean, "
-        "p50, p75, p90, p95, p99, p999",
+        "p50, p75, p90, p95, p99, p999, recorded",
     ),
     "unknown key of a metric": (
         ("drop: 1pp", "drop: 1pp, of: all"),
@@ -73,12 +75,11 @@ EXPERIMENT_PROBLEMS = {
     ),
     "unknown fault": (
         ("latency:", "latencey:"),
-        "7:5: faults.0: unknown fault 'latencey'; known: drop, error, latency; "
-        "did you mean 'latency'?",
+        f"7:5: faults.0: unknown fault 'latencey'; known: {FAULTS}; did you mean 'latency'?",
     ),
     "unknown key of a fault rule": (
         ("at: payments", "at: payments\n    doze: 5%"),
-        "7:5: faults.0: unknown fault 'doze'; known: drop, error, latency; did you mean 'dose'?",
+        f"7:5: faults.0: unknown fault 'doze'; known: {FAULTS}; did you mean 'dose'?",
     ),
     "duplicate key": (
         ("duration: 30m", "duration: 30m\nstate: paused"),
@@ -166,11 +167,11 @@ EXPERIMENT_PROBLEMS = {
     ),
     "no fault": (
         ("\n    latency: {p50: 400ms, p99: 2s}", ""),
-        "6:5: faults.0: must have one fault of drop, error, latency, not none",
+        f"6:5: faults.0: must have one fault of {FAULTS}, not none",
     ),
     "two faults": (
         ("at: payments", "at: payments\n    drop: reset"),
-        "6:5: faults.0: must have one fault of drop, error, latency, not drop and latency",
+        f"6:5: faults.0: must have one fault of {FAULTS}, not drop and latency",
     ),
     "bad key of a mapping": (
         ("at: payments", "at: payments\n    match: {headers: {a b: c}}"),

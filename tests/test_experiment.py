@@ -32,7 +32,7 @@ def test_what_is_not_said_has_a_default():
     assert (experiment.name, experiment.run, experiment.salt) == ("slow", 1, b"slow#1")
     assert (experiment.baseline, experiment.duration, experiment.recovery) == (60, 1800, 60)
     assert (experiment.guard.confidence, experiment.guard.max_faults) == (0.95, None)
-    assert (experiment.faults[0].dose, experiment.faults[0].when) == (1, "before")
+    assert (experiment.faults[0].dose.share, experiment.faults[0].when) == (1, "before")
     assert experiment.steady_state == ()
 
 

@@ -4,9 +4,9 @@ A fault is one file in this package: a subclass of `Fault` with its fields and `
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema
 
@@ -17,6 +17,25 @@ from proxy.units import human
 
 type Random = Callable[[], float]
 """Draws a number in [0, 1)."""
+type Files = Callable[[str], bytes]
+"""A file that an experiment names, relative to its own; raises OSError."""
+type Stage = Literal["either", "around", "after"]
+
+FILE_BYTES = 1 << 20
+
+
+def named_file(name: str, info: ValidationInfo, most: int = FILE_BYTES) -> bytes:
+    """The content of a file that a setting names; ValueError says what is wrong with it."""
+    files: Files | None = (info.context or {}).get("files")
+    if files is None:
+        raise ValueError(f"cannot read {name}: there are no files here")
+    try:
+        content = files(name)
+    except OSError as e:
+        raise ValueError(f"cannot read {name}: {(e.strerror or str(e)).lower()}") from e
+    if len(content) > most:
+        raise ValueError(f"{name} must be at most {most >> 10} KiB")
+    return content
 
 
 class Fault(Strict):
@@ -26,6 +45,12 @@ class Fault(Strict):
     name: ClassVar[str]
     scalar: ClassVar[str | None] = None
     """The field that a bare value stands for: `latency: 400ms` is `latency: {fixed: 400ms}`."""
+    stage: ClassVar[Stage] = "either"
+    """`either`: `when` chooses; `around` the upstream: it says nothing; `after`: the answer's."""
+    unsafe: ClassVar[str] = ""
+    """Why `unsafe: true` is needed whatever the method is."""
+    messages: ClassVar[bool] = False
+    """Whether it can happen to single messages of a WebSocket."""
 
     def __init_subclass__(cls, *, name: str, scalar: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

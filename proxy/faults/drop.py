@@ -11,12 +11,13 @@ from proxy.units import Positive, human
 
 
 class Drop(Fault, name="drop", scalar="mode"):
-    """Cut the connection, or let the client wait in vain."""
+    """No answer: the connection is cut, or the client waits in vain."""
 
+    messages = True
     mode: Literal["close", "hang", "reset"] = Field(
         description="close: FIN; reset: RST; hang: silence. On HTTP/2 close and reset: RST_STREAM"
     )
-    hang: Positive = Field(default=60.0, le=3600.0, description="When a hang closes, at the latest")
+    hang: Positive = Field(default=60.0, le=3600.0, description="When a hang closes, up to 1h")
 
     def act(self, request: Request, random: Random) -> Action:
         if self.mode == "hang":

@@ -1,44 +1,127 @@
 """`error`: an answer in the upstream's place."""
 
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 
 from proxy.actions import Action, Respond
-from proxy.faults.base import Fault, Random
-from proxy.http import Request
-from proxy.match import HeaderName
+from proxy.faults.base import Fault, Random, named_file
+from proxy.faults.fields import FieldName, FieldValue
+from proxy.http import Request, first
+from proxy.units import shown
 
-# These frame the message; a wrong one would break the connection instead of the request.
-_FRAMING = ("content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "trailer")
+_MOST = 65536
+_GRPC = b"application/grpc"
+# Each code's HTTP status, as google/rpc/code.proto has it.
+CODES = {
+    "CANCELLED": (1, 499),
+    "UNKNOWN": (2, 500),
+    "INVALID_ARGUMENT": (3, 400),
+    "DEADLINE_EXCEEDED": (4, 504),
+    "NOT_FOUND": (5, 404),
+    "ALREADY_EXISTS": (6, 409),
+    "PERMISSION_DENIED": (7, 403),
+    "RESOURCE_EXHAUSTED": (8, 429),
+    "FAILED_PRECONDITION": (9, 400),
+    "ABORTED": (10, 409),
+    "OUT_OF_RANGE": (11, 400),
+    "UNIMPLEMENTED": (12, 501),
+    "INTERNAL": (13, 500),
+    "UNAVAILABLE": (14, 503),
+    "DATA_LOSS": (15, 500),
+    "UNAUTHENTICATED": (16, 401),
+}
+_NAMES = {number: name for name, (number, _) in CODES.items()}
 
 
-def _name(value: str) -> str:
-    if value in _FRAMING:
-        raise ValueError(f"must not be a framing header ({', '.join(_FRAMING)})")
-    return value
+def _code(value: Any) -> str:
+    name = _NAMES.get(value) if type(value) is int else value
+    if not isinstance(name, str) or name not in CODES:
+        raise ValueError(f"must be one of {', '.join(CODES)}, or 1 to 16, not {shown(value)}")
+    return name
 
 
-def _value(value: str) -> str:
-    if any(c in value for c in "\r\n\0") or not value.isascii():
-        raise ValueError("must be ASCII without line breaks")
-    return value
+_SCHEMA = {"anyOf": [{"enum": list(CODES)}, {"type": "integer", "minimum": 1, "maximum": 16}]}
+Code = Annotated[str, BeforeValidator(_code), WithJsonSchema(_SCHEMA)]
+
+
+def _content(value: Any, info: ValidationInfo) -> tuple[str, bytes]:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be a file's name, not {shown(value)}")
+    return value, named_file(value, info, _MOST)
+
+
+BodyFile = Annotated[
+    tuple[str, bytes], BeforeValidator(_content), WithJsonSchema({"type": "string"})
+]
 
 
 class Error(Fault, name="error", scalar="status"):
-    """Answer with a status of the user's choice."""
+    """A status of one's choice, or a gRPC code, instead of the upstream's answer."""
 
-    status: int = Field(ge=200, le=599, description="The HTTP status, 200 to 599")
-    body: str = Field(default="", max_length=65536, description="Up to 64 KiB of text")
-    headers: dict[
-        Annotated[HeaderName, AfterValidator(_name)], Annotated[str, AfterValidator(_value)]
-    ] = Field(default={}, description="Headers of the answer; content-type is text/plain if unset")
+    status: int | None = Field(
+        default=None, ge=200, le=599, description="The HTTP status, 200 to 599"
+    )
+    body: str = Field(default="", max_length=_MOST, description="Up to 64 KiB of text")
+    body_file: BodyFile | None = Field(
+        default=None, description="A file of up to 64 KiB, beside the experiment's"
+    )
+    headers: dict[FieldName, FieldValue] = Field(
+        default={}, description="Headers of the answer; content-type is text/plain if unset"
+    )
+    grpc: Code | None = Field(
+        default=None,
+        description="What gRPC requests get; others get `status`, or the code's own HTTP status",
+    )
+    message: str = Field(
+        default="", max_length=1024, description="Up to 1024 characters; with grpc"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Error":
+        if self.status is None and self.grpc is None:
+            raise ValueError("must have status, grpc or both")
+        if self.message and self.grpc is None:
+            raise ValueError("must have grpc with message")
+        if self.body and self.body_file is not None:
+            raise ValueError("must have one of body and body_file")
+        return self
 
     def act(self, request: Request, random: Random) -> Action:
+        said = first(request.headers, b"content-type") or b""
+        if self.grpc is not None and said.lower().startswith(_GRPC):
+            return self._trailers_only(said, CODES[self.grpc][0])
         named = {"content-type": "text/plain; charset=utf-8", **self.headers}
-        fields = tuple((name.encode(), value.encode()) for name, value in named.items())
-        return Respond(self.status, fields, self.body.encode())
+        status = self.status or CODES[self.grpc or "UNKNOWN"][1]
+        return Respond(status, _fields(named), self._body)
+
+    @property
+    def _body(self) -> bytes:
+        if self.body_file is not None:
+            return self.body_file[1]
+        return (self.body or self.message).encode()
+
+    def _trailers_only(self, content_type: bytes, code: int) -> Respond:
+        """A head that is also the end (gRPC over HTTP/2, `Trailers-Only`)."""
+        status = ((b"content-type", content_type), (b"grpc-status", b"%d" % code))
+        # Percent-encoded: all but printable ASCII, and the % itself.
+        message = quote(self.message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode()
+        said = ((b"grpc-message", message),) if message else ()
+        own = {n: v for n, v in self.headers.items() if n != "content-type"}
+        return Respond(200, status + said + _fields(own), b"")
 
     def describe(self) -> str:
-        said = [f"error {self.status}", *(f"{name}: {v}" for name, v in self.headers.items())]
-        return ", ".join([*said, f"a body of {len(self.body)} characters"] if self.body else said)
+        said = [f"error {self.status}" if self.status else f"error grpc {self.grpc}"]
+        if self.status and self.grpc:
+            said.append(f"grpc {self.grpc}")
+        said += [f"{name}: {v}" for name, v in self.headers.items()]
+        if self.body_file is not None:
+            said.append(f"the body in {self.body_file[0]}")
+        elif self.body:
+            said.append(f"a body of {len(self.body)} characters")
+        return ", ".join(said)
+
+
+def _fields(headers: dict[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.encode(), value.encode()) for name, value in headers.items())

@@ -7,15 +7,23 @@ Open tails end at their 99.9th percentile: no user waits for ever by chance.
 from itertools import pairwise
 from math import exp, log
 from statistics import NormalDist
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from proxy.actions import Action, Delay
-from proxy.faults.base import Fault, Random
+from proxy.faults.base import Fault, Random, named_file
 from proxy.http import Request
 from proxy.match import Strict
-from proxy.units import Duration, Positive, human
+from proxy.recorded import Recorded, recorded
+from proxy.units import Duration, Positive, human, shown
 
 LONGEST = 3600.0
 TAIL = 0.999
@@ -24,6 +32,15 @@ _NORMAL = NormalDist()
 
 Amount = Annotated[Duration, Field(le=LONGEST)]
 Percentile = Annotated[Positive, Field(le=LONGEST)]
+
+
+def _recorded(value: Any, info: ValidationInfo) -> Recorded:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be a file's name, not {shown(value)}")
+    return recorded(value, named_file(value, info), LONGEST)
+
+
+RecordedFile = Annotated[Recorded, BeforeValidator(_recorded), WithJsonSchema({"type": "string"})]
 
 
 class Lognormal(Strict):
@@ -39,8 +56,9 @@ class Lognormal(Strict):
 
 
 class Latency(Fault, name="latency", scalar="fixed"):
-    """A delay: fixed, mean and jitter, percentiles, or lognormal."""
+    """A delay: fixed, mean and jitter, percentiles, lognormal, or as it was recorded."""
 
+    messages = True
     fixed: Amount | None = Field(default=None, description="The same delay for every request")
     mean: Amount | None = Field(default=None, description="Middle of an even spread; with jitter")
     jitter: Amount | None = Field(default=None, description="Half the width of the spread")
@@ -51,6 +69,10 @@ class Latency(Fault, name="latency", scalar="fixed"):
     p99: Percentile | None = Field(default=None, description="One in a hundred waits longer")
     p999: Percentile | None = None
     lognormal: Lognormal | None = None
+    recorded: RecordedFile | None = Field(
+        default=None,
+        description="A file of up to 1 MiB beside the experiment's: a value a line, or le,count",
+    )
     max: Percentile | None = Field(default=None, description="No delay is longer than this")
 
     @field_validator("p75", "p90", "p95", "p99", "p999")
@@ -63,11 +85,14 @@ class Latency(Fault, name="latency", scalar="fixed"):
 
     @model_validator(mode="after")
     def _one_distribution(self) -> "Latency":
-        kinds = [k for k in ("fixed", "mean", "lognormal") if getattr(self, k) is not None]
+        kinds = [
+            k for k in ("fixed", "mean", "lognormal", "recorded") if getattr(self, k) is not None
+        ]
         kinds += ["percentiles"] if self._points else []
         if len(kinds) != 1:
             wrong = " and ".join(kinds) or "none of them"
-            raise ValueError(f"must have one of fixed, mean, percentiles, lognormal, not {wrong}")
+            known = "fixed, mean, percentiles, lognormal, recorded"
+            raise ValueError(f"must have one of {known}, not {wrong}")
         if (self.mean is None) != (self.jitter is None):
             raise ValueError("must have mean and jitter together")
         if self.mean is not None and self.jitter is not None and self.jitter > self.mean:
@@ -87,12 +112,20 @@ class Latency(Fault, name="latency", scalar="fixed"):
             drawn = self.mean + (2 * u - 1) * self.jitter
         elif self.lognormal is not None:
             drawn = self.lognormal.median * exp(self.lognormal.sigma * _z(u))
+        elif self.recorded is not None:
+            drawn = self.recorded.quantile(u)
         else:
             drawn = _between(self._points, u)
         return min(drawn, self.max or LONGEST)
 
     def act(self, request: Request, random: Random) -> Action:
         return Delay(self.quantile(random()))
+
+    def describe(self) -> str:
+        if self.recorded is None:
+            return super().describe()
+        middle, tail = (human(self.quantile(u)) for u in (0.5, 0.99))
+        return f"latency as in {self.recorded.file} (p50 {middle}, p99 {tail})"
 
 
 def _z(u: float) -> float:

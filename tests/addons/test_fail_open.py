@@ -10,7 +10,7 @@ from mitmproxy import http
 from mitmproxy.test import tflow
 
 from addons.assign import Assign
-from addons.exchange import Exchange, exchange_of
+from addons.exchange import Exchange, Injecting, exchange_of
 from addons.hooks import Hooked
 from addons.inject import Inject
 from addons.live import Live
@@ -53,6 +53,7 @@ def live() -> Live:
 @dataclass
 class Peer:
     route: Route
+    injecting: Injecting
     upstreams: Upstreams = field(default_factory=lambda: Upstreams(lambda: 0.0))
     exchanges: set[Exchange] = field(default_factory=set)
     limits: Limits = field(default_factory=Limits)
@@ -87,15 +88,16 @@ def test_a_broken_step_leaves_the_request_as_it_was(
     step: str, user: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
     state = live()
-    peer = Peer(state.plan.routes["inbound"])
+    inject = Inject(state)
+    peer = Peer(state.plan.routes["inbound"], inject)
     state.plan = Wrecked(state.plan, step)  # type: ignore[assignment]
     flow = asked(user("experiment", share=0.5))
     before = flow.request.headers.fields
     owner = _Owner(state)
     with caplog.at_level(logging.ERROR, "counterfault"):
         _run(owner, ("assign", lambda f: Assign(state).requestheaders(f, peer)), flow)
-        _run(owner, ("inject", Inject(state).requestheaders), flow)
-        _run(owner, ("observe", Observe(state).response), flow)
+        _run(owner, ("inject", inject.requestheaders), flow)
+        _run(owner, ("observe", Observe(state, inject.ended).response), flow)
     assert flow.response is None
     assert flow.request.headers.fields == before
     assert state.tally.counts[internal("assign")] == 1
@@ -108,8 +110,9 @@ def test_a_sound_plan_does_fault(user: Callable[..., str]) -> None:
     """The test above would pass on anything that never faults."""
     state = live()
     flow = asked(user("experiment", share=0.5))
-    Assign(state).requestheaders(flow, Peer(state.plan.routes["inbound"]))
-    waiting = Inject(state).requestheaders(flow)
+    inject = Inject(state)
+    Assign(state).requestheaders(flow, Peer(state.plan.routes["inbound"], inject))
+    waiting = inject.requestheaders(flow)
     assert waiting is not None
     with pytest.raises(StopIteration):
         waiting.send(None)

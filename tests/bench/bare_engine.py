@@ -11,6 +11,7 @@ from mitmproxy import http
 
 from addons import quick, tls
 from addons.hooks import Table
+from addons.inject import Inject
 from addons.listener import Client, Listener, Shared
 from addons.live import Live
 from addons.options import options
@@ -44,7 +45,8 @@ def _shared(upstream: str, port: int) -> Shared:
     inbound = {"listen": f"127.0.0.1:{port}", "upstream": upstream}
     sidecar = Sidecar.model_validate({"service": "bare", "listeners": {"inbound": inbound}})
     live = Live(Plan(sidecar, (), {}), budget.Budget(budget.create()))
-    return Shared(live, options(), _hooks, lambda exchange, status: None, Upstreams(live.clock))
+    ended, upstreams = (lambda exchange, status: None), Upstreams(live.clock)
+    return Shared(live, options(), _hooks, Inject(live), ended, upstreams)
 
 
 async def _serve(upstream: str, port: int, secure: int, cert: Path, key: Path) -> None:

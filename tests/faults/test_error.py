@@ -35,7 +35,7 @@ def test_a_content_type_of_ones_own_replaces_the_plain_one():
         (600, "less than or equal to 599"),
         ("503", "valid integer"),
         (True, "valid integer"),
-        ({}, "Field required"),
+        ({}, "must have status, grpc or both"),
         ({"status": 503, "headers": {"Content-Length": "1"}}, "must not be a framing header"),
         ({"status": 503, "headers": {"transfer-encoding": "x"}}, "must not be a framing header"),
         ({"status": 503, "headers": {"a b": "x"}}, "must be a header name, not 'a b'"),

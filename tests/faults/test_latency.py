@@ -102,7 +102,7 @@ def test_a_lower_percentile_is_at_most_the_higher(p50, p99):
     ("settings", "said"),
     [
         ({"p75": "3s", "p90": "2s", "p50": "1s"}, "must be at least p75 (3s)"),
-        ({}, "must have one of fixed, mean, percentiles, lognormal, not none of them"),
+        ({}, "must have one of fixed, mean, percentiles, lognormal, recorded, not none of them"),
         ({"fixed": "1s", "p50": "1s"}, "not fixed and percentiles"),
         ({"max": "1s"}, "not none of them"),
         ({"mean": "1s"}, "must have mean and jitter together"),

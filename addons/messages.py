@@ -1,0 +1,137 @@
+"""A WebSocket whose messages get faults, each on its own; their order is kept."""
+
+from dataclasses import dataclass, field
+
+from mitmproxy import http
+from mitmproxy.connection import Connection
+from mitmproxy.proxy import commands, events, layer, layers
+from mitmproxy.proxy.context import Context
+
+from addons.claim import Claim
+from addons.exchange import Exchange, Injecting
+from addons.frames import Frames, Segment
+from addons.throttle import Valve, Wait, WaitHook
+from proxy.actions import Delay, Disconnect, Hang
+from proxy.plan import EachMessage
+
+type Generator[T] = layer.CommandGenerator[T]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Here the connection ends."""
+
+    reset: bool
+
+
+@dataclass(eq=False, slots=True)
+class Direction:
+    """What one end sends."""
+
+    rules: tuple[EachMessage, ...]
+    valve: Valve
+    frames: Frames = field(default_factory=Frames)
+    claim: Claim | None = None
+    """Delays the present message."""
+    seconds: float = 0.0
+    lost: bool = False
+    """The present message never arrives."""
+    waits: commands.Command | None = None
+
+
+def by_message(exchange: Exchange, response: http.Response) -> bool:
+    """Whether an upgrade is to a WebSocket whose messages have rules."""
+    websocket = response.headers.get("upgrade", "").lower() == "websocket"
+    return bool(exchange.decision.messages) and websocket
+
+
+class MessageLayer(layers.TCPLayer):
+    """Passes on what comes, as a TCP layer does, at the time and as far as the faults have it."""
+
+    def __init__(self, context: Context, exchange: Exchange, injecting: Injecting) -> None:
+        super().__init__(context, ignore=True)
+        self._exchange, self._injecting = exchange, injecting
+        self._directions: dict[Connection, Direction] = {}
+        for connection, when in ((context.client, "before"), (context.server, "after")):
+            rules = tuple(e for e in exchange.decision.messages if e.rule.when == when)
+            self._directions[connection] = Direction(rules, Valve(injecting.clock))
+        self._over = False
+
+    def relay_messages(self, event: events.Event) -> Generator[None]:
+        if self._over:
+            return
+        if isinstance(event, events.HookCompleted):
+            for direction in self._directions.values():
+                if direction.waits is event.command:
+                    direction.waits = None
+                    yield from self._flow(direction)
+        elif isinstance(event, events.DataReceived):
+            direction = self._directions[event.connection]
+            for segment in direction.frames.feed(event.data):
+                self._segment(direction, event.connection, segment)
+            yield from self._flow(direction)
+        elif isinstance(event, events.ConnectionClosed):
+            yield from self._closed(event)
+
+    def _closed(self, event: events.ConnectionClosed) -> Generator[None]:
+        direction = self._directions[event.connection]
+        rest = direction.frames.rest()
+        if rest:
+            direction.valve.put(events.DataReceived(event.connection, rest))
+        direction.valve.put(event)
+        other = next(d for c, d in self._directions.items() if c is not event.connection)
+        # Nobody reads any more what is on its way to the end that has left.
+        other.valve.clear()
+        yield from self._flow(direction)
+
+    def _segment(self, direction: Direction, source: Connection, segment: Segment) -> None:
+        if segment.begins:
+            self._begin(direction)
+        if segment.control or not direction.lost:
+            event = events.DataReceived(source, segment.data)
+            direction.valve.put(event, direction.claim, direction.seconds)
+        if segment.ends:
+            direction.claim, direction.seconds, direction.lost = None, 0.0, False
+
+    def _begin(self, direction: Direction) -> None:
+        """A message begins: what happens to it?"""
+        for each in direction.rules:
+            claim = self._injecting.draw(self._exchange, each)
+            if claim is None:
+                continue
+            claim.performed()
+            match claim.injection.action:
+                case Delay(seconds):
+                    direction.seconds += seconds
+                    if direction.claim is None:
+                        direction.claim = claim
+                        continue
+                case Disconnect(reset):
+                    direction.valve.put(End(reset))
+                case Hang():
+                    direction.lost = True
+                case _:  # Fault.messages says which faults get here
+                    pass
+            claim.release()
+
+    def _flow(self, direction: Direction) -> Generator[None]:
+        while direction.waits is None and (following := direction.valve.next()) is not None:
+            if isinstance(following, Wait):
+                hook = WaitHook(following)
+                hook.blocking = self  # type: ignore[assignment]  # the other direction goes on
+                direction.waits = hook
+                yield hook
+            elif isinstance(following, End):
+                yield from self._end(following)
+                return
+            else:
+                yield from super().relay_messages(following)
+
+    def _end(self, end: End) -> Generator[None]:
+        self._over = True
+        for direction in self._directions.values():
+            direction.valve.clear()
+        if end.reset:
+            self._exchange.peer.reset()
+        yield commands.CloseConnection(self.context.server)
+        yield commands.CloseConnection(self.context.client)

@@ -1,0 +1,21 @@
+"""`duplicate`: the upstream gets the request more than once."""
+
+from pydantic import Field
+
+from proxy.actions import Action, Repeat
+from proxy.faults.base import Fault, Random
+from proxy.http import Request
+
+
+class Duplicate(Fault, name="duplicate", scalar="times"):
+    """The request is repeated, as by a network that loses an answer; the client gets one answer."""
+
+    stage = "around"
+    unsafe = "does the work more than once"
+    times: int = Field(ge=2, le=5, description="How often the upstream sees it, 2 to 5")
+
+    def act(self, request: Request, random: Random) -> Action:
+        return Repeat(self.times)
+
+    def describe(self) -> str:
+        return f"duplicate, {self.times} times in all"

@@ -1,0 +1,41 @@
+"""Header fields that a fault may write."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from proxy.match import HeaderName
+
+# These frame the message; a wrong one would break the connection instead of the request.
+FRAMING = (
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "upgrade",
+    "trailer",
+    "te",
+    "expect",
+    "host",
+)
+# They carry the cohort's tag.
+OURS = ("x-counterfault", "baggage")
+
+
+def _name(value: str) -> str:
+    if value in FRAMING:
+        raise ValueError(f"must not be a framing header ({', '.join(FRAMING)})")
+    if value.replace("_", "-") in OURS:
+        raise ValueError(f"must not be a header with the cohort's tag ({', '.join(OURS)})")
+    return value
+
+
+def _value(value: str) -> str:
+    if any(c in value for c in "\r\n\0") or not value.isascii():
+        raise ValueError("must be ASCII without line breaks")
+    return value
+
+
+FieldName = Annotated[HeaderName, Field(max_length=256), AfterValidator(_name)]
+FieldValue = Annotated[str, Field(max_length=8192), AfterValidator(_value)]

@@ -1,0 +1,55 @@
+"""`headers`: fields of the request or of the answer are other than they were."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from proxy.actions import Action, Edit, Rewrite
+from proxy.faults.base import Fault, Random
+from proxy.faults.fields import FieldName, FieldValue
+from proxy.http import Request
+from proxy.match import OneOrMore, Strict, listed
+
+_MOST = 50
+
+
+class Changes(Strict):
+    """What happens to one head; framing headers and the cohort's tag are out of reach."""
+
+    set: dict[FieldName, FieldValue] = Field(
+        default={}, max_length=_MOST, description="Names and values, up to 50; others are replaced"
+    )
+    remove: Annotated[tuple[FieldName, ...], BeforeValidator(listed), OneOrMore] = Field(
+        default=(), max_length=_MOST, description="A name or a list of up to 50"
+    )
+
+    @property
+    def edit(self) -> Edit:
+        fields = tuple((name.encode(), value.encode()) for name, value in self.set.items())
+        return Edit(tuple(name.encode() for name in self.remove), fields)
+
+    def __str__(self) -> str:
+        removed = [f"without {', '.join(self.remove)}"] if self.remove else []
+        return ", ".join([*removed, *(f"{name}: {value}" for name, value in self.set.items())])
+
+
+class Headers(Fault, name="headers"):
+    """Headers are set or removed, on the way to the upstream or on the way back."""
+
+    stage = "around"
+    request: Changes = Field(default=Changes(), description="What the upstream gets")
+    response: Changes = Field(default=Changes(), description="What the client gets")
+
+    @model_validator(mode="after")
+    def _some(self) -> "Headers":
+        changes = (self.request, self.response)
+        if not any(change.set or change.remove for change in changes):
+            raise ValueError("must set or remove something on request or response")
+        return self
+
+    def act(self, request: Request, random: Random) -> Action:
+        return Rewrite(self.request.edit, self.response.edit)
+
+    def describe(self) -> str:
+        sides = (("request", self.request), ("response", self.response))
+        return "headers " + "; ".join(f"{side} {said}" for side, c in sides if (said := str(c)))

@@ -1,0 +1,26 @@
+"""`slow_start`: the answer's bytes dribble in."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from proxy.actions import Action, Pace, Throttle
+from proxy.faults.base import Fault, Random
+from proxy.http import Request
+from proxy.units import Positive, Size, human, human_size
+
+
+class SlowStart(Fault, name="slow_start"):
+    """The answer's body trickles: some bytes, a pause, some more."""
+
+    stage = "around"
+    chunk: Annotated[Size, Field(le=1 << 20)] = Field(
+        description="So many bytes at a time, 1B to 1MiB"
+    )
+    delay: Positive = Field(le=60.0, description="The pause after them, up to 60s")
+
+    def act(self, request: Request, random: Random) -> Action:
+        return Throttle(None, Pace(self.chunk, self.delay))
+
+    def describe(self) -> str:
+        return f"slow_start, {human_size(self.chunk)} every {human(self.delay)}"

@@ -1,0 +1,39 @@
+"""`truncate`: the answer ends before its end."""
+
+from pydantic import Field, field_validator, model_validator
+
+from proxy.actions import Action, Truncate
+from proxy.faults.base import Fault, Random
+from proxy.http import Request
+from proxy.units import Share, Size, human_size, percent
+
+
+class Truncation(Fault, name="truncate", scalar="after"):
+    """The body is shorter than promised: the connection closes, or RST_STREAM, in its midst."""
+
+    stage = "after"
+    after: Size | None = Field(default=None, description="So many bytes come through, 1B to 1GB")
+    share: Share | None = Field(
+        default=None, description="This share of the body comes through, 0% to below 100%"
+    )
+
+    @field_validator("share")
+    @classmethod
+    def _not_all(cls, value: float | None) -> float | None:
+        if value is not None and value >= 1:
+            raise ValueError("must be below 100%")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> "Truncation":
+        if (self.after is None) == (self.share is None):
+            raise ValueError("must have one of after and share")
+        return self
+
+    def act(self, request: Request, random: Random) -> Action:
+        return Truncate(self.after, self.share)
+
+    def describe(self) -> str:
+        if self.after is not None:
+            return f"truncate after {human_size(self.after)}"
+        return f"truncate after {percent(self.share or 0)} of the body"
