@@ -1,6 +1,7 @@
 """What is known of a run is kept: through its end, and through a restart."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from proxy.guard import State
 from proxy.view import detail
 
 METRICS = ("success", "slow")
+CELLS: dict[str, str | int] = {"a": "good", "p50": 80, "p99": 95, "slow": "good", "r": "good"}
 
 
 @pytest.fixture
@@ -116,3 +118,49 @@ def test_the_past_of_a_raised_run_is_not_shown_as_its_own(world):
     assert (found["run"], found["state"]) == (2, State.PENDING)
     assert found["verdict"]["provisional"]
     assert {m["control"]["events"] for m in found["metrics"]} == {0}
+
+
+def test_twenty_experiments_of_five_metrics_cost_a_twentieth_of_a_core_at_most(tmp_path):
+    world = World(tmp_path)
+    world.write(*(many(f"e{i}") for i in range(20)))
+    world.start()
+    for i in range(20):
+        for metric, cell in (
+            ("a", "good"),
+            ("p50", 80),
+            ("p99", 95),
+            ("slow", "good"),
+            ("r", "good"),
+        ):
+            for cohort in ("control", "experiment"):
+                rows = [
+                    (tally.steady(f"e{i}", "1.0.running", metric, cohort, replicate, cell), 30.0)
+                    for replicate in range(64)
+                ]
+                world.totals.update("w", rows)
+    took = []
+    for _ in range(30):
+        world.now += 1
+        before = time.process_time()
+        world.supervisor.tick()
+        took.append(time.process_time() - before)
+    assert {run.state for run in world.supervisor.ledger.runs.values()} == {State.RUNNING}
+    assert sum(took) / len(took) < 0.05
+    world.close()
+
+
+def many(name: str) -> dict[str, Any]:
+    """One of many experiments, with metrics that find nothing."""
+    relative = {"quantile": 0.5, "rise": "100%"}
+    return SLOW | {
+        "experiment": name,
+        "baseline": "0s",
+        "cohorts": {"experiment": "0.1%", "control": "0.1%"},
+        "steady_state": [
+            {"name": "a", "at": "inbound", "success_rate": {"drop": "5pp"}},
+            {"name": "p50", "at": "inbound", "latency": relative},
+            {"name": "p99", "at": "inbound", "latency": relative | {"quantile": 0.99}},
+            {"name": "slow", "at": "inbound", "slow": {"over": "1s", "rise": "20pp"}},
+            {"name": "r", "at": "inbound", "rate": {"drop": "50%"}},
+        ],
+    }
