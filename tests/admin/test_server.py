@@ -207,7 +207,7 @@ async def test_a_stop_answers_when_the_workers_have_stopped(world, client):
     world.engine.confirm = confirmed.wait
     asking = asyncio.ensure_future(client.post("/api/experiments/slow/stop"))
     async with asyncio.timeout(30):
-        while state(world) != "stopped":
+        while state(world) != "stopped":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not asking.done()
     confirmed.set()
