@@ -1,8 +1,9 @@
 """What has to agree between the files of a configuration, and with those they name."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from proxy import secret
 from proxy.authority import signer
 from proxy.document import Document, Json, Problem, Where
 from proxy.experiment import Experiment
@@ -100,13 +101,22 @@ def _missing(directory: Path, document: Document, sidecar: Sidecar) -> Iterator[
             yield document.at_value(where, f"cannot read {name}: {why(e)}")
 
     if sidecar.forward_ca is not None:
-        yield from _no_authority(directory, document, sidecar.forward_ca)
+        yield from _unusable(directory, document, ("forward_ca",), sidecar.forward_ca, _authority)
+    if sidecar.admin.token_file is not None:
+        where = ("admin", "token_file")
+        yield from _unusable(directory, document, where, sidecar.admin.token_file, secret.read)
 
 
-def _no_authority(directory: Path, document: Document, name: str) -> Iterator[Problem]:
-    where = ("forward_ca",)
+def _authority(path: Path) -> None:
+    signer(contents(path, _PEM_BYTES))
+
+
+def _unusable(
+    directory: Path, document: Document, where: Where, name: str, read: Callable[[Path], object]
+) -> Iterator[Problem]:
+    """What is wrong with a file that has to hold something; `read` raises it."""
     try:
-        signer(contents(directory / name, _PEM_BYTES))
+        read(directory / name)
     except OSError as e:
         yield document.at_value(where, f"cannot read {name}: {why(e)}")
     except ValueError as e:

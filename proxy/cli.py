@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -11,12 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from proxy import __version__
+from proxy import __version__, secret
 from proxy.check import summary
 from proxy.config import ConfigError, load
+from proxy.files import why
 
 FINE, REFUTED, USAGE = 0, 1, 2
 _ADMIN = "http://127.0.0.1:9900"
+_TOKEN_FILE = "COUNTERFAULT_TOKEN_FILE"  # noqa: S105 - a variable's name
 
 
 class Refused(Exception):
@@ -69,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _admin_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", default=_ADMIN, metavar="URL", help=f"default: {_ADMIN}")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        default=os.environ.get(_TOKEN_FILE),
+        metavar="FILE",
+        help=f"with the admin port's token; default: ${_TOKEN_FILE}",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -92,13 +102,13 @@ def _status(args: argparse.Namespace) -> int:
     """Show the experiments of a running sidecar."""
     from proxy.status import lines
 
-    print("\n".join(lines(_ask(args.admin, "GET", "/api/experiments"))))
+    print("\n".join(lines(_ask(args, "GET", "/api/experiments"))))
     return FINE
 
 
 def _reload(args: argparse.Namespace) -> int:
     """Make a running sidecar read its directory again."""
-    _ask(args.admin, "POST", "/-/reload")
+    _ask(args, "POST", "/-/reload")
     print("reloaded")
     return FINE
 
@@ -106,14 +116,14 @@ def _reload(args: argparse.Namespace) -> int:
 def _stop(args: argparse.Namespace) -> int:
     """Stop one experiment, or everything (the kill switch)."""
     path = "/api/stop" if args.name is None else f"/api/experiments/{args.name}/stop"
-    _ask(args.admin, "POST", path)
+    _ask(args, "POST", path)
     print("everything is stopped" if args.name is None else f"{args.name} is stopped")
     return FINE
 
 
 def _resume(args: argparse.Namespace) -> int:
     """Lift the kill switch; what it stopped stays stopped."""
-    _ask(args.admin, "POST", "/api/resume")
+    _ask(args, "POST", "/api/resume")
     print("the kill switch is off; raise an experiment's `run` to run it again")
     return FINE
 
@@ -133,9 +143,13 @@ def _demo(args: argparse.Namespace) -> int:
     return demo(args.keep)
 
 
-def _ask(admin: str, method: str, path: str) -> Any:
+def _ask(args: argparse.Namespace, method: str, path: str) -> Any:
     """A running sidecar's answer. Raises Refused with its words."""
+    admin: str = args.admin
     request = urllib.request.Request(admin.rstrip("/") + path, method=method)
+    if args.token_file:
+        # Not handed on to wherever a redirect leads.
+        request.add_unredirected_header("Authorization", f"Bearer {_token(Path(args.token_file))}")
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             body = answer.read()
@@ -145,6 +159,15 @@ def _ask(admin: str, method: str, path: str) -> Any:
     except OSError as e:
         raise Refused(f"no sidecar answers at {admin}: {e}") from e
     return json.loads(body) if is_json else body.decode()
+
+
+def _token(path: Path) -> str:
+    try:
+        return secret.read(path).decode("ascii")
+    except OSError as e:
+        raise Refused(f"cannot read {path}: {why(e)}") from e
+    except ValueError as e:
+        raise Refused(f"cannot use {path}: {e}") from e
 
 
 def _problem(error: urllib.error.HTTPError) -> str:

@@ -57,7 +57,7 @@ async def serve(config: Config) -> int:
         door.open()
         await workers.inherit(config)
         supervisor.start()
-        api = await admin.serve(supervisor, config.sidecar.admin.listen)
+        api = await admin.serve(supervisor)
     except OSError as e:
         print(f"counterfault: {e}", file=sys.stderr)
         workers.abandon()
@@ -100,7 +100,8 @@ async def _greet(supervisor: Supervisor) -> None:
     for name, listener in sidecar.listeners.items():
         where = ", ".join(listener.upstream) or "wherever requests ask"
         log.info("%s: %s -> %s", name, listener.listen, where)
-    log.info("page http://%s/  metrics http://%s/metrics", *(sidecar.admin.listen,) * 2)
+    page, metrics = sidecar.admin.listen, sidecar.admin.metrics or sidecar.admin.listen
+    log.info("page http://%s/  metrics http://%s/metrics", page, metrics)
 
 
 def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from proxy.experiment import Name
+from proxy.loopback import is_loopback
 from proxy.match import HeaderName, OneOrMore, Path, Strict, listed
 from proxy.units import Positive, Share, shown
 
@@ -165,6 +166,26 @@ class Admin(Strict):
     """The supervisor's own port: page, metrics and API."""
 
     listen: Listen = "127.0.0.1:9900"
+    token_file: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="File with the token (16 bytes or more) that all but /metrics, /healthz and "
+        "/readyz ask for; required off loopback",
+    )
+    metrics: Listen | None = Field(
+        default=None, description="Another address that has /metrics, /healthz and /readyz alone"
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "Admin":
+        host, _ = host_port(self.listen)
+        if self.token_file is None and not is_loopback(host):
+            raise ValueError(
+                f"at {host} anybody could stop experiments: set token_file, or listen on loopback "
+                "(`metrics` can serve probes and Prometheus elsewhere)"
+            )
+        if self.metrics == self.listen and host_port(self.listen)[1]:
+            raise ValueError(f"listen and metrics are both {self.listen}")
+        return self
 
 
 class Limits(Strict):

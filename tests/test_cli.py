@@ -84,3 +84,26 @@ def test_a_running_sidecar_does_as_it_is_told(
     code, said = run("reload")
     assert code == 2
     assert "experiments/y.yaml:1:1: missing key 'duration'" in said.err
+
+
+def test_the_token_comes_from_a_file_that_an_option_or_the_environment_names(
+    make_sidecar: MakeSidecar,
+    make_nginx: MakeNginx,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sidecar = make_sidecar(make_nginx("location / { return 200; }").url)
+    (sidecar.directory / "token").write_text("sixteen-bytes-and-more\n")
+    sidecar.settings["admin"]["token_file"] = "token"
+    sidecar.write_settings()
+    sidecar.start()
+    status = ["status", "--admin", sidecar.admin]
+
+    assert main(status) == 2
+    assert "a token is needed" in capsys.readouterr().err
+    assert main([*status, "--token-file", str(sidecar.directory / "token")]) == 0
+    monkeypatch.setenv("COUNTERFAULT_TOKEN_FILE", str(sidecar.directory / "token"))
+    assert main(status) == 0
+    assert main([*status, "--token-file", str(tmp_path / "none")]) == 2
+    assert "cannot read" in capsys.readouterr().err

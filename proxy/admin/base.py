@@ -9,10 +9,13 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
+from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
 from proxy.admin.safety import foreign_host, foreign_origin
+from proxy.admin.token import Token
 from proxy.explain import unknown
+from proxy.loopback import is_loopback
 from proxy.supervisor import Supervisor
 from proxy.view import overview
 
@@ -28,6 +31,7 @@ class Site:
 
     supervisor: Supervisor
     host: str
+    token: Token | None = None
     streams: set[asyncio.Event] = field(default_factory=set)
     busy: set[RequestHandler] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,6 +46,23 @@ class Site:
             self._seen, self._seen_at = overview(self.supervisor), now
         return self._seen
 
+    def foreign(self, host: str) -> str | None:
+        """What is wrong with a Host header.
+
+        Off loopback people come by names that we do not know; a rebound one has no token.
+        """
+        return foreign_host(host, self.host) if is_loopback(self.host) else None
+
+    def admits(self, request: HTTPServerRequest) -> bool:
+        """Whether a request comes with the token, or with a session that it has opened."""
+        if self.token is None:
+            return True
+        scheme, _, offered = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.token.matches(offered.strip())
+        cookie = request.cookies.get(cookie_name(request.host))
+        return cookie is not None and self.token.knows(cookie.value)
+
     def begun(self, route: RequestHandler) -> None:
         self.busy.add(route)
         self.idle.clear()
@@ -52,8 +73,17 @@ class Site:
             self.idle.set()
 
 
+def cookie_name(host: str) -> str:
+    """Cookies know no ports, and several sidecars may be looked at on one host."""
+    port = host.rpartition(":")[2]
+    return f"counterfault-{port}" if port.isdecimal() else "counterfault"
+
+
 class Route(RequestHandler):
     """A route of the admin port."""
+
+    wants_token = True
+    """Whether it may be used by those alone who have the token, if there is one."""
 
     for_everybody = False
     """Whether it may be asked for under any name, as kubelet and Prometheus do."""
@@ -67,16 +97,27 @@ class Route(RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Content-Security-Policy", _NOTHING)
         self.set_header("Cache-Control", "no-store")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.set_header("Referrer-Policy", "no-referrer")
 
     def prepare(self) -> None:
         self.site.begun(self)
         refused = None
         if not self.for_everybody:
-            refused = foreign_host(self.request.host, self.site.host)
+            refused = self.site.foreign(self.request.host)
         if self.request.method not in ("GET", "HEAD"):
             refused = refused or foreign_origin(self.request.headers, self.request.host)
         if refused is not None:
             self.problem(HTTPStatus.FORBIDDEN, refused)
+        elif self.wants_token and not self.for_everybody and not self.site.admits(self.request):
+            self.set_status(HTTPStatus.UNAUTHORIZED)
+            self.set_header("WWW-Authenticate", 'Bearer realm="counterfault"')
+            self.unauthorized()
+
+    def unauthorized(self) -> None:
+        """The same words whether a token is missing, wrong or old."""
+        said = "a token is needed: `Authorization: Bearer TOKEN`, or `counterfault --token-file`"
+        self.problem(HTTPStatus.UNAUTHORIZED, said)
 
     def on_finish(self) -> None:
         self.site.over(self)

@@ -48,7 +48,8 @@ class Events(Route):
 
     async def _stream(self, ended: asyncio.Event) -> None:
         self.set_header("Content-Type", "text/event-stream")
-        while not ended.is_set():
+        # A new token ends the streams that an old one has opened.
+        while not ended.is_set() and self.site.admits(self.request):
             self.write(f"data: {json.dumps(self.site.overview(), ensure_ascii=False)}\n\n")
             await asyncio.wait_for(self.flush(), PATIENCE)
             with suppress(TimeoutError):

@@ -22,6 +22,10 @@ class Page(Route):
 
     head = get
 
+    def unauthorized(self) -> None:
+        self.set_header("Content-Security-Policy", page.LOGIN_POLICY)
+        self.text(page.login(), "text/html; charset=utf-8")
+
 
 class Metrics(Route):
     """GET /metrics"""

@@ -1,18 +1,9 @@
 """Who may talk to the admin port: nothing that a stranger's web page can send."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own; names are not looked up."""
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+from proxy.loopback import is_loopback
 
 
 def foreign_host(host: str, own: str) -> str | None:

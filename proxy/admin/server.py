@@ -13,17 +13,23 @@ from tornado.web import Application, RequestHandler
 from proxy.admin import handlers
 from proxy.admin.base import Nowhere, Site
 from proxy.admin.events import Events
-from proxy.admin.safety import is_loopback
-from proxy.config import ConfigError
-from proxy.document import Problem
+from proxy.admin.login import Login, Logout
+from proxy.admin.token import Token
 from proxy.sidecar import HostPort, host_port
 from proxy.supervisor import Supervisor
 
-ROUTES: tuple[tuple[str, type[RequestHandler]], ...] = (
-    (r"/", handlers.Page),
+type Routes = tuple[tuple[str, type[RequestHandler]], ...]
+
+PROBES: Routes = (
     (r"/metrics", handlers.Metrics),
     (r"/healthz", handlers.Alive),
     (r"/readyz", handlers.Ready),
+)
+ROUTES: Routes = (
+    (r"/", handlers.Page),
+    (r"/login", Login),
+    (r"/logout", Logout),
+    *PROBES,
     (r"/-/reload", handlers.Reload),
     (r"/api/experiments", handlers.Experiments),
     (r"/api/experiments/([^/]+)", handlers.Experiment),
@@ -41,51 +47,86 @@ _GRACE = 5.0
 
 
 class Admin:
-    """A running admin port."""
+    """A running admin port, and the one that has the probes alone if there is one."""
 
-    def __init__(self, site: Site, sockets: list[socket.socket]) -> None:
+    def __init__(self, site: Site, opened: list[tuple[Routes, list[socket.socket]]]) -> None:
         self._site = site
-        self.address: HostPort = sockets[0].getsockname()[:2]
-        self._http = HTTPServer(
-            _application(site),
-            max_body_size=_MOST_BODY,
-            max_header_size=_MOST_HEADER,
-            idle_connection_timeout=_IDLE,
-            body_timeout=_IDLE,
-        )
-        self._http.add_sockets(sockets)
+        self.addresses: list[HostPort] = [s[0].getsockname()[:2] for _, s in opened]
+        self._servers = [_server(site, routes, sockets) for routes, sockets in opened]
+
+    @property
+    def address(self) -> HostPort:
+        return self.addresses[0]
 
     async def stop(self, grace: float = _GRACE) -> None:
         """Take no more connections, end the streams, let requests under way finish."""
-        self._http.stop()
+        for server in self._servers:
+            server.stop()
         self._site.closing = True
         for stream in self._site.streams:
             stream.set()
         if self._site.busy:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._site.idle.wait(), grace)
-        await self._http.close_all_connections()
+        for server in self._servers:
+            await server.close_all_connections()
 
 
-async def serve(supervisor: Supervisor, listen: str) -> Admin:
-    """Open the admin port. Raises ConfigError off loopback, OSError where it cannot be bound."""
-    host, port = host_port(listen)
-    if not is_loopback(host):
-        said = f"only loopback addresses; at {host} anybody could stop experiments"
-        raise ConfigError([Problem("sidecar.yaml", 0, 0, "admin.listen", said)])
+def _server(site: Site, routes: Routes, sockets: list[socket.socket]) -> HTTPServer:
+    server = HTTPServer(
+        _application(site, routes),
+        max_body_size=_MOST_BODY,
+        max_header_size=_MOST_HEADER,
+        idle_connection_timeout=_IDLE,
+        body_timeout=_IDLE,
+    )
+    server.add_sockets(sockets)
+    return server
+
+
+async def serve(supervisor: Supervisor) -> Admin:
+    """Open the admin port. Raises OSError where it cannot be bound or the token not be read."""
+    settings = supervisor.config.sidecar.admin
+    site = Site(supervisor, host_port(settings.listen)[0], _token(supervisor))
+    opened = [(ROUTES, _bind("admin.listen", settings.listen))]
+    if settings.metrics is not None:
+        try:
+            opened.append((PROBES, _bind("admin.metrics", settings.metrics)))
+        except OSError:
+            _close(opened)
+            raise
+    return Admin(site, opened)
+
+
+def _token(supervisor: Supervisor) -> Token | None:
+    name = supervisor.config.sidecar.admin.token_file
+    if name is None:
+        return None
     try:
-        sockets = bind_sockets(port, host)
+        return Token(supervisor.config.directory / name, supervisor.failed)
+    except ValueError as e:
+        raise OSError(f"admin.token_file: cannot use {name}: {e}") from e
+
+
+def _bind(key: str, listen: str) -> list[socket.socket]:
+    host, port = host_port(listen)
+    try:
+        return bind_sockets(port, host)
     except OSError as e:
         why = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
-        raise OSError(f"admin.listen: {listen}: {why}") from e
-    return Admin(Site(supervisor, host), sockets)
+        raise OSError(f"{key}: {listen}: {why}") from e
 
 
-def _application(site: Site) -> Application:
+def _close(opened: list[tuple[Routes, list[socket.socket]]]) -> None:
+    for _, sockets in opened:
+        for sock in sockets:
+            sock.close()
+
+
+def _application(site: Site, routes: Routes) -> Application:
     settings: dict[str, Any] = {
         "default_handler_class": Nowhere,
         "default_handler_args": {"site": site},
         "log_function": lambda _: None,
     }
-    routes = [(pattern, handler, {"site": site}) for pattern, handler in ROUTES]
-    return Application(routes, **settings)
+    return Application([(path, handler, {"site": site}) for path, handler in routes], **settings)

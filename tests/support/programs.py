@@ -166,13 +166,19 @@ class Sidecar:
         return str(found[0]["state"]) if found else None
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.admin + path, timeout=10) as answer:
-            return json.load(answer)
+        return json.loads(self.ask("GET", path))
 
     def post(self, path: str) -> Any:
-        request = urllib.request.Request(self.admin + path, method="POST")
+        return self.ask("POST", path)
+
+    def ask(self, method: str, path: str) -> bytes:
+        """What the admin port answers; with the token, if there is one."""
+        request = urllib.request.Request(self.admin + path, method=method)
+        if token_file := self.settings["admin"].get("token_file"):
+            token = (self.directory / token_file).read_text().strip()
+            request.add_header("Authorization", f"Bearer {token}")
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read()
+            return bytes(answer.read())
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that have these labels."""

@@ -19,6 +19,7 @@ START = 1_000_000.0
 SIDECAR: dict[str, Any] = {
     "service": "shop",
     "workers": 2,
+    "admin": {"listen": "127.0.0.1:0"},
     "listeners": {
         "inbound": {"listen": "127.0.0.1:0", "upstream": "http://127.0.0.1:3000"},
         "payments": {"listen": "127.0.0.1:0", "upstream": "http://127.0.0.1:3001"},

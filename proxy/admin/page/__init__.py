@@ -34,6 +34,24 @@ POLICY = "; ".join(
     )
 )
 
+_LOGIN_CSS = _file("login.css")
+_LOGIN = Template(_file("login.html"), "login.html", whitespace="all")
+LOGIN_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        f"style-src {_hash(_LOGIN_CSS)}",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+def login(wrong: str = "") -> str:
+    """The form that asks for the token; `wrong` says why it asks again."""
+    return _LOGIN.generate(css=_LOGIN_CSS, wrong=wrong).decode()
+
 
 def render(overview: dict[str, Any]) -> str:
     """The page for an overview; the template escapes all text."""
