@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench format lock schema clean
+.PHONY: help install demo test test-slow check bench simulate format lock schema clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -51,6 +51,10 @@ check: install ## Lint, types, layers and tests: what CI runs
 
 bench: install ## Measure the speed against stock mitmdump (wrk, h2load, nginx; ten minutes)
 	@PYTHONPATH=tests/support $(BIN)/python -m tests.bench.run $(ARGS)
+
+# One thread each: numpy's own threads would only be in each other's way.
+simulate: install ## Measure the verdict's false alarms and its speed (ten minutes on two cores)
+	@PYTHONPATH=tests/support OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulate.run $(ARGS)
 
 format: install ## Put the source in shape
 	$(BIN)/ruff check --fix-only

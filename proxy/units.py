@@ -80,6 +80,8 @@ def tolerance(value: Any) -> Tolerance:
     size = Tolerance(float(found[1]) / 100, found[2] == "%")
     if not 0 < size.value <= 10:
         raise ValueError(f"must be above 0 and at most 1000%, not {value}")
+    if not size.relative and size.value >= 0.99:
+        raise ValueError(f"must be below 99pp, or nothing could be worse, not {value}")
     return size
 
 

@@ -68,6 +68,12 @@ def test_a_tolerance_has_bounds(value):
         tolerance(value)
 
 
+def test_an_absolute_tolerance_leaves_room_for_worse():
+    assert tolerance("98pp") == Tolerance(0.98, False)
+    with pytest.raises(ValueError, match="must be below 99pp"):
+        tolerance("100pp")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -1,7 +1,7 @@
 """One steady-state metric of two cohorts, compared: effect, bounds and evidence."""
 
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import copysign, exp, inf, log
 
 from proxy.analysis.deviance import Boundary, clusters, events_of, proportion, quantile, rate
 from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
@@ -13,6 +13,8 @@ from proxy.sample import BAD, GOOD, Pair, Sample
 LEAST_CLUSTERS = 8.0
 # With fewer, a normal score is not normal yet.
 LEAST_EVENTS = 30
+# Of many tolerances: more than all exchanges cannot be bad.
+_MOST = 0.99
 # The normal score of 80 %: so many runs with an effect of that size would see it.
 _POWER = 0.84
 
@@ -107,7 +109,9 @@ class Comparison:
             return distance + allowed.value
         level = self.levels[0] or 0.0
         scale = 1 - level if isinstance(kind, SuccessRate) else level
-        return distance / scale + allowed.value if scale > 0 else 0.0
+        if scale <= 0:  # anything is without measure more than nothing
+            return copysign(inf, distance) if distance else 0.0
+        return distance / scale + allowed.value
 
 
 def compare(metric: Metric, pair: Pair, cohorts: Cohorts, threshold: Threshold) -> Comparison:
@@ -137,25 +141,26 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
     control, experiment = pair.control.counts, pair.experiment.counts
     nc, ne = events_of(control), events_of(experiment)
     boundary = boundary_of(metric, tolerances)
-    if isinstance(metric.kind, Rate):
+    if metric.rate is not None:
         # That the experiment has no events may be just what harm looks like.
         if nc.sum() < LEAST_EVENTS or clusters(nc) < LEAST_CLUSTERS:
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
     if min(nc.sum(), ne.sum()) < LEAST_EVENTS or min(clusters(nc), clusters(ne)) < LEAST_CLUSTERS:
         return None
-    if isinstance(metric.kind, Latency):
-        return quantile(control, experiment, metric.kind.quantile, boundary)
+    if metric.latency is not None:
+        return quantile(control, experiment, metric.latency.quantile, boundary)
     hits = GOOD if boundary.sign < 0 else BAD
     return proportion((control[:, hits], nc), (experiment[:, hits], ne), boundary)
 
 
 def boundary_of(metric: Metric, tolerances: float = 1.0) -> Boundary:
     """The boundary at so many tolerances; no effect is one tolerance away from equality."""
-    allowed, reach = metric.tolerance.value, tolerances or 1.0
-    if not metric.tolerance.relative:
-        return Boundary(delta=allowed * tolerances, plus=allowed * reach)
-    lower_is_worse = isinstance(metric.kind, SuccessRate | Rate)
+    tolerance, reach = metric.tolerance, tolerances or 1.0
+    allowed = tolerance.value
+    if not tolerance.relative:
+        return Boundary(delta=min(allowed * tolerances, _MOST), plus=allowed * reach)
+    lower_is_worse = metric.success_rate is not None or metric.rate is not None
     rho = max(1 - allowed * tolerances, 0.01) if lower_is_worse else 1 + allowed * tolerances
     return Boundary(rho=rho, sign=-1 if lower_is_worse else 1, times=allowed * reach)
 

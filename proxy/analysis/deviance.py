@@ -8,7 +8,7 @@ and Steigerwald's (REStat 2017).
 """
 
 from dataclasses import dataclass
-from math import copysign, log, sqrt
+from math import copysign, log, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ _TINY = 1e-9
 _HALVINGS = 40
 _CLOSE = 1e-6
 _NOT_ZERO = 1e-12
-_GRID = np.linspace(0.0, 1.0, 17)
+# Closer at both ends: a cohort that is much larger than the other keeps its threshold.
+_GRID = np.sin(np.linspace(0.0, pi / 2, 17)) ** 2
 _STEP = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
 _ONES = {cells: np.ones(cells) for cells in (SHARE_CELLS, LATENCY_CELLS)}
 _ALL_REPLICATES = np.ones(REPLICATES)
@@ -76,8 +77,9 @@ def proportion(
     inflation = max(1.0, seen / independent)
     deviance = 2 * max(0.0, tc * _divergence(pc, level) + te * _divergence(pe, expected))
     distance = at.sign * (pe - at.rho * pc - at.delta)
-    z = copysign(sqrt(deviance / inflation), distance)
-    return Signal(distance, z, inflation * independent, at.reach(pc), _freedom(nc, ne))
+    z = copysign(sqrt(deviance / inflation), distance) if distance else 0.0
+    # Of the likeliest level, not of control's own: 20 % more than nothing would be no way off.
+    return Signal(distance, z, inflation * independent, at.reach(level), _freedom(nc, ne))
 
 
 def quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:

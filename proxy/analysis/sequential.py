@@ -39,7 +39,8 @@ class Signal:
     @property
     def error(self) -> float:
         """The standard error that turns the distance into z."""
-        return self.distance / self.z if abs(self.z) > 1e-6 else sqrt(self.variance)
+        tells = self.distance != 0 and abs(self.z) > 1e-6
+        return self.distance / self.z if tells else sqrt(self.variance)
 
 
 @dataclass(frozen=True, slots=True)

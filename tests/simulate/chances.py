@@ -1,0 +1,64 @@
+"""How sure a simulated share is, and how many requests a test that looks once would need."""
+
+from math import exp, lgamma, log, log1p, sqrt
+from statistics import NormalDist
+
+from proxy.experiment import Latency
+from tests.simulate.traffic import World, deviate, worse
+
+_NORMAL = NormalDist()
+# A test at 5 %, one-sided, that four of five times finds the effect.
+_ONCE = _NORMAL.inv_cdf(0.95) + _NORMAL.inv_cdf(0.8)
+_HALVINGS = 50
+
+
+def interval(hits: int, runs: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Clopper and Pearson's: at least 1 - alpha sure, whatever the true share."""
+    low = 0.0 if hits == 0 else _where(lambda p: 1 - _at_most(hits - 1, runs, p), alpha / 2)
+    high = 1.0 if hits == runs else 1 - _where(lambda q: _at_most(hits, runs, 1 - q), alpha / 2)
+    return low, high
+
+
+def at_least(hits: int, runs: int, p: float) -> float:
+    """The chance of so many hits or more if the true share is p."""
+    return 1 - _at_most(hits - 1, runs, p) if hits else 1.0
+
+
+def _where(rising, target: float) -> float:
+    """Where a rising function of a share reaches a target."""
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < target else (low, middle)
+    return (low + high) / 2
+
+
+def _at_most(hits: int, runs: int, p: float) -> float:
+    if p <= 0 or hits >= runs:
+        return 1.0
+    if p >= 1:
+        return 0.0
+    ways = (lgamma(runs + 1) - lgamma(k + 1) - lgamma(runs - k + 1) for k in range(hits + 1))
+    terms = (exp(w + k * log(p) + (runs - k) * log1p(-p)) for k, w in enumerate(ways))
+    return min(1.0, sum(terms))
+
+
+def fixed(world: World) -> float:
+    """Requests per cohort for one look, of a z-test against the boundary that knows the shares."""
+    kind = world.metric.kind
+    if isinstance(kind, Latency):
+        # Of the experiment's requests, those above the boundary, where control's quantile is.
+        share = 1 - _NORMAL.cdf(deviate(world, _NORMAL.inv_cdf(kind.quantile)))
+        away = share - (1 - kind.quantile)
+        variance = kind.quantile * (1 - kind.quantile) + share * (1 - share)
+    else:
+        control, bad = world.level, worse(world.metric, world.level, world.tolerances)
+        away = bad - worse(world.metric, control, 1.0)
+        variance = control * (1 - control) + bad * (1 - bad)
+    return variance * (_ONCE / away) ** 2
+
+
+def width(hits: int, runs: int) -> float:
+    """The half of an interval, by the normal approximation."""
+    p = hits / runs
+    return 1.96 * sqrt(p * (1 - p) / runs)

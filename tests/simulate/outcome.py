@@ -1,0 +1,68 @@
+"""One run: traffic is drawn, and looked at until harm is found; by us and by others."""
+
+from dataclasses import asdict, dataclass
+from math import log
+from zlib import crc32
+
+import numpy as np
+
+from proxy.analysis.compare import Threshold, compare, differ
+from proxy.experiment import Cohorts
+from tests.simulate.crowds import Indexes
+from tests.simulate.peers import alarms
+from tests.simulate.scenarios import ALPHA, Scenario, looks
+from tests.simulate.traffic import Cohort, Traffic, draw
+
+COHORTS = Cohorts.model_validate({"experiment": "1%", "control": "1%"})
+THRESHOLD = Threshold.of(1 - ALPHA, 1)
+_EACH = 100  # requests between two looks of the others
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """After how many requests per cohort each was said; 0: never."""
+
+    refuted: int
+    held: int
+    differ: int
+    mann_whitney: int
+    z_test: int
+    threshold: int
+
+
+def run(scenario: Scenario, seed: int, number: int) -> Outcome:
+    """A run of a scenario; always the same for the same seed and number."""
+    rng = np.random.default_rng([seed, crc32(scenario.key.encode()), number])
+    world, at = scenario.world, looks(scenario.most)
+    traffic = draw(rng, world, at)
+    refuted, held, unequal = _decided(scenario, traffic, at)
+    against = world.tolerances if scenario.group == "boundary" else 0.0
+    others = alarms(world.metric, *_coarse(traffic, at), against)
+    return Outcome(refuted, held, unequal, **asdict(others))
+
+
+def _decided(scenario: Scenario, traffic: Traffic, at: Indexes) -> tuple[int, int, int]:
+    metric = scenario.world.metric
+    gate = log(1 / ALPHA)
+    held = unequal = 0
+    for n, pair in zip(at.tolist(), traffic.pairs(), strict=True):
+        seen = compare(metric, pair, COHORTS, THRESHOLD)
+        if seen.harmed:
+            return n, held, unequal
+        if not held and seen.within:
+            held = n
+            if scenario.group == "no effect":
+                break
+        if scenario.group == "A/A" and not unequal and differ(metric, pair, COHORTS) >= gate:
+            unequal = n
+    return 0, held, unequal
+
+
+def _coarse(traffic: Traffic, at: Indexes) -> tuple[Traffic, Indexes]:
+    """The same with fewer looks."""
+    kept = at % _EACH == 0
+    control, experiment = (
+        Cohort(cohort.cells, cohort.ends[kept], cohort.width)
+        for cohort in (traffic.control, traffic.experiment)
+    )
+    return Traffic(control, experiment), at[kept]
