@@ -11,13 +11,13 @@ from samples import KINDS, LATENCIES, SHARES, cells, drawn, share
 from proxy.analysis.compare import boundary_of
 from proxy.analysis.deviance import (
     Boundary,
-    Signal,
     clusters,
     events_of,
     proportion,
     quantile,
     rate,
 )
+from proxy.analysis.sequential import Signal
 from proxy.experiment import Latency, Metric
 from proxy.sample import BAD, GOOD, Counts
 from tests.analysis import reference
