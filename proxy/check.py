@@ -1,21 +1,28 @@
 """What a configuration would do, as text: who is hit, where, how much, how long."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
+from types import MappingProxyType
 from typing import assert_never
 
+from proxy.analysis.compare import Threshold
+from proxy.analysis.size import ASSUMED_BAD, ASSUMED_SIGMA, expected
 from proxy.config import Config
 from proxy.experiment import Experiment, FaultRule, Latency, Metric, Rate, Slow, SuccessRate
 from proxy.match import Match, Outcome
 from proxy.sidecar import Sidecar
-from proxy.units import human, percent
+from proxy.units import human, percent, roughly
+from proxy.watch import TOLERANCES, WINDOW
+
+type Rates = Mapping[str, float]
+"""Requests a second at each listener."""
 
 
-def summary(config: Config) -> list[str]:
-    """A configuration as lines of text."""
+def summary(config: Config, rates: Rates = MappingProxyType({})) -> list[str]:
+    """A configuration as lines of text; `rates` are those of a sidecar that runs already."""
     lines: list[str] = []
     for experiment in config.experiments:
-        lines += [*_experiment(experiment, config.sidecar), ""]
+        lines += [*_experiment(experiment, config.sidecar, rates), ""]
     lines.append(f"never touched: {', '.join(config.sidecar.protect) or 'nothing'}")
     return [*lines, _total(config)]
 
@@ -30,7 +37,7 @@ def _total(config: Config) -> str:
     return f"{enrolled}, at most {limits.active_faults} faults at a time"
 
 
-def _experiment(experiment: Experiment, sidecar: Sidecar) -> Iterator[str]:
+def _experiment(experiment: Experiment, sidecar: Sidecar, rates: Rates) -> Iterator[str]:
     yield f"{experiment.name}: {experiment.state}, run {experiment.run}"
     if experiment.hypothesis:
         yield f"  {experiment.hypothesis}"
@@ -38,8 +45,9 @@ def _experiment(experiment: Experiment, sidecar: Sidecar) -> Iterator[str]:
     for rule in experiment.faults:
         yield from _labelled("fault", _fault(rule, sidecar))
     yield from _labelled("holds if", _steady_state(experiment.steady_state))
+    yield from _labelled("needs", list(_needs(experiment, rates)))
     yield from _labelled("phases", [_phases(experiment)])
-    yield from _labelled("stops", [_stops(experiment)])
+    yield from _labelled("stops", list(_stops(experiment)))
 
 
 def _labelled(label: str, lines: Sequence[str]) -> Iterator[str]:
@@ -115,7 +123,59 @@ def _phases(experiment: Experiment) -> str:
     return f"{said}, not after {experiment.not_after.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _stops(experiment: Experiment) -> str:
-    most = experiment.guard.max_faults
-    early = "early by hand, by a reload or by the kill switch"
-    return f"{early}, or after {most} faults" if most else early
+def _needs(experiment: Experiment, rates: Rates) -> Iterator[str]:
+    """How much traffic each metric takes until it can be said to be within its tolerance."""
+    metrics = experiment.steady_state
+    width = max((len(metric.name) for metric in metrics), default=0)
+    threshold = Threshold.of(experiment.guard.confidence, len(metrics))
+    for m in metrics:
+        events = expected(m, threshold)
+        what = "events" if m.rate is not None else "requests"
+        said = f"about {events:,} {what} in each cohort ({_assumed(m)})"
+        yield f"{m.name:<{width}}  {said}{_wait(experiment, m, events, rates)}"
+
+
+def _assumed(metric: Metric) -> str:
+    match metric.kind:
+        case SuccessRate():
+            return f"if {percent(ASSUMED_BAD)} fail in both"
+        case Slow():
+            return f"if {percent(ASSUMED_BAD)} are slow in both"
+        case Latency():
+            return f"if latencies are alike, lognormal with sigma {ASSUMED_SIGMA:g}"
+        case Rate():
+            return "if they come alike, each by itself"
+        case other:
+            assert_never(other)
+
+
+def _wait(experiment: Experiment, metric: Metric, events: int, rates: Rates) -> str:
+    """How long that takes; at least, if only some of the listener's requests match."""
+    if metric.at not in rates:
+        return ""
+    cohorts, rate = experiment.cohorts, rates[metric.at]
+    each = rate * min(cohorts.experiment, cohorts.control)
+    if each <= 0:
+        return f"; never, as nothing comes to {metric.at} now"
+    seconds = events / each
+    least = "about" if metric.match == Outcome() else "at least"
+    said = f"; {least} {roughly(seconds)} at {metric.at}'s present {rate:.3g} requests/s"
+    too_long = seconds > experiment.duration
+    return f"{said}: longer than its {human(experiment.duration)}" if too_long else said
+
+
+def _stops(experiment: Experiment) -> Iterator[str]:
+    guard, metrics = experiment.guard, experiment.steady_state
+    if metrics:
+        yield f"at harm beyond a tolerance, at {percent(guard.confidence)} confidence"
+    if metrics and experiment.baseline:
+        yield "if the cohorts differ in the baseline"
+    if experiment.baseline and any(metric.rate is None for metric in metrics):
+        far = f"{TOLERANCES:g} tolerances"
+        yield f"if control gets worse than its own baseline by {far} within {human(WINDOW)}"
+    yield "if the cohorts' numbers of users are not as their shares say"
+    if guard.hours is not None:
+        yield f"outside {guard.hours}"
+    if guard.max_faults:
+        yield f"after {guard.max_faults} faults"
+    yield "by hand, by a reload, by the kill switch, or with the lease"

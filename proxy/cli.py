@@ -2,32 +2,29 @@
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from proxy import __version__, secret
+from proxy import __version__
 from proxy.check import summary
+from proxy.client import Client, Refused
 from proxy.config import ConfigError, load
-from proxy.files import why
 
-FINE, REFUTED, USAGE = 0, 1, 2
+FINE, USAGE = 0, 2
+_FORMATS = ("text", "json", "junit", "html")
 _ADMIN = "http://127.0.0.1:9900"
 _TOKEN_FILE = "COUNTERFAULT_TOKEN_FILE"  # noqa: S105 - a variable's name
 
 
-class Refused(Exception):
-    """A command could not do what was asked; its text says why."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0 fine, 1 refuted, 2 bad usage or configuration."""
+    """Run a command; the exit code is 0 fine or held, 1 refuted, 2 bad usage or configuration,
+    3 inconclusive or invalid."""
     args = _parser().parse_args(argv)
     try:
         code: int = args.command(args)
@@ -55,10 +52,16 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=action)
         return added
 
-    for name, action in (("run", _run), ("check", _check)):
-        command(name, action).add_argument("directory", type=Path, metavar="DIR")
-    for name, action in (("status", _status), ("reload", _reload), ("resume", _resume)):
-        _admin_option(command(name, action))
+    run, check = command("run", _run), command("check", _check)
+    for added in (run, check):
+        added.add_argument("directory", type=Path, metavar="DIR")
+    done = "end with the experiments; the exit code is the worst verdict"
+    run.add_argument("--until-done", action="store_true", help=done)
+    status = command("status", _status)
+    status.add_argument("--watch", action="store_true", help="keep it up to date until ^C")
+    for added in (status, command("reload", _reload), command("resume", _resume)):
+        _admin_option(added)
+    _report_options(command("report", _report))
     stop = command("stop", _stop)
     stop.add_argument("name", nargs="?", metavar="NAME", help="without it, everything")
     _admin_option(stop)
@@ -70,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _admin_option(parser: argparse.ArgumentParser) -> None:
+def _admin_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--admin", default=_ADMIN, metavar="URL", help=f"default: {_ADMIN}")
     parser.add_argument(
         "--token-file",
@@ -81,6 +84,17 @@ def _admin_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
+    parser.add_argument("--run", type=int, metavar="N", help="a past run; default: the last one")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    source = parser.add_mutually_exclusive_group()
+    _admin_option(source)
+    asked = "read the history there, whether a sidecar runs or not"
+    source.add_argument("--state-dir", type=Path, metavar="DIR", help=asked)
+
+
 def _run(args: argparse.Namespace) -> int:
     """Run the sidecar that DIR describes."""
     from proxy.serve import serve
@@ -89,26 +103,67 @@ def _run(args: argparse.Namespace) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    return asyncio.run(serve(load(args.directory)))
+    return asyncio.run(serve(load(args.directory), until_done=args.until_done))
 
 
 def _check(args: argparse.Namespace) -> int:
     """Say what is wrong in DIR or, if nothing is, what would happen."""
-    print("\n".join(summary(load(args.directory))))
+    from proxy.rates import present_rates
+
+    config = load(args.directory)
+    print("\n".join(summary(config, present_rates(config))))
     return FINE
 
 
 def _status(args: argparse.Namespace) -> int:
     """Show the experiments of a running sidecar."""
-    from proxy.status import lines
+    from proxy.status import lines, watch
 
-    print("\n".join(lines(_ask(args, "GET", "/api/experiments"))))
+    def look() -> str:
+        return "\n".join(lines(_client(args).ask("GET", "/api/experiments")))
+
+    if args.watch:
+        watch(look)
+    print(look())
     return FINE
+
+
+def _report(args: argparse.Namespace) -> int:
+    """Tell what became of an experiment; the exit code is its verdict."""
+    from proxy.report import FORMATS, exit_code
+
+    record = _recorded(args) if args.state_dir else _reported(args)
+    said = FORMATS[args.format].render(record, None)
+    try:
+        if args.output is None:
+            sys.stdout.write(said)
+        else:
+            args.output.write_text(said, encoding="utf-8")
+    except OSError as e:
+        raise Refused(f"{args.output}: {e.strerror}") from e
+    return exit_code(record["verdict"])
+
+
+def _recorded(args: argparse.Namespace) -> Any:
+    from proxy.history import History, HistoryError
+    from proxy.runrecord import NotRecorded, recorded
+
+    try:
+        with closing(History(args.state_dir, reading=True)) as history:
+            return recorded(history, args.name, args.run)
+    except (HistoryError, NotRecorded) as e:
+        raise Refused(str(e)) from e
+
+
+def _reported(args: argparse.Namespace) -> Any:
+    which = "" if args.run is None else f"&run={args.run}"
+    path = f"/api/experiments/{quote(args.name, safe='')}/report?format=json{which}"
+    return _client(args).ask("GET", path)
 
 
 def _reload(args: argparse.Namespace) -> int:
     """Make a running sidecar read its directory again."""
-    _ask(args, "POST", "/-/reload")
+    _client(args).ask("POST", "/-/reload")
     print("reloaded")
     return FINE
 
@@ -116,14 +171,14 @@ def _reload(args: argparse.Namespace) -> int:
 def _stop(args: argparse.Namespace) -> int:
     """Stop one experiment, or everything (the kill switch)."""
     path = "/api/stop" if args.name is None else f"/api/experiments/{args.name}/stop"
-    _ask(args, "POST", path)
+    _client(args).ask("POST", path)
     print("everything is stopped" if args.name is None else f"{args.name} is stopped")
     return FINE
 
 
 def _resume(args: argparse.Namespace) -> int:
     """Lift the kill switch; what it stopped stays stopped."""
-    _ask(args, "POST", "/api/resume")
+    _client(args).ask("POST", "/api/resume")
     print("the kill switch is off; raise an experiment's `run` to run it again")
     return FINE
 
@@ -143,40 +198,8 @@ def _demo(args: argparse.Namespace) -> int:
     return demo(args.keep)
 
 
-def _ask(args: argparse.Namespace, method: str, path: str) -> Any:
-    """A running sidecar's answer. Raises Refused with its words."""
-    admin: str = args.admin
-    request = urllib.request.Request(admin.rstrip("/") + path, method=method)
-    if args.token_file:
-        # Not handed on to wherever a redirect leads.
-        request.add_unredirected_header("Authorization", f"Bearer {_token(Path(args.token_file))}")
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            body = answer.read()
-            is_json = answer.headers.get_content_type().endswith("json")
-    except urllib.error.HTTPError as e:
-        raise Refused(_problem(e)) from e
-    except OSError as e:
-        raise Refused(f"no sidecar answers at {admin}: {e}") from e
-    return json.loads(body) if is_json else body.decode()
-
-
-def _token(path: Path) -> str:
-    try:
-        return secret.read(path).decode("ascii")
-    except OSError as e:
-        raise Refused(f"cannot read {path}: {why(e)}") from e
-    except ValueError as e:
-        raise Refused(f"cannot use {path}: {e}") from e
-
-
-def _problem(error: urllib.error.HTTPError) -> str:
-    """The words of an RFC 9457 problem."""
-    try:
-        problem = json.loads(error.read())
-        return "\n".join([problem.get("detail", str(error)), *problem.get("errors", ())])
-    except ValueError:
-        return str(error)
+def _client(args: argparse.Namespace) -> Client:
+    return Client(args.admin, args.token_file and Path(args.token_file))
 
 
 if __name__ == "__main__":

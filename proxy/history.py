@@ -44,6 +44,10 @@ CREATE INDEX IF NOT EXISTS points_of_run ON points (experiment, run);
 CREATE TABLE IF NOT EXISTS switches (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
+FILE = "history.sqlite"
+# How long to wait for another process's transaction, in seconds.
+_PATIENCE = 2.0
+
 type Data = dict[str, Any]
 """What can be written as JSON."""
 
@@ -55,22 +59,11 @@ class HistoryError(Exception):
 class History:
     """SQLite under `state_dir`; each commit is on disk before it returns."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, reading: bool = False) -> None:
+        """`reading`: changes nothing, and disturbs nobody who writes."""
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(
-                directory / "history.sqlite", isolation_level=None, timeout=2.0
-            )
+            self._db = _to_read(directory) if reading else _to_write(directory)
         except (OSError, sqlite3.Error) as e:
-            raise HistoryError(f"state_dir {directory}: {e}") from e
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            # Opening reads little: a write shows a read-only or damaged file now, not mid-run.
-            self._db.execute("INSERT OR IGNORE INTO switches VALUES ('kill', 0)")
-        except sqlite3.Error as e:
-            self._db.close()
             raise HistoryError(f"state_dir {directory}: {e}") from e
 
     def close(self) -> None:
@@ -116,6 +109,14 @@ class History:
                     "INSERT INTO points VALUES (?, ?, ?, ?)",
                     (run.experiment, run.run, wall, json.dumps(point)),
                 )
+
+    def configuration(self, experiment: str, run: int) -> Data:
+        """What the experiment's file said when a run last moved; empty for an unknown run."""
+        rows = self._rows(
+            "SELECT configuration FROM runs WHERE experiment = ? AND run = ?", experiment, run
+        )
+        found: Data = json.loads(rows[0][0]) if rows else {}
+        return found
 
     def account(self, experiment: str, run: int) -> Data | None:
         """The last account of a run."""
@@ -174,6 +175,47 @@ class History:
             self._db.execute("ROLLBACK")
         except sqlite3.Error:
             return  # there was no transaction to take back
+
+
+def _to_write(directory: Path) -> sqlite3.Connection:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = sqlite3.connect(directory / FILE, isolation_level=None, timeout=_PATIENCE)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_SCHEMA)
+        # Opening reads little: a write shows a read-only or damaged file now, not mid-run.
+        db.execute("INSERT OR IGNORE INTO switches VALUES ('kill', 0)")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _to_read(directory: Path) -> sqlite3.Connection:
+    path = directory / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {FILE} in it")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        return _asked(uri)
+    except sqlite3.OperationalError:
+        # Beside a file that nobody has open there is no log, and where we may not write we cannot
+        # make one: then nobody else changes the file either.
+        if path.with_name(f"{FILE}-wal").exists():
+            raise
+        return _asked(f"{uri}&immutable=1")
+
+
+def _asked(uri: str) -> sqlite3.Connection:
+    """A connection that has answered once: opening alone reads nothing."""
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE)
+    try:
+        db.execute("SELECT 1 FROM runs")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
 
 
 def _put_account(cursor: sqlite3.Cursor, run: Run, account: Data) -> None:

@@ -78,15 +78,19 @@ class Judge:
     def notes(self, live: Iterable[tuple[Run, Experiment]]) -> list[tuple[Run, Data, Data]]:
         """Records and points of the runs for which they are due."""
         now = self._clock()
-        return [
-            (
-                run,
-                self.record(run, experiment),
-                self._chronicle.point(run, experiment, self.findings(run) or Findings(), now),
-            )
-            for run, experiment in live
-            if self._chronicle.due(run, experiment, now)
-        ]
+        due = [(run, e) for run, e in live if self._chronicle.due(run, e, now)]
+        return [self._note(run, run, experiment, now) for run, experiment in due]
+
+    def last_note(self, before: Run, ended: Run, experiment: Experiment) -> tuple[Run, Data, Data]:
+        """The record of a run that has just ended, and the point that made it end."""
+        return self._note(before, ended, experiment, self._clock())
+
+    def _note(
+        self, before: Run, run: Run, experiment: Experiment, now: float
+    ) -> tuple[Run, Data, Data]:
+        found = self.findings(run) or Findings()
+        point = self._chronicle.point(before, experiment, found, now)
+        return run, self.record(run, experiment), point
 
 
 def _samples(pair: Pair) -> Data:

@@ -16,6 +16,7 @@ from proxy.engines.budget import RUNS, Budget
 from proxy.experiment import Experiment
 from proxy.guard import LIVE, OVER, Event, Reason, Run, State
 from proxy.history import Data, History, HistoryError
+from proxy.runrecord import recorded
 
 log = logging.getLogger("counterfault")
 
@@ -148,6 +149,10 @@ class Ledger:
         run = self.runs.get(experiment)
         found = run and self._read(lambda h: h.points(run.experiment, run.run))
         return found or []
+
+    def recorded(self, experiment: str, number: int | None = None) -> Data | None:
+        """A past run as reports tell it; None without a history. Raises NotRecorded."""
+        return self._read(lambda h: recorded(h, experiment, number))
 
     def note(self, notes: Iterable[tuple[Run, Data, Data]]) -> None:
         """Commit accounts and points of runs under way."""

@@ -15,8 +15,10 @@ from proxy.config import Config, ConfigError
 from proxy.engines import succession
 from proxy.engines.workers import Workers
 from proxy.reload import changes
+from proxy.report import FORMATS, exit_code, worst
 from proxy.supervisor import Supervisor, ticking
 from proxy.totals import Totals
+from proxy.until_done import UntilDone, obstacle
 
 log = logging.getLogger("counterfault")
 
@@ -34,9 +36,12 @@ def state_dir(config: Config) -> Path:
     return Path(home) / "counterfault" / config.sidecar.service
 
 
-async def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit code."""
+async def serve(config: Config, *, until_done: bool = False) -> int:
+    """Run until SIGTERM or SIGINT, or until all experiments are done; the exit code."""
     totals, directory = Totals(), state_dir(config)
+    if until_done and (why := obstacle(config, directory)):
+        print(f"counterfault: {why}", file=sys.stderr)
+        return UNUSABLE
     meeting = str((directory / succession.NAME).absolute())
     authority = Authority(directory)
     workers = Workers(config.sidecar.workers, totals.update, totals.retire, meeting, authority.file)
@@ -65,7 +70,12 @@ async def serve(config: Config) -> int:
         return UNUSABLE
     workers.start()
     tasks = [_task(ticking(supervisor)), _task(_watch(supervisor)), _task(_greet(supervisor))]
+    errand = UntilDone(supervisor)
+    if until_done:
+        tasks.append(_task(_finish(errand, stopping)))
     await stopping.wait()
+    if until_done:
+        await errand.stop()
     for task in tasks:
         task.cancel()
     if succeeded.is_set():
@@ -74,9 +84,24 @@ async def serve(config: Config) -> int:
     else:
         await workers.stop(supervisor.config.sidecar.limits.drain)
     await api.stop()
+    code = _verdict(errand) if until_done else 0
     supervisor.ledger.close()
     door.close()
-    return 0
+    return code
+
+
+async def _finish(errand: UntilDone, stopping: asyncio.Event) -> None:
+    try:
+        await errand.wait()
+    finally:
+        stopping.set()
+
+
+def _verdict(errand: UntilDone) -> int:
+    """Print the reports; the exit code of the worst verdict."""
+    records = list(errand.records())
+    print("\n".join(FORMATS["text"].render(record, None) for record in records), end="")
+    return worst(exit_code(record["verdict"]) for record in records)
 
 
 async def reload(supervisor: Supervisor) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from proxy.config import Config, ConfigError, load
 from proxy.document import Problem
 from proxy.engines.budget import Budget
 from proxy.experiment import Experiment
-from proxy.guard import LIVE, Reason, Run
+from proxy.guard import LIVE, OVER, Reason, Run
 from proxy.history import Data
 from proxy.judge import Judge
 from proxy.ledger import Ledger
@@ -143,7 +143,8 @@ class Supervisor:
             self._push()
         else:
             self._renew()
-        if notes := self.judge.notes(self._live()):
+        notes = [*self.judge.notes(self._live()), *self._last_notes(live)]
+        if notes:
             self.ledger.note(notes)
 
     def renew(self) -> None:
@@ -191,6 +192,15 @@ class Supervisor:
             run = self.ledger.runs.get(experiment.name)
             if run is not None and run.state in LIVE:
                 yield run, experiment
+
+    def _last_notes(
+        self, live: Iterable[tuple[Run, Experiment]]
+    ) -> Iterator[tuple[Run, Data, Data]]:
+        """Of the runs that were live and are no more: what made them end is worth a point."""
+        for before, experiment in live:
+            run = self.ledger.runs[before.experiment]
+            if run.state in OVER:
+                yield self.judge.last_note(before, run, experiment)
 
     def _committed(self, run: Run) -> Data | None:
         """What is committed with a run that moves."""

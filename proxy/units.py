@@ -125,6 +125,14 @@ def human(seconds: float) -> str:
     return f"{seconds / 1e-6:.4g}us" if seconds else "0s"
 
 
+def roughly(seconds: float) -> str:
+    """A time to wait, as a person would guess it: 45s, 12m, 5h, 3d."""
+    for unit, most in (("s", 90), ("m", 90), ("h", 36)):
+        if round(seconds / _SECONDS[unit]) <= most:
+            return f"{max(1, round(seconds / _SECONDS[unit]))}{unit}"
+    return f"{seconds / _SECONDS['d']:,.0f}d"
+
+
 def _schema(pattern: str, example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": [example]})
 

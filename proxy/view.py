@@ -12,6 +12,7 @@ from proxy.forecast import forecast
 from proxy.guard import LIVE, Run, State
 from proxy.judge import PHASES
 from proxy.quantile import duration_quantile, latency_quantile
+from proxy.runrecord import NotRecorded, record
 from proxy.sample import Pair, Sample
 from proxy.supervisor import Supervisor, UnknownExperiment
 from proxy.users import Users
@@ -65,6 +66,27 @@ def detail(supervisor: Supervisor, name: str) -> View:
         "versions": (supervisor.account(name) or {}).get("versions", VERSIONS),
         "configuration": raw,
     }
+
+
+def report(supervisor: Supervisor, name: str, number: int | None = None) -> View:
+    """What reports tell of a run: of the present one, or of one that the history knows.
+
+    Raises UnknownExperiment, or NotRecorded for a run that never was.
+    """
+    experiment = next((e for e in supervisor.config.experiments if e.name == name), None)
+    if experiment is None:
+        found = supervisor.ledger.recorded(name, number)
+        if found is None:
+            raise UnknownExperiment(name)
+        return found
+    run = _run(supervisor, experiment)
+    if number not in (None, run.run):
+        found = supervisor.ledger.recorded(name, number)
+        if found is None:
+            raise NotRecorded(f"{name} has no run {number} on record; its run is {run.run}")
+        return found
+    seen = detail(supervisor, name)
+    return record(run, seen["configuration"], seen, seen["timeline"], seen["points"])
 
 
 def _experiment(supervisor: Supervisor, e: Experiment) -> View:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from proxy.analysis.compare import Threshold
+from proxy.analysis.size import expected
 from proxy.check import summary
 from proxy.config import Config, load
+from proxy.experiment import Metric
 
 SIDECAR = {
     "service": "shop",
@@ -53,8 +56,18 @@ def test_the_shipped_configuration_reads_like_this():
         "            checkout-p99      p99 latency at most 20% above control, /checkout at inbound",
         "            orders            events at most 5% below control, "
         "/checkout, answered 2xx at inbound",
+        "  needs     checkout-success  about 5,236 requests in each cohort (if 1% fail in both)",
+        "            checkout-p99      about 2,254 requests in each cohort "
+        "(if latencies are alike, lognormal with sigma 0.7)",
+        "            orders            about 7,733 events in each cohort "
+        "(if they come alike, each by itself)",
         "  phases    baseline 1m → faults 30m → recovery 1m, not after 2026-12-01 18:00 UTC",
-        "  stops     early by hand, by a reload or by the kill switch, or after 10000 faults",
+        "  stops     at harm beyond a tolerance, at 95% confidence",
+        "            if the cohorts differ in the baseline",
+        "            if control gets worse than its own baseline by 3 tolerances within 1m",
+        "            if the cohorts' numbers of users are not as their shares say",
+        "            after 10000 faults",
+        "            by hand, by a reload, by the kill switch, or with the lease",
         "",
         "never touched: /healthz, /livez, /readyz, /metrics",
         "at most 2% of users enrolled (limit 10%), at most 100 faults at a time",
@@ -69,7 +82,8 @@ def test_an_experiment_without_extras_is_short():
         "            latency 400ms; each of them, before the upstream",
         "  holds if  nothing is measured, so there will be no verdict",
         "  phases    baseline 1m → faults 90s → recovery 1m",
-        "  stops     early by hand, by a reload or by the kill switch",
+        "  stops     if the cohorts' numbers of users are not as their shares say",
+        "            by hand, by a reload, by the kill switch, or with the lease",
         "",
         "never touched: /healthz, /livez, /readyz, /metrics",
         "at most 3% of users enrolled (limit 10%), at most 100 faults at a time",
@@ -153,6 +167,48 @@ def test_each_kind_of_metric_is_said():
         "c   slower than 300ms at most 1pp above control, every request at inbound",
         "d   events at most 5% below control, answered 201, 3xx at inbound",
     ]
+
+
+METRIC = {"name": "a", "at": "inbound", "success_rate": {"drop": "1pp"}}
+
+
+def needs(rates, **metric):
+    config = {"directory": ".", "sidecar": SIDECAR}
+    experiment = EXPERIMENT | {"steady_state": [METRIC | metric]}
+    found = summary(Config.from_wire(config | {"experiments": [experiment]}), rates)
+    (line,) = (text for text in found if text.startswith("  needs"))
+    return line.partition("in both)")[2]
+
+
+def test_how_long_it_takes_is_said_at_the_rate_of_the_cohort_that_has_fewer():
+    events = expected(Metric.model_validate(METRIC), Threshold.of(0.95, 1))
+    rate = events / 60 / 0.01
+    assert needs({"inbound": rate}) == f"; about 60s at inbound's present {rate:.3g} requests/s"
+    assert needs({"inbound": rate / 2}).endswith(" requests/s: longer than its 90s")
+
+
+def test_where_only_some_requests_match_it_takes_longer_than_can_be_said():
+    assert needs({"inbound": 1e6}, match={"path": "/checkout"}).startswith("; at least 1s at ")
+
+
+def test_without_a_sidecar_or_its_traffic_no_time_is_promised():
+    assert needs({}) == ""
+    assert needs({"payments": 10.0}) == ""
+    assert needs({"inbound": 0.0}) == "; never, as nothing comes to inbound now"
+
+
+def test_the_stops_are_those_that_the_experiment_has():
+    rate = METRIC | {"success_rate": None, "rate": {"drop": "5%"}}
+    guard = {"hours": "Mon-Fri 09:00-17:00 Europe/London"}
+    found = line("stops", {"steady_state": [rate], "guard": guard})
+    assert found == [
+        "at harm beyond a tolerance, at 95% confidence",
+        "if the cohorts differ in the baseline",
+        "if the cohorts' numbers of users are not as their shares say",
+        "outside Mon,Tue,Wed,Thu,Fri 09:00-17:00 Europe/London",
+        "by hand, by a reload, by the kill switch, or with the lease",
+    ]
+    assert not any("baseline" in stop for stop in line("stops", {"baseline": "0s"}))
 
 
 def test_only_what_is_running_counts_for_the_total():

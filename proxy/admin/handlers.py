@@ -1,5 +1,6 @@
 """The routes: each asks the supervisor one thing."""
 
+import re
 from http import HTTPStatus
 from importlib.resources import files
 
@@ -7,8 +8,12 @@ from proxy import metrics
 from proxy.admin import page
 from proxy.admin.base import Route
 from proxy.config import ConfigError
+from proxy.explain import unknown
+from proxy.report import FORMATS
+from proxy.report.page import POLICY as REPORT_POLICY
+from proxy.runrecord import NotRecorded
 from proxy.supervisor import Supervisor, UnknownExperiment
-from proxy.view import detail, overview
+from proxy.view import detail, overview, report
 
 _OPENAPI = files("proxy.admin").joinpath("openapi.json").read_text(encoding="utf-8")
 
@@ -96,6 +101,33 @@ class Experiment(Route):
             self.json(detail(self.supervisor, name))
         except UnknownExperiment:
             self.unknown_experiment(name)
+
+    head = get
+
+
+class Report(Route):
+    """GET /api/experiments/NAME/report?format=…&run=…&download=1"""
+
+    def get(self, name: str) -> None:
+        asked = self.get_query_argument("format", "text")
+        number = self.get_query_argument("run", "")
+        form = FORMATS.get(asked)
+        if form is None:
+            return self.problem(HTTPStatus.BAD_REQUEST, unknown("format", asked, FORMATS))
+        if number and not re.fullmatch("[1-9][0-9]{0,6}", number):
+            return self.problem(HTTPStatus.BAD_REQUEST, "run must be a number from 1, such as 3")
+        try:
+            record = report(self.supervisor, name, int(number) if number else None)
+        except UnknownExperiment:
+            return self.unknown_experiment(name)
+        except NotRecorded as e:
+            return self.problem(HTTPStatus.NOT_FOUND, str(e))
+        if asked == "html":
+            self.set_header("Content-Security-Policy", f"{REPORT_POLICY}; frame-ancestors 'none'")
+        if self.get_query_argument("download", "") not in ("", "0"):
+            file = f"{record['name']}-{record['run']}.{form.suffix}"
+            self.set_header("Content-Disposition", f'attachment; filename="{file}"')
+        return self.text(form.render(record, None), form.content_type)
 
     head = get
 

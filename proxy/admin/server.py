@@ -33,6 +33,7 @@ ROUTES: Routes = (
     (r"/-/reload", handlers.Reload),
     (r"/api/experiments", handlers.Experiments),
     (r"/api/experiments/([^/]+)", handlers.Experiment),
+    (r"/api/experiments/([^/]+)/report", handlers.Report),
     (r"/api/experiments/([^/]+)/stop", handlers.Stop),
     (r"/api/stop", handlers.Stop),
     (r"/api/resume", handlers.Resume),

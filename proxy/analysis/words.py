@@ -42,7 +42,9 @@ def level(c: Comparison, value: float | None) -> str:
         case Latency():
             return human(float(f"{value:.3g}"))
         case Rate():
-            return f"{value:.4g} per 1% of users"
+            return (
+                f"{value:,.0f} per 1% of users" if value >= 100 else f"{value:.3g} per 1% of users"
+            )
         case SuccessRate():
             return f"{value * 100:.3g}% failed"
         case Slow():

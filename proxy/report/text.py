@@ -1,0 +1,69 @@
+"""The report on one screen, for a manager and for who is on call."""
+
+from collections.abc import Iterator
+from datetime import tzinfo
+from textwrap import wrap
+
+from proxy.report import words
+from proxy.report.words import Data
+from proxy.units import human
+
+WIDTH = 100
+_LABEL = 14
+
+
+def render(record: Data, zone: tzinfo | None) -> str:
+    """Lines of at most 100 characters, names and numbers allowing."""
+    return "".join(f"{line}\n" for line in _lines(record, zone))
+
+
+def _lines(record: Data, zone: tzinfo | None) -> Iterator[str]:
+    yield f"{words.title(record)}: {words.verdict(record)}"
+    yield from _entry("hypothesis", record["hypothesis"] or "none is written down")
+    yield from _entry("because", record["verdict"]["reason"])
+    yield from _entry("run", _run(record, zone))
+    yield from _entry("planned", f"{words.phases(record)}; {words.shares(record)} of users")
+    for fault in record["faults"]:
+        yield from _entry("fault", fault)
+    yield from _entry("dose", words.dose(record))
+    yield from _entry("users", words.sample_ratio(record))
+    for metric in record["metrics"]:
+        yield ""
+        yield from _metric(metric)
+    yield ""
+    yield from _timeline(record, zone)
+    yield from _entry("versions", words.versions(record))
+
+
+def _run(record: Data, zone: tzinfo | None) -> str:
+    state = f"{record['state']} ({record['reason']})" if record["reason"] else record["state"]
+    span = words.span(record)
+    if span is None:
+        return f"{state}; nothing has happened yet"
+    first, last = span
+    until = words.moment(last, zone, day=False)
+    lasted = human(round(last - first))
+    return f"{state}; {words.moment(first, zone)} to {until}, {lasted}"
+
+
+def _metric(metric: Data) -> Iterator[str]:
+    what = f"{metric['kind']} at {metric['at']}, {metric['tolerance']}"
+    yield f"{metric['name']}: {words.finding(metric)} ({what})"
+    for cohort, level in zip(words.COHORTS, metric["levels"], strict=True):
+        yield from _entry(cohort, f"{level}, {words.events(metric, cohort)}")
+    yield from _entry("worse by", words.effect(metric))
+    yield from _entry("evidence", f"{words.evidence(metric)} (ln of e-values)")
+    could = f"{words.detectable(metric)}, in four of five such runs"
+    yield from _entry("could see", could)
+
+
+def _timeline(record: Data, zone: tzinfo | None) -> Iterator[str]:
+    for number, event in enumerate(record["timeline"]):
+        because = f": {event['reason']}" if event["reason"] else ""
+        when = words.moment(event["at"], zone)
+        yield from _entry("" if number else "timeline", f"{when}  {event['state']}{because}")
+
+
+def _entry(label: str, said: str) -> list[str]:
+    lines = wrap(said, WIDTH - _LABEL) or [""]
+    return [f"  {'' if i else label:<{_LABEL - 2}}{line}" for i, line in enumerate(lines)]
