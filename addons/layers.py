@@ -1,5 +1,6 @@
 """mitmproxy's protocol layers, taught what a sidecar needs of them.
 
+Entry ─ SidecarTcp, at a tcp listener
 Entry ─ NextLayer ─┬─ ClientTLSLayer ─ SidecarHttp ─ SidecarStream (one per request)
                    ├─ SidecarHttp …              └── upstream connections
                    └─ SidecarHttp ─ ForwardStream ─ NextLayer, as above, where it is intercepted
@@ -26,6 +27,7 @@ from addons.inbound import Http1FromClient, Http2FromClient
 from addons.shaping import OwnConnection
 from addons.sink import FIRST, Sink
 from addons.stream import SidecarStream
+from addons.tcp import Raw, SidecarTcp
 
 type Generator[T] = layer.CommandGenerator[T]
 
@@ -46,15 +48,16 @@ class Owner(Peer, Protocol):
 class Entry(layer.Layer):
     """The outermost layer of a client's connection."""
 
-    def __init__(self, context: Context, tcp: tuple[str, int] | None) -> None:
+    def __init__(self, context: Context, peer: Owner, raw: Raw) -> None:
         super().__init__(context)
         # Each request names its upstream; this placeholder never matches one.
-        context.server.address = tcp or ("upstream.invalid", 1)
+        context.server.address = ("upstream.invalid", 1)
         self._child: layer.Layer
-        if tcp is None:
-            self._child = layer.NextLayer(context)
+        if peer.route.scheme == "tcp":
+            self._child = SidecarTcp(context, peer, raw)
+            peer.parts.append(self._child)
         else:
-            self._child = layers.TCPLayer(context, ignore=True)
+            self._child = layer.NextLayer(context)
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         self._handle_event = self._child.handle_event  # type: ignore[method-assign]
@@ -218,7 +221,7 @@ def backlog(parts: Iterable[layer.Layer], source: Connection | None = None) -> i
 
     What a pace holds counts for the connection that it came from alone.
     """
-    waiting = 0
+    waiting = sum(part.waiting(source) for part in parts if isinstance(part, SidecarTcp))
     for http_layer in (part for part in parts if isinstance(part, SidecarHttp)):
         for stream in http_layer.streams.values():
             waiting += sum(len(getattr(e, "data", b"")) for e in stream._paused_event_queue)
@@ -240,7 +243,8 @@ def _paced(stream: SidecarStream, source: Connection | None) -> int:
 def streams(parts: Iterable[layer.Layer]) -> int:
     """Requests and tunnels under way on a connection; an intercepted tunnel is its requests."""
     found = (s for part in parts if isinstance(part, SidecarHttp) for s in part.streams.values())
-    return sum(not isinstance(stream.child_layer, layer.NextLayer) for stream in found)
+    turns = sum(part.turn is not None for part in parts if isinstance(part, SidecarTcp))
+    return turns + sum(not isinstance(stream.child_layer, layer.NextLayer) for stream in found)
 
 
 def _h2_backlog(connection: Any) -> int:

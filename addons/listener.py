@@ -21,7 +21,7 @@ from addons import tls
 from addons.hooks import Hooked, Table
 from addons.idle import Activity
 from addons.layers import Entry, Leave, backlog, choose, head_pending, streams
-from addons.upstream import address_of
+from addons.tcp import SidecarTcp
 
 if TYPE_CHECKING:
     from mitmproxy.options import Options
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from addons.exchange import Exchange, Injecting
     from addons.issuer import Issuer
     from addons.live import Live
+    from addons.tcp import Raw
     from addons.upstream import Upstreams
     from proxy.sidecar import Limits
 
@@ -53,6 +54,7 @@ class Shared:
     options: Options
     hooks: Callable[[Client], Table]
     injecting: Injecting
+    raw: Raw
     ended: Callable[[Exchange, int | None], None]
     upstreams: Upstreams
     clients: set[Client] = field(default_factory=set)
@@ -113,9 +115,8 @@ class Client(LiveConnectionHandler):
         self._shared = shared
         self._writer = writer
         self._tasks: set[asyncio.Task[None]] = set()
-        tcp = address_of(self.route.upstreams[0])[0] if self.route.scheme == "tcp" else None
         self.parts: list[layer.Layer] = []
-        entry = Entry(self.layer.context, tcp)
+        entry = Entry(self.layer.context, self, shared.raw)
         self.layer = Hooked(self, shared.hooks(self), entry)  # type: ignore[assignment]
 
     @property
@@ -165,6 +166,9 @@ class Client(LiveConnectionHandler):
             task.cancel()
         for exchange in tuple(self.exchanges):
             self._shared.ended(exchange, None)
+        for part in self.parts:
+            if isinstance(part, SidecarTcp):
+                part.left()
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         choose(nextlayer, self, self._of.tls is not None)

@@ -12,6 +12,7 @@ from addons.listener import Client, Shared
 from addons.live import Live
 from addons.observe import Observe
 from addons.options import options
+from addons.tcp import Raw
 from addons.throttle import WaitHook, waiting
 from addons.upstream import Upstreams
 from proxy.config import Config
@@ -57,4 +58,5 @@ def share(live: Live) -> Shared:
             WaitHook.name: (("inject", waiting),),
         }
 
-    return Shared(live, options(), hooks, inject, observe.ended, upstreams)
+    raw = Raw(live, inject, observe.ended, upstreams)
+    return Shared(live, options(), hooks, inject, raw, observe.ended, upstreams)

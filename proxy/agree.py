@@ -1,23 +1,19 @@
 """What has to agree between the files of a configuration, and with those they name."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from proxy import secret
 from proxy.authority import signer
-from proxy.document import Document, Json, Problem, Where
+from proxy.document import Document, Problem, Where
 from proxy.experiment import Experiment
-from proxy.explain import Judged, unknown
+from proxy.explain import Judged
 from proxy.files import contents, why
+from proxy.places import misplaced, schemes_of
 from proxy.sidecar import Sidecar
 from proxy.units import percent
 
 _PEM_BYTES = 1 << 20
-# Where an experiment names listeners, and what a tcp listener says to that.
-_SECTIONS = {
-    "faults": "tcp listeners take no faults yet",
-    "steady_state": "tcp listeners have no metrics yet",
-}
 
 
 def disagreements(
@@ -25,16 +21,13 @@ def disagreements(
 ) -> Iterator[Problem]:
     """All that the models cannot see, each looking at its own file."""
     yield from _twice([judged.document for judged in experiments])
-    schemes = _schemes(sidecar.document.data)
+    schemes = schemes_of(sidecar.document.data)
     if schemes:
         for judged in experiments:
-            yield from _astray(judged.document, schemes)
+            yield from misplaced(judged.document, schemes)
     if sidecar.model is not None:
         yield from _missing(directory, sidecar.document, sidecar.model)
         yield from _past_the_cap(sidecar.model.limits.enrolled, experiments)
-
-
-# The next three look at plain data, so that they work beside errors elsewhere in the file.
 
 
 def _twice(documents: Sequence[Document]) -> Iterator[Problem]:
@@ -46,34 +39,6 @@ def _twice(documents: Sequence[Document]) -> Iterator[Problem]:
         if name in files:
             yield document.at_value(("experiment",), f"already used in {files[name]}")
         files.setdefault(name, document.file)
-
-
-def _schemes(sidecar: Json) -> Mapping[str, bool]:
-    """The listeners, and whether each is a tcp one."""
-    listeners = sidecar.get("listeners") if isinstance(sidecar, dict) else None
-    found = {}
-    for name, listener in listeners.items() if isinstance(listeners, dict) else ():
-        upstream = listener.get("upstream") if isinstance(listener, dict) else None
-        urls = upstream if isinstance(upstream, list) else [upstream]
-        found[name] = any(isinstance(url, str) and url.startswith("tcp://") for url in urls)
-    return found
-
-
-def _astray(document: Document, tcp: Mapping[str, bool]) -> Iterator[Problem]:
-    for where, listener, refusal in _uses(document.data):
-        if listener not in tcp:
-            yield document.at_value(where, unknown("listener", listener, tcp))
-        elif tcp[listener]:
-            yield document.at_value(where, refusal)
-
-
-def _uses(experiment: Json) -> Iterator[tuple[Where, str, str]]:
-    for section, refusal in _SECTIONS.items():
-        rules = experiment.get(section) if isinstance(experiment, dict) else None
-        for number, rule in enumerate(rules if isinstance(rules, list) else ()):
-            at = rule.get("at") if isinstance(rule, dict) else None
-            if isinstance(at, str):
-                yield (section, number, "at"), at, refusal
 
 
 def _past_the_cap(cap: float, experiments: Sequence[Judged[Experiment]]) -> Iterator[Problem]:

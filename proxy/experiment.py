@@ -148,6 +148,8 @@ class FaultRule(Strict):
 
     def spares(self, method: str) -> bool:
         """Whether a request passes because doing it twice could do harm."""
+        if not method:  # raw bytes have none
+            return False
         return self.when == "after" and not self.unsafe and method not in IDEMPOTENT
 
 

@@ -101,6 +101,10 @@ class Arm:
     metrics: tuple[Metric, ...]
     most_faults: int | None
 
+    def hits(self, enrolment: Enrolment) -> bool:
+        """Whether an enrolled unit gets faults now."""
+        return enrolment.cohort is Cohort.EXPERIMENT and self.state is State.RUNNING
+
     def decide(self, request: Request, random: Random) -> Decision:
         drawn: dict[str, list[Injection]] = {"before": [], "after": []}
         each: list[EachMessage] = []
@@ -139,6 +143,8 @@ class Route:
     """Requests name their upstreams themselves."""
     hosts: frozenset[str] = frozenset()
     """Whose TLS is intercepted: named by a fault or a metric, in lower case."""
+    by_address: bool = False
+    """Of raw connections: the client's address is enrolled, and not the connection."""
 
     def nodes(self, unit: bytes) -> tuple[str, ...]:
         """The upstreams in the order in which this unit tries them."""
@@ -198,11 +204,7 @@ class Plan:
     ) -> Decision:
         """The faults this request gets: of the experiment cohort only, while its run is running."""
         arm = self.routes[listener].arms.get(enrolment.experiment)
-        if (
-            arm is None
-            or enrolment.cohort is not Cohort.EXPERIMENT
-            or arm.state is not State.RUNNING
-        ):
+        if arm is None or not arm.hits(enrolment):
             return NOTHING
         return arm.decide(request, random)
 
@@ -240,7 +242,8 @@ def _route(
     trusted, ring = sidecar.trusted(name), ByteRing(list(listener.upstream))
     hosts = _hosts(arms.values()) if listener.forward else frozenset()
     urls, scheme = listener.upstream, listener.scheme
-    return Route(name, scheme, urls, trusted, arms, ring, listener.forward, hosts)
+    by_address = listener.unit == "client_ip"
+    return Route(name, scheme, urls, trusted, arms, ring, listener.forward, hosts, by_address)
 
 
 def _hosts(arms: Iterable[Arm]) -> frozenset[str]:

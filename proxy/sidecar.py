@@ -112,6 +112,9 @@ class Listener(Strict):
     trust: Trust | None = Field(
         default=None, description="Peers whose cohort tags are believed at this listener"
     )
+    unit: Literal["connection", "client_ip"] = Field(
+        default="connection", description="Of a tcp listener: what is enrolled"
+    )
     tls: Tls | None = Field(default=None, description="Serve HTTPS, HTTP/2 included")
     ca: str | None = Field(
         default=None, description="PEM file to verify https upstreams with; unset: the system's"
@@ -136,6 +139,8 @@ class Listener(Strict):
             raise ValueError("mode forward has no upstream: each request names its own")
         if self.forward and self.tls is not None:
             raise ValueError("mode forward has no tls: applications speak plainly to their proxy")
+        if "unit" in self.model_fields_set and self.scheme != "tcp":
+            raise ValueError("`unit` is for tcp listeners; users of http ones are found by theirs")
         return self
 
     @property

@@ -15,6 +15,7 @@ class Bandwidth(Fault, name="bandwidth", scalar="down"):
     """Bodies are paced; every request has a link of its own."""
 
     stage = "around"
+    tcp = True
     down: Rate | None = Field(default=None, description="Towards the client, 1B/s to 1GB/s")
     up: Rate | None = Field(default=None, description="Towards the upstream, 1B/s to 1GB/s")
 

@@ -51,6 +51,8 @@ class Fault(Strict):
     """Why `unsafe: true` is needed whatever the method is."""
     messages: ClassVar[bool] = False
     """Whether it can happen to single messages of a WebSocket."""
+    tcp: ClassVar[bool] = False
+    """Whether it can happen to raw connections."""
 
     def __init_subclass__(cls, *, name: str, scalar: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -14,6 +14,7 @@ class Drop(Fault, name="drop", scalar="mode"):
     """No answer: the connection is cut, or the client waits in vain."""
 
     messages = True
+    tcp = True
     mode: Literal["close", "hang", "reset"] = Field(
         description="close: FIN; reset: RST; hang: silence. On HTTP/2 close and reset: RST_STREAM"
     )

@@ -59,6 +59,7 @@ class Latency(Fault, name="latency", scalar="fixed"):
     """A delay: fixed, mean and jitter, percentiles, lognormal, or as it was recorded."""
 
     messages = True
+    tcp = True
     fixed: Amount | None = Field(default=None, description="The same delay for every request")
     mean: Amount | None = Field(default=None, description="Middle of an even spread; with jitter")
     jitter: Amount | None = Field(default=None, description="Half the width of the spread")

@@ -12,6 +12,7 @@ class Truncation(Fault, name="truncate", scalar="after"):
     """The body is shorter than promised: the connection closes, or RST_STREAM, in its midst."""
 
     stage = "after"
+    tcp = True
     after: Size | None = Field(default=None, description="So many bytes come through, 1B to 1GB")
     share: Share | None = Field(
         default=None, description="This share of the body comes through, 0% to below 100%"

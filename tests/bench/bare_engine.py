@@ -16,6 +16,7 @@ from addons.listener import Client, Listener, Shared
 from addons.live import Live
 from addons.options import options
 from addons.process import eager
+from addons.tcp import Raw
 from addons.upstream import Upstreams
 from proxy.engines import budget
 from proxy.plan import Plan
@@ -46,7 +47,9 @@ def _shared(upstream: str, port: int) -> Shared:
     sidecar = Sidecar.model_validate({"service": "bare", "listeners": {"inbound": inbound}})
     live = Live(Plan(sidecar, (), {}), budget.Budget(budget.create()))
     ended, upstreams = (lambda exchange, status: None), Upstreams(live.clock)
-    return Shared(live, options(), _hooks, Inject(live), ended, upstreams)
+    inject = Inject(live)
+    raw = Raw(live, inject, ended, upstreams)
+    return Shared(live, options(), _hooks, inject, raw, ended, upstreams)
 
 
 async def _serve(upstream: str, port: int, secure: int, cert: Path, key: Path) -> None:

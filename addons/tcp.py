@@ -1,0 +1,329 @@
+"""A raw connection: enrolled as a whole, its bytes held back, cut short or dropped by faults.
+
+What a client says until the upstream answers is a turn: an exchange to those who count.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import assert_never
+
+from mitmproxy.connection import Connection, Server
+from mitmproxy.proxy import commands, events, layer, layers
+from mitmproxy.proxy.context import Context
+
+from addons.claim import Claim
+from addons.exchange import Exchange, Peer
+from addons.inject import Inject
+from addons.live import Live
+from addons.throttle import Valve, Wait, WaitHook
+from addons.upstream import Upstreams, address_of
+from proxy.actions import (
+    Delay,
+    Disconnect,
+    Hang,
+    Repeat,
+    Respond,
+    Rewrite,
+    Throttle,
+    Truncate,
+)
+from proxy.http import Request
+from proxy.plan import EachMessage, Injection
+
+type Generator[T] = layer.CommandGenerator[T]
+
+_NOTHING = Request(b"", b"", b"", ())
+_ANSWERED = 200
+_numbers = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What all raw connections of a worker have in common."""
+
+    live: Live
+    inject: Inject
+    ended: Callable[[Exchange, int | None], None]
+    upstreams: Upstreams
+
+
+@dataclass(eq=False, slots=True)
+class Way:
+    """One direction; what is delayed in it is drawn anew for each piece that is read."""
+
+    valve: Valve
+    delays: tuple[EachMessage, ...] = ()
+    left: int | None = None
+    """Bytes that come through before the cut."""
+    cut: Claim | None = None
+    waits: commands.Command | None = None
+
+
+class SidecarTcp(layers.TCPLayer):
+    """Relays bytes both ways, as the faults of the connection's cohort have it."""
+
+    def __init__(self, context: Context, peer: Peer, raw: Raw) -> None:
+        super().__init__(context, ignore=True)
+        self._peer, self._raw = peer, raw
+        self.turn: Exchange | None = None
+        """The client has spoken and has no answer yet."""
+        self._whole = self._exchange()
+        self._whole.unit = _unit(context, peer)
+        self._up, self._down = Way(Valve(raw.live.clock)), Way(Valve(raw.live.clock))
+        self._seen: tuple[str, str] | None = None
+        self._hang: Claim | None = None
+        self._hung: commands.Command | None = None
+        self._connected = self._over = self._resets = False
+
+    def waiting(self, source: Connection | None) -> int:
+        """Bytes held back that came from there."""
+        if source is self.context.client:
+            unread = sum(len(getattr(e, "data", b"")) for e in self._paused_event_queue)
+            return self._up.valve.size + unread
+        return self._down.valve.size if source is self.context.server else 0
+
+    def left(self) -> None:
+        """The client is gone, and with it whatever was held for it."""
+        for way in (self._up, self._down):
+            way.valve.clear()
+        self._raw.inject.ended(self._whole)
+
+    def start(self, _: events.Event) -> Generator[None]:
+        self._handle_event = self.relay_messages  # type: ignore[method-assign,assignment]
+        yield from self._enrol()
+        if self._hang is None:
+            yield from self._connect()
+
+    _handle_event = start
+
+    def relay_messages(self, event: events.Event) -> Generator[None]:
+        if self._over:
+            return
+        if isinstance(event, events.HookCompleted):
+            yield from self._woken(event.command)
+        elif isinstance(event, events.DataReceived):
+            yield from self._data(event)
+        elif isinstance(event, events.ConnectionClosed):
+            self._way(event.connection).valve.put(event)
+            # Nobody reads any more what is on its way to the end that has left.
+            if event.connection.state.name == "CLOSED":
+                other = self._down if event.connection is self.context.client else self._up
+                other.valve.clear()
+            yield from self._flow(event.connection)
+
+    def _data(self, event: events.DataReceived) -> Generator[None]:
+        yield from self._enrol()
+        if event.connection is self.context.client and self.turn is None:
+            self._begin_turn()
+        way = self._way(event.connection)
+        claim, seconds = self._delay(way)
+        way.valve.put(event, claim, seconds)
+        yield from self._flow(event.connection)
+
+    def _enrol(self) -> Generator[None]:
+        """Find the connection's cohort and faults, anew whenever a run begins or moves on."""
+        live, whole = self._raw.live, self._whole
+        plan = live.plan
+        whole.route = plan.routes.get(whole.route.name, whole.route)
+        enrolment = plan.assign(_NOTHING, whole.unit, None) if live.leased() else None
+        whole.enrolment = enrolment
+        arm = whole.route.arms.get(enrolment.experiment) if enrolment else None
+        seen = (arm.name, arm.epoch) if arm else None
+        if seen == self._seen:
+            return
+        self._seen = seen
+        for way in (self._up, self._down):
+            way.delays = ()
+        if enrolment is None or arm is None:
+            return
+        if enrolment.user is not None:
+            edit = plan.edits[enrolment.experiment]
+            live.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
+        decision = plan.decide(whole.route.name, _NOTHING, enrolment, live.random)
+        for injection in decision.before + decision.after:
+            if self._hang is None:
+                yield from self._perform(injection)
+        self._up.delays = tuple(d for d in self._delays() if d.rule.when == "before")
+        self._down.delays = tuple(d for d in self._delays() if d.rule.when == "after")
+
+    def _delays(self) -> Iterator[EachMessage]:
+        """The rules that are drawn for each piece."""
+        whole = self._whole
+        enrolled = whole.enrolment
+        arm = whole.route.arms.get(enrolled.experiment) if enrolled else None
+        if arm is None or enrolled is None or not arm.hits(enrolled):
+            return
+        for number, rule in arm.rules:
+            if rule.latency is not None:  # type: ignore[attr-defined]
+                yield EachMessage(arm, number, rule, _NOTHING)
+
+    def _perform(self, injection: Injection) -> Generator[None]:
+        action = injection.action
+        if isinstance(action, Delay):
+            return  # drawn for each piece
+        claim = self._raw.inject.claim(self._whole, injection)
+        if claim is None:
+            return
+        match action:
+            case Disconnect(reset):
+                # Not at once: a client that has only just come cannot be closed yet.
+                yield from self._hang_up(claim, 0.0, reset)
+            case Hang(seconds):
+                yield from self._hang_up(claim, seconds)
+            case Throttle(up, down):
+                if up is not None:
+                    self._up.valve.slow(up, claim)
+                if down is not None:
+                    self._down.valve.slow(down, claim)
+            case Truncate(after, _):
+                self._down.left, self._down.cut = after, claim
+            case Respond() | Rewrite() | Repeat():  # `check` refuses them here
+                claim.release()
+            case other:
+                assert_never(other)
+
+    def _hang_up(self, claim: Claim, seconds: float, reset: bool = False) -> Generator[None]:
+        claim.performed()
+        self._hang, self._resets = claim, reset
+        self._hung = _aside(self, Wait(seconds, claim))
+        yield self._hung
+
+    def _delay(self, way: Way) -> tuple[Claim | None, float]:
+        """How long a piece waits, and the claim that holds it."""
+        held, seconds = None, 0.0
+        for each in way.delays:
+            claim = self._raw.inject.draw(self._whole, each)
+            if claim is None or not isinstance(claim.injection.action, Delay):
+                continue
+            claim.performed()
+            seconds += claim.injection.action.seconds
+            if held is None:
+                held = claim
+            else:
+                claim.release()
+        return held, seconds
+
+    def _woken(self, command: commands.Command) -> Generator[None]:
+        if command is self._hung and self._hang is not None:
+            full = not self._hang.over
+            self._hang.release()
+            self._hang = self._hung = None
+            if full:
+                yield from self._end(self._resets)
+            else:
+                yield from self._resume()
+            return
+        for way, source in ((self._up, self.context.client), (self._down, self.context.server)):
+            if way.waits is command:
+                way.waits = None
+                yield from self._flow(source)
+
+    def _resume(self) -> Generator[None]:
+        """The hang is over before its time: go on as if it had not been."""
+        if not self._connected:
+            yield from self._connect()
+        if not self._over:
+            yield from self._flow(self.context.client)
+            yield from self._flow(self.context.server)
+
+    def _flow(self, source: Connection) -> Generator[None]:
+        """Pass on what may go on."""
+        way = self._way(source)
+        while (
+            self._connected
+            and not self._over
+            and self._hang is None
+            and way.waits is None
+            and (following := way.valve.next()) is not None
+        ):
+            if isinstance(following, Wait):
+                way.waits = _aside(self, following)
+                yield way.waits
+            else:
+                yield from self._pass(way, following)
+
+    def _pass(self, way: Way, event: events.Event) -> Generator[None]:
+        ends = False
+        if isinstance(event, events.DataReceived) and way.cut is not None and way.cut.over:
+            way.left = way.cut = None
+        if isinstance(event, events.DataReceived) and way.left is not None and way.cut is not None:
+            ends = len(event.data) >= way.left
+            event.data = event.data[: way.left]
+            way.left -= len(event.data)
+        if way is self._down:
+            self._end_turn(event)
+        if not isinstance(event, events.DataReceived) or event.data:
+            yield from super().relay_messages(event)
+        if ends and way.cut is not None:
+            way.cut.performed()
+            way.cut.release()
+            yield from self._end(reset=False)
+
+    def _connect(self) -> Generator[None]:
+        """To the first node that takes us, sticky by unit."""
+        whole, upstreams = self._whole, self._raw.upstreams
+        for node in upstreams.likely(whole.route.nodes(whole.unit or b"")):
+            self.context.server = Server(address=address_of(node)[0])
+            err = yield commands.OpenConnection(self.context.server)
+            if not err:
+                upstreams.works(node)
+                self._connected = True
+                yield from self._flow(self.context.client)
+                return
+            upstreams.fails(node)
+        yield from self._end(reset=False)
+
+    def _end(self, reset: bool) -> Generator[None]:
+        self._over = True
+        if self.turn is not None:
+            self._raw.ended(self.turn, None)
+            self.turn = None
+        for way in (self._up, self._down):
+            way.valve.clear()
+        if reset:
+            self._peer.reset()
+        if self._connected:
+            yield commands.CloseConnection(self.context.server)
+        yield commands.CloseConnection(self.context.client)
+
+    def _begin_turn(self) -> None:
+        turn = self.turn = self._exchange()
+        turn.unit, turn.enrolment, turn.route = (
+            self._whole.unit,
+            self._whole.enrolment,
+            self._whole.route,
+        )
+        if turn.enrolment is not None:
+            plan = self._raw.live.plan
+            turn.measured = plan.measured(turn.route.name, _NOTHING, turn.enrolment)
+        self._peer.exchanges.add(turn)
+
+    def _end_turn(self, event: events.Event) -> None:
+        """The upstream has answered, or has left instead."""
+        if self.turn is not None:
+            answered = isinstance(event, events.DataReceived)
+            self._raw.ended(self.turn, _ANSWERED if answered else None)
+            self.turn = None
+
+    def _exchange(self) -> Exchange:
+        route = self._peer.route
+        return Exchange(self._peer, route, _NOTHING, self._raw.live.clock(), route.upstreams)
+
+    def _way(self, source: Connection) -> Way:
+        return self._up if source is self.context.client else self._down
+
+
+def _aside(waiting: layer.Layer, wait: Wait) -> WaitHook:
+    """A wait whose end is told to a layer that goes on meanwhile."""
+    hook = WaitHook(wait)
+    hook.blocking = waiting  # type: ignore[assignment]
+    return hook
+
+
+def _unit(context: Context, peer: Peer) -> bytes:
+    """The client's address, or something that no other connection has."""
+    host, port = context.client.peername[:2]
+    if peer.route.by_address:
+        return str(host).encode()
+    return f"{host}:{port} {context.client.timestamp_start} {next(_numbers)}".encode()
