@@ -1,0 +1,230 @@
+"""The dashboard of one experiment: both cohorts side by side, the fault, the verdict."""
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.builders import dashboard, heatmap, stat, table, timeseries
+from grafana_foundation_sdk.models import dashboard as models
+
+from deploy.grafana.parts import (
+    SOURCE,
+    VERDICTS,
+    by_cohort,
+    choice,
+    colored,
+    curves,
+    figure,
+    fixed,
+    heat,
+    page,
+    steps,
+    word,
+)
+
+type Panel = timeseries.Panel | heatmap.Panel | stat.Panel | table.Panel
+
+UID = "counterfault-experiment"
+RUN = 'service="$service", experiment="$experiment"'
+AT = f'{RUN}, listener="$listener"'
+# Each sidecar of a service judges by itself: there are as many verdicts as sidecars.
+EACH = f'{RUN}, instance=~"$instance"'
+REQUESTS = "counterfault_requests_total"
+SECONDS = "counterfault_request_duration_seconds"
+FAULTS = "counterfault_faults_total"
+STATE = "counterfault_experiment_state"
+VERDICT = "counterfault_verdict"
+EVENTS = "counterfault_steady_state_events_total"
+PHASES = {"baseline": "blue", "running": "orange", "recovering": "yellow"}
+STATES = {**PHASES, "done": "green", "stopped": "red", "pending": "text"}
+_AT_ODDS = "More than one: the sidecars of the service are not at one."
+
+
+def build() -> dashboard.Dashboard:
+    """The whole dashboard."""
+    board = page(
+        "counterfault / experiment",
+        UID,
+        "Did the users of the experiment fare worse than those of the control?",
+    )
+    for variable in _variables():
+        board = board.with_variable(variable)
+    for state, color in PHASES.items():
+        board = board.annotation(_phase(state, color))
+    for row, panels in (
+        (dashboard.Row("At a glance"), _glance()),
+        (dashboard.Row("Both cohorts at $listener"), _cohorts()),
+        (dashboard.Row("Steady state: $metric").repeat("metric"), _verdict()),
+        (dashboard.Row("The fault"), _faults()),
+    ):
+        board = board.with_row(row)
+        for panel in panels:
+            board = board.with_panel(panel)
+    return board
+
+
+def _variables() -> Iterator[dashboard.QueryVariable | dashboard.CustomVariable]:
+    yield choice("service", f"label_values({STATE}, service)")
+    yield choice("experiment", f'label_values({STATE}{{service="$service"}}, experiment)')
+    yield choice("listener", f"label_values({REQUESTS}{{{RUN}}}, listener)")
+    yield choice("instance", f"label_values({STATE}{{{RUN}}}, instance)", many=True)
+    yield choice("metric", f"label_values({EVENTS}{{{RUN}}}, metric)", many=True)
+    yield (
+        dashboard.CustomVariable("alpha")
+        .description("1 - guard.confidence of the experiment")
+        .values("0.05,0.01,0.1")
+        .current(models.VariableOption(text="0.05", value="0.05", selected=True))
+    )
+
+
+def _phase(state: str, color: str) -> dashboard.AnnotationQuery:
+    """A region for as long as a phase lasts: Grafana marks where a series is not 0."""
+    return (
+        dashboard.AnnotationQuery()
+        .name(state)
+        .datasource(SOURCE)
+        .enable(enable=True)
+        .icon_color(color)
+        .expr(f'max by (state) ({STATE}{{{RUN}, state="{state}"}}) > 0')
+    )
+
+
+def _glance() -> Iterator[Panel]:
+    state = f"max by (state) ({STATE}{{{RUN}}}) == 1"
+    yield colored(word("State", state, "{{state}}", "unknown", _AT_ODDS), STATES)
+    verdict = f"max by (verdict) ({VERDICT}{{{EACH}}}) == 1"
+    yield colored(word("Verdict", verdict, "{{verdict}}", "none yet", _AT_ODDS), VERDICTS)
+    yield figure(
+        "Evidence of harm",
+        f"clamp_min(max({_evidence('harm')}) / {_needed('harm')}, 0)",
+        "percentunit",
+        "How far the worst metric is on the way to a stop, on a log scale. At 100 % it stops.",
+    ).thresholds(steps((None, "green"), (0.5, "orange"), (1, "red")))
+    yield figure(
+        "Evidence of no harm",
+        f"clamp_min(min({_evidence('within')}) / {_needed('within')}, 0)",
+        "percentunit",
+        "How far the last metric is on the way to `held`, on a log scale.",
+    ).thresholds(steps((None, "blue"), (1, "green")))
+    everybody = f'{REQUESTS}{{service="$service", listener="$listener"}}'
+    yield figure(
+        "At risk",
+        f"{_rate(f'{REQUESTS}{{{AT}, cohort="experiment"}}')} / {_rate(everybody)}",
+        "percentunit",
+        "The experiment's share of the requests at $listener.",
+    )
+    yield figure(
+        "Faults",
+        f'sum(increase({FAULTS}{{{RUN}, result="performed"}}[$__range]))',
+        says="Performed in the time that is shown.",
+    ).decimals(0)
+
+
+def _cohorts() -> Iterator[Panel]:
+    requests = f"sum by (cohort) (rate({REQUESTS}{{{AT}}}[$__rate_interval]))"
+    bad = f'sum by (cohort) (rate({REQUESTS}{{{AT}, code=~"5xx|error"}}[$__rate_interval]))'
+    yield by_cohort("Requests", {"{{cohort}}": requests}, "reqps")
+    yield by_cohort(
+        "Errors",
+        {"{{cohort}}": f"{bad} / {requests}"},
+        "percentunit",
+        "Answered with 5xx, or with no whole answer.",
+    )
+    for name, quantile in {"p50": 0.5, "p95": 0.95, "p99": 0.99}.items():
+        yield by_cohort(f"Latency {name}", {"{{cohort}}": _quantile(quantile)}, "s").span(8)
+    for cohort, scheme in {"control": "Greens", "experiment": "Oranges"}.items():
+        buckets = f'{SECONDS}_bucket{{{AT}, cohort="{cohort}"}}'
+        expr = f"sum by (le) (increase({buckets}[$__rate_interval]))"
+        yield heat(f"Latencies, {cohort}", expr, scheme)
+
+
+def _verdict() -> Iterator[Panel]:
+    """For each metric: what both cohorts did, how far apart they are, and how sure that is."""
+    metric = f'{EACH}, metric="$metric"'
+    by = "sum by (cohort)"
+    bad = f'{by} (rate({EVENTS}{{{metric}, outcome="bad"}}[$__rate_interval]))'
+    seen = f"{by} (rate({EVENTS}{{{metric}}}[$__rate_interval]))"
+    effect = f"counterfault_effect{{{metric}}}"
+    band = models.DynamicConfigValue("custom.fillBelowTo", "lower")
+    bounds = {
+        bound: f"avg by (bound) ({effect.replace('}', f', bound="{bound}"}}')})"
+        for bound in ("upper", "estimate", "lower")
+    }
+    yield (
+        by_cohort(
+            "Events",
+            {"{{cohort}}": seen, "bad {{cohort}}": bad},
+            "cps",
+            "While the faults are on. Bad is what the steady state counts as bad.",
+        ).span(8)
+    )
+    yield (
+        curves(
+            "Effect",
+            bounds,
+            "short",
+            "Experiment against control, with anytime-valid bounds; choose one instance.",
+        )
+        .override_by_name("upper", [fixed("#d95f02"), band])
+        .override_by_name("lower", [fixed("#d95f02")])
+        .override_by_name("estimate", [fixed("white")])
+        .span(8)
+    )
+    yield (
+        curves(
+            "Evidence",
+            {
+                "harm": f'max(counterfault_evidence{{{metric}, side="harm"}})',
+                "within": f'min(counterfault_evidence{{{metric}, side="within"}})',
+                "harm stops here": _needed("harm"),
+                "within holds here": _needed("within"),
+            },
+            "short",
+            "Natural log of the e-values. Above its line, harm stops the experiment.",
+        )
+        .override_by_regexp("harm.*", [fixed("red")])
+        .override_by_regexp("within.*", [fixed("green")])
+        .override_by_regexp(".*here", [_dashed()])
+        .span(8)
+    )
+
+
+def _faults() -> Iterator[Panel]:
+    results = f"sum by (fault, listener, result) (rate({FAULTS}{{{RUN}}}[$__rate_interval]))"
+    yield curves(
+        "Faults",
+        {"{{fault}} at {{listener}}: {{result}}": results},
+        "cps",
+        "overflow: a limit was reached, and the request passed. failed: it could not be done.",
+    )
+    service = 'service="$service"'
+    yield curves(
+        "Under way, and the lease",
+        {
+            "faults under way": f"sum(counterfault_faults_active{{{service}}})",
+            "lease left (s)": f"min(counterfault_lease_remaining_seconds{{{service}}})",
+        },
+        "short",
+        "Faults end when the lease does, whatever has become of the supervisor.",
+    )
+
+
+def _evidence(side: str) -> str:
+    return f'counterfault_evidence{{{EACH}, side="{side}"}}'
+
+
+def _needed(side: str) -> str:
+    """The log evidence that decides: harm is tested for each metric, within for all of them."""
+    metrics = f"count(count by (metric) ({_evidence('harm')}))"
+    return f"ln({metrics} / $alpha)" if side == "harm" else "ln(1 / vector($alpha))"
+
+
+def _rate(series: str) -> str:
+    return f"sum(rate({series}[$__rate_interval]))"
+
+
+def _quantile(quantile: float) -> str:
+    buckets = f"sum by (le, cohort) (rate({SECONDS}_bucket{{{AT}}}[$__rate_interval]))"
+    return f"histogram_quantile({quantile}, {buckets})"
+
+
+def _dashed() -> models.DynamicConfigValue:
+    return models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]})
