@@ -180,10 +180,14 @@ class Sidecar:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return bytes(answer.read())
 
+    def metrics(self) -> str:
+        """The text of /metrics."""
+        with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that have these labels."""
-        with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = self.metrics().splitlines()
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(
             float(line.rsplit(" ", 1)[1])
