@@ -1,4 +1,4 @@
-"""Run a script as root of a machine whose disk is a copy: nothing it writes is there afterwards."""
+"""Run a script as root of a machine of its own: its files and processes are gone afterwards."""
 
 import os
 import subprocess
@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from programs import program
 
-# The root is an overlay over this machine's, in a mount namespace; it is gone with the script.
+# Its root is an overlay over this machine's; without a network it has a loopback of its own, so
+# that fixed ports are free.
 _ENTER = """
 set -eu
 mount -t tmpfs none "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 mount --rbind /dev "$1/root/dev"
-mount --rbind /proc "$1/root/proc"
+mount -t proc none "$1/root/proc"
+[ "$3" = network ] || ip link set lo up
 exec chroot "$1/root" sh -c "$2"
 """
 
@@ -33,15 +35,16 @@ def _refused() -> str:
     return told.stderr.strip()
 
 
-def run(script: str, directory: Path, timeout: float) -> str:
+def run(script: str, directory: Path, timeout: float, *, network: bool = False) -> str:
     """The script's output; the test fails if it does, and is skipped without the privilege."""
     if why := _refused():
         pytest.skip(f"needs root and mount namespaces: {why}")
     directory.mkdir()
     # Without the project's own environment: what is built must not find it.
     path = f"{sys.base_prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *["--net"][network:]]
     told = subprocess.run(
-        ["unshare", "-m", "sh", "-c", _ENTER, "sh", str(directory), script],
+        [*unshare, "sh", "-c", _ENTER, "sh", str(directory), script, "network" * network],
         env={"PATH": path, "HOME": str(Path.home()), **_registry()},
         capture_output=True,
         text=True,
