@@ -33,6 +33,7 @@ FAULTS = "counterfault_faults_total"
 STATE = "counterfault_experiment_state"
 VERDICT = "counterfault_verdict"
 EVENTS = "counterfault_steady_state_events_total"
+SAMPLE_RATIO_ALPHA = 0.001
 PHASES = {"baseline": "blue", "running": "orange", "recovering": "yellow"}
 STATES = {**PHASES, "done": "green", "stopped": "red", "pending": "text"}
 _AT_ODDS = "More than one: the sidecars of the service are not at one."
@@ -52,7 +53,8 @@ def build() -> dashboard.Dashboard:
     for row, panels in (
         (dashboard.Row("At a glance"), _glance()),
         (dashboard.Row("Both cohorts at $listener"), _cohorts()),
-        (dashboard.Row("Steady state: $metric").repeat("metric"), _verdict()),
+        (dashboard.Row("Steady state: $metric").repeat("metric"), _steady_state()),
+        (dashboard.Row("Are the cohorts sound?"), _users()),
         (dashboard.Row("The fault"), _faults()),
     ):
         board = board.with_row(row)
@@ -136,7 +138,7 @@ def _cohorts() -> Iterator[Panel]:
         yield heat(f"Latencies, {cohort}", expr, scheme)
 
 
-def _verdict() -> Iterator[Panel]:
+def _steady_state() -> Iterator[Panel]:
     """For each metric: what both cohorts did, how far apart they are, and how sure that is."""
     metric = f'{EACH}, metric="$metric"'
     by = "sum by (cohort)"
@@ -160,8 +162,8 @@ def _verdict() -> Iterator[Panel]:
         curves(
             "Effect",
             bounds,
-            "short",
-            "Experiment against control, with anytime-valid bounds; choose one instance.",
+            "percentunit",
+            "How much worse the experiment is, with anytime-valid bounds; choose one instance.",
         )
         .override_by_name("upper", [fixed("#d95f02"), band])
         .override_by_name("lower", [fixed("#d95f02")])
@@ -185,6 +187,25 @@ def _verdict() -> Iterator[Panel]:
         .override_by_regexp(".*here", [_dashed()])
         .span(8)
     )
+
+
+def _users() -> Iterator[Panel]:
+    met = f"max by (cohort) (counterfault_users{{{EACH}}})"
+    yield by_cohort(
+        "Users met",
+        {"{{cohort}}": met},
+        "short",
+        "By the sidecar that has met most. A user may meet several.",
+    )
+    yield curves(
+        "Sample ratio",
+        {
+            "evidence": f"max(counterfault_sample_ratio_evidence{{{EACH}}})",
+            "invalid from here": f"ln(1 / vector({SAMPLE_RATIO_ALPHA}))",
+        },
+        "short",
+        "That the cohorts are not as large as their shares say: then the comparison is worthless.",
+    ).override_by_name("invalid from here", [fixed("purple"), _dashed()])
 
 
 def _faults() -> Iterator[Panel]:

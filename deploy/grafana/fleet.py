@@ -75,6 +75,19 @@ def _risk() -> Iterator[Panel]:
             "percentunit",
             "Of all requests at the listener `inbound`.",
         ).min(0)
+    met = f'counterfault_users{{{OF}, cohort="experiment"}}'
+    running = STATE.replace("}", ', state="running"}')
+    yield curves(
+        "Users at risk, at most",
+        {
+            "{{service}} {{experiment}}": (
+                f"sum by (service, experiment) ({met} * on (service, experiment, instance)"
+                f" group_left () {running})"
+            )
+        },
+        "short",
+        "Users whom a running experiment has met. One that meets several sidecars counts for each.",
+    ).min(0)
     faults = f"counterfault_faults_total{{{OF}}}"
     yield curves(
         "Faults",

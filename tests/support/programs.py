@@ -115,7 +115,7 @@ class Sidecar:
                 stderr=log,
             )
         if ready:
-            until(self._ready)
+            until(self.ready)
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -195,7 +195,7 @@ class Sidecar:
             if line.startswith((name + "{", name + " ")) and all(w in line for w in wanted)
         )
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
             pytest.fail(f"the sidecar ended: {self.log.read_text()}")
