@@ -24,13 +24,16 @@ IMAGE = image(list(parse((DEPLOY / "docker" / "Dockerfile").read_text())))
 
 # What somebody does who follows the guide, and what they then see.
 DRIVE = """
-import json, re, sys, time, urllib.request, pathlib, subprocess
+import json, pathlib, sys, time, urllib.error, urllib.request
 
-def get(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
+TOKEN = {"Authorization": "Bearer " + pathlib.Path(sys.argv[1]).read_text().strip()}
+
+def get(url, headers={}):
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=5) as answer:
         return answer.read().decode()
 
-def until(what, seconds=60):
+def until(what, seconds=120):
     end = time.monotonic() + seconds
     while True:
         try:
@@ -50,13 +53,18 @@ until(lambda: "recommended" in get("http://127.0.0.1:8080/"))
 file = pathlib.Path("/etc/counterfault/experiments/slow-recommendations.yaml")
 file.write_text(file.read_text().replace("state: paused ", "state: running"))
 api = "http://127.0.0.1:9900/api/experiments"
-until(lambda: json.loads(get(api + "/slow-recommendations"))["state"] == "baseline")
+until(lambda: json.loads(get(api + "/slow-recommendations", TOKEN))["state"] == "baseline")
 until(lambda: query('up{job="counterfault"} == 1'))
 until(lambda: query('cohort:counterfault_requests:rate1m{experiment="slow-recommendations"}'))
-try:
-    get("http://sidecar:9901/api/experiments")
-except urllib.error.HTTPError as e:
-    print(json.dumps({"api": e.code, "alerts": len(query("ALERTS"))}))
+
+def refused(url, headers={}):
+    try:
+        get(url, headers)
+    except urllib.error.HTTPError as e:
+        return e.code
+
+said = {"beside": refused("http://sidecar:9901/api/experiments", TOKEN), "api": refused(api)}
+print(json.dumps({**said, "alerts": len(query("ALERTS"))}))
 """
 
 
@@ -126,6 +134,7 @@ def test_sigterm_waits_no_less_than_the_drain() -> None:
     assert grace > load(HERE / "counterfault").sidecar.limits.drain
 
 
+@pytest.mark.timeout(300)
 def test_everything_works_together(tmp_path: Path) -> None:
     program("prometheus")
     lines = ["set -eu"]
@@ -134,12 +143,17 @@ def test_everything_works_together(tmp_path: Path) -> None:
         lines += [_mounted(volume) for volume in service.get("volumes", ())]
         if command := _command(service):
             lines.append(f"({shlex.join(command)}) >/tmp/{name}.log 2>&1 &")
-    drive = shlex.join([sys.executable, "-c", DRIVE])
-    lines.append(f"{drive} || {{ tail -n 20 /tmp/*.log; exit 1; }}")
-    said = run("\n".join(lines), tmp_path / "machine", timeout=110)
-    seen = json.loads(said.splitlines()[-1])
-    assert seen["api"] in (401, 403, 404), "other containers must not reach the API"
+    token = SERVICES["sidecar"]["environment"]["COUNTERFAULT_TOKEN_FILE"]
+    drive = shlex.join([sys.executable, "-c", DRIVE, token])
+    healthy = shlex.join([f"COUNTERFAULT_TOKEN_FILE={token}", *_installed(IMAGE.healthcheck)])
+    lines.append(f"{drive} && env {healthy} || {{ tail -n 20 /tmp/*.log; exit 1; }}")
+    said = run("\n".join(lines), tmp_path / "machine", timeout=280)
+    told, *status = said.splitlines()
+    seen = json.loads(told)
+    assert seen["beside"] in (403, 404), "the port for Prometheus must not have the API"
+    assert seen["api"] == 401
     assert seen["alerts"] == 0
+    assert "slow-recommendations #1  baseline" in "\n".join(status)
 
 
 def _mounted(volume: str) -> str:
@@ -151,12 +165,16 @@ def _mounted(volume: str) -> str:
     return f"{made} && cp -rT {(HERE / source).resolve()} {target}"
 
 
+def _installed(words: list[str]) -> list[str]:
+    return [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+
+
 def _command(service: dict[str, Any]) -> list[str]:
     """What the container would run, with this installation's programs; nothing for Grafana."""
     if service["image"] == OURS:
         entry: list[str] = service.get("entrypoint", IMAGE.said["ENTRYPOINT"].words)
         words = entry + service.get("command", IMAGE.said["CMD"].words)
-        return [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+        return _installed(words)
     if service["image"].startswith("prom/prometheus:"):
         return ["prometheus", *service["command"]]
     return []

@@ -22,7 +22,7 @@ SIDECAR = "counterfault"
 EXPERIMENT = "slow-payments"
 
 
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
+def until(what: Callable[[], Any], seconds: float = 120) -> Any:
     """Wait for something true; what cannot be reached yet is not."""
     end = time.monotonic() + seconds
     while True:
@@ -149,14 +149,14 @@ def main(file: str, python: str) -> None:
     }
     write(Path("/etc/counterfault/experiments"), changed)
     api = f"/api/experiments/{EXPERIMENT}"
-    until(lambda: json.loads(get(9900, api))["state"] == "baseline", 10)
+    until(lambda: json.loads(get(9900, api))["state"] == "baseline")
     said["memory"] = resident(node.running[SIDECAR].pid)
 
     settings = next(o for o in objects if o["metadata"]["name"] == "counterfault-settings")
     raised = {k: v.replace("enrolled: 10%", "enrolled: 1%") for k, v in settings["data"].items()}
     write(Path("/etc/counterfault/settings"), raised)
     failed = 'counterfault_config_last_reload_successful{service="storefront"} 0.0'
-    until(lambda: failed in get(metrics, "/metrics"), 10)  # 1 % + 1 % are more than 1 %
+    until(lambda: failed in get(metrics, "/metrics"))  # 1 % + 1 % are more than 1 %
 
     said["storefront"] = node.stop("storefront")
     said["sidecar"] = node.stop(SIDECAR)
