@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench simulate format lock schema dashboards docs clean
+.PHONY: help install demo test test-slow check bench simulate format lock schema dashboards docs rules clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -65,6 +65,9 @@ schema: install ## Write the JSON schemas of the configuration anew
 
 dashboards: install ## Write Grafana's dashboards anew
 	$(BIN)/python -m deploy.grafana.build
+
+rules: install ## Write the rules for the Prometheus operator anew
+	$(BIN)/python -m deploy.prometheus.build
 
 docs: install ## Write the tables in docs/ anew
 	$(BIN)/python -m docs.metrics_table

@@ -17,6 +17,8 @@ from deploy.grafana import build
 GRAFANA = DEPLOY / "grafana"
 BOARDS = {path.name: json.loads(path.read_text()) for path in build.DIRECTORY.glob("*.json")}
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for a whole run
+
 
 def _variables(experiment: str) -> dict[str, str]:
     """What Grafana would put in; the intervals suit a scrape each second."""

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import DEPLOY
 from watched import Watched
 
+from deploy.prometheus import build
+
 PROMETHEUS = DEPLOY / "prometheus"
 RUNBOOK = DEPLOY.parent / "docs" / "runbook.md"
 GROUPS = [
@@ -22,6 +24,9 @@ GROUPS = [
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDS = [rule["record"] for rule in RULES if "record" in rule]
+
+
+pytestmark = pytest.mark.timeout(300)  # the first test waits for a whole run
 
 
 def promtool(*args: str | Path, stdin: str = "") -> None:
@@ -81,6 +86,11 @@ def test_every_rule_is_evaluated_without_an_error(watched: Watched) -> None:
     rules = [rule for group in groups for rule in group["rules"]]
     assert len(rules) == len(RULES)
     assert {rule["health"] for rule in rules} == {"ok"}
+
+
+def test_the_operator_gets_the_same_rules() -> None:
+    assert build.TARGET.read_text() == build.written(), "run `make rules`"
+    assert yaml.safe_load(build.TARGET.read_text())["spec"]["groups"] == GROUPS
 
 
 @pytest.mark.parametrize("alert", ALERTS)

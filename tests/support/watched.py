@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from programs import Nginx, Sidecar, until
+from programs import Nginx, Sidecar, program, until
 from prometheus_server import Prometheus
 
 HARM, FINE = "harm", "fine"
@@ -29,26 +29,34 @@ class Watched:
 @contextmanager
 def watched_run(directory: Path) -> Iterator[Watched]:
     """The whole run; the sidecar and Prometheus are there until the context is left."""
-    nginx = Nginx(directory / "nginx", 'location / { return 200 "hello"; }')
-    sidecar = Sidecar(directory / "sidecar", nginx.url, {}).start()
-    prometheus = Prometheus(directory / "prometheus", sidecar.admin.removeprefix("http://"))
-    users = subprocess.Popen(
-        [sys.executable, "-m", "proxy.demo.load", "--target", sidecar.url, "--rate", "150"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
+    program("prometheus")  # before anything is started
+    with ExitStack() as stack:
+        nginx = Nginx(directory / "nginx", 'location / { return 200 "hello"; }')
+        stack.callback(nginx.stop)
+        sidecar = Sidecar(directory / "sidecar", nginx.url, {})
+        stack.callback(sidecar.stop)
+        sidecar.start()
+        prometheus = Prometheus(directory / "prometheus", sidecar.admin.removeprefix("http://"))
+        stack.callback(prometheus.stop)
+        stack.enter_context(_load(sidecar.url))
         _run(sidecar)
         page = sidecar.metrics()
         # The last states must have been scraped, and the rules evaluated after that.
         until(lambda: len(prometheus.instant(_states(sidecar))) == 2)
         until(lambda: prometheus.over_time("experiment:counterfault_steady_state_bad:difference"))
         yield Watched(sidecar, prometheus, page)
+
+
+@contextmanager
+def _load(url: str) -> Iterator[None]:
+    """Users by the thousand, 150 requests a second."""
+    command = [sys.executable, "-m", "proxy.demo.load", "--target", url, "--rate", "150"]
+    users = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield
     finally:
         users.terminate()
         users.wait(20)
-        prometheus.stop()
-        sidecar.stop()
-        nginx.stop()
 
 
 def _run(sidecar: Sidecar) -> None:
@@ -57,7 +65,7 @@ def _run(sidecar: Sidecar) -> None:
     steady = {**phases, "steady_state": [_SUCCESS]}
     sidecar.experiment(FINE, **steady, faults=[{"at": "inbound", "latency": "20ms"}])
     sidecar.experiment(HARM, **steady, faults=[{"at": "inbound", "error": 503}])
-    until(lambda: all(sidecar.state(name) in _ENDED for name in (HARM, FINE)), deadline=60)
+    until(lambda: all(sidecar.state(name) in _ENDED for name in (HARM, FINE)), deadline=120)
 
 
 def _states(sidecar: Sidecar) -> str:
