@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from grafana_foundation_sdk.builders import dashboard, heatmap, stat, table, timeseries
 from grafana_foundation_sdk.models import dashboard as models
 
+from deploy.grafana import steady_state
 from deploy.grafana.parts import (
     SOURCE,
+    THIRD,
     VERDICTS,
     by_cohort,
     choice,
     colored,
     curves,
+    dashed,
     figure,
     fixed,
     heat,
@@ -19,20 +22,17 @@ from deploy.grafana.parts import (
     steps,
     word,
 )
+from deploy.grafana.steady_state import EACH, EVENTS, RUN, evidence, needed
 
 type Panel = timeseries.Panel | heatmap.Panel | stat.Panel | table.Panel
 
 UID = "counterfault-experiment"
-RUN = 'service="$service", experiment="$experiment"'
 AT = f'{RUN}, listener="$listener"'
-# Each sidecar of a service judges by itself: there are as many verdicts as sidecars.
-EACH = f'{RUN}, instance=~"$instance"'
 REQUESTS = "counterfault_requests_total"
 SECONDS = "counterfault_request_duration_seconds"
 FAULTS = "counterfault_faults_total"
 STATE = "counterfault_experiment_state"
 VERDICT = "counterfault_verdict"
-EVENTS = "counterfault_steady_state_events_total"
 SAMPLE_RATIO_ALPHA = 0.001
 PHASES = {"baseline": "blue", "running": "orange", "recovering": "yellow"}
 STATES = {**PHASES, "done": "green", "stopped": "red", "pending": "text"}
@@ -53,7 +53,7 @@ def build() -> dashboard.Dashboard:
     for row, panels in (
         (dashboard.Row("At a glance"), _glance()),
         (dashboard.Row("Both cohorts at $listener"), _cohorts()),
-        (dashboard.Row("Steady state: $metric").repeat("metric"), _steady_state()),
+        (dashboard.Row("Steady state: $metric").repeat("metric"), steady_state.panels()),
         (dashboard.Row("Are the cohorts sound?"), _users()),
         (dashboard.Row("The fault"), _faults()),
     ):
@@ -96,13 +96,13 @@ def _glance() -> Iterator[Panel]:
     yield colored(word("Verdict", verdict, "{{verdict}}", "none yet", _AT_ODDS), VERDICTS)
     yield figure(
         "Evidence of harm",
-        f"clamp_min(max({_evidence('harm')}) / {_needed('harm')}, 0)",
+        f"clamp_min(max({evidence('harm')}) / {needed('harm')}, 0)",
         "percentunit",
         "How far the worst metric is on the way to a stop, on a log scale. At 100 % it stops.",
     ).thresholds(steps((None, "green"), (0.5, "orange"), (1, "red")))
     yield figure(
         "Evidence of no harm",
-        f"clamp_min(min({_evidence('within')}) / {_needed('within')}, 0)",
+        f"clamp_min(min({evidence('within')}) / {needed('within')}, 0)",
         "percentunit",
         "How far the last metric is on the way to `held`, on a log scale.",
     ).thresholds(steps((None, "blue"), (1, "green")))
@@ -131,62 +131,11 @@ def _cohorts() -> Iterator[Panel]:
         "Answered with 5xx, or with no whole answer.",
     )
     for name, quantile in {"p50": 0.5, "p95": 0.95, "p99": 0.99}.items():
-        yield by_cohort(f"Latency {name}", {"{{cohort}}": _quantile(quantile)}, "s").span(8)
+        yield by_cohort(f"Latency {name}", {"{{cohort}}": _quantile(quantile)}, "s").span(THIRD)
     for cohort, scheme in {"control": "Greens", "experiment": "Oranges"}.items():
         buckets = f'{SECONDS}_bucket{{{AT}, cohort="{cohort}"}}'
         expr = f"sum by (le) (increase({buckets}[$__rate_interval]))"
         yield heat(f"Latencies, {cohort}", expr, scheme)
-
-
-def _steady_state() -> Iterator[Panel]:
-    """For each metric: what both cohorts did, how far apart they are, and how sure that is."""
-    metric = f'{EACH}, metric="$metric"'
-    by = "sum by (cohort)"
-    bad = f'{by} (rate({EVENTS}{{{metric}, outcome="bad"}}[$__rate_interval]))'
-    seen = f"{by} (rate({EVENTS}{{{metric}}}[$__rate_interval]))"
-    effect = f"counterfault_effect{{{metric}}}"
-    band = models.DynamicConfigValue("custom.fillBelowTo", "lower")
-    bounds = {
-        bound: f"avg by (bound) ({effect.replace('}', f', bound="{bound}"}}')})"
-        for bound in ("upper", "estimate", "lower")
-    }
-    yield (
-        by_cohort(
-            "Events",
-            {"{{cohort}}": seen, "bad {{cohort}}": bad},
-            "cps",
-            "While the faults are on. Bad is what the steady state counts as bad.",
-        ).span(8)
-    )
-    yield (
-        curves(
-            "Effect",
-            bounds,
-            "percentunit",
-            "How much worse the experiment is, with anytime-valid bounds; choose one instance.",
-        )
-        .override_by_name("upper", [fixed("#d95f02"), band])
-        .override_by_name("lower", [fixed("#d95f02")])
-        .override_by_name("estimate", [fixed("white")])
-        .span(8)
-    )
-    yield (
-        curves(
-            "Evidence",
-            {
-                "harm": f'max(counterfault_evidence{{{metric}, side="harm"}})',
-                "within": f'min(counterfault_evidence{{{metric}, side="within"}})',
-                "harm stops here": _needed("harm"),
-                "within holds here": _needed("within"),
-            },
-            "short",
-            "Natural log of the e-values. Above its line, harm stops the experiment.",
-        )
-        .override_by_regexp("harm.*", [fixed("red")])
-        .override_by_regexp("within.*", [fixed("green")])
-        .override_by_regexp(".*here", [_dashed()])
-        .span(8)
-    )
 
 
 def _users() -> Iterator[Panel]:
@@ -205,7 +154,7 @@ def _users() -> Iterator[Panel]:
         },
         "short",
         "That the cohorts are not as large as their shares say: then the comparison is worthless.",
-    ).override_by_name("invalid from here", [fixed("purple"), _dashed()])
+    ).override_by_name("invalid from here", [fixed("purple"), dashed()])
 
 
 def _faults() -> Iterator[Panel]:
@@ -228,16 +177,6 @@ def _faults() -> Iterator[Panel]:
     )
 
 
-def _evidence(side: str) -> str:
-    return f'counterfault_evidence{{{EACH}, side="{side}"}}'
-
-
-def _needed(side: str) -> str:
-    """The log evidence that decides: harm is tested for each metric, within for all of them."""
-    metrics = f"count(count by (metric) ({_evidence('harm')}))"
-    return f"ln({metrics} / $alpha)" if side == "harm" else "ln(1 / vector($alpha))"
-
-
 def _rate(series: str) -> str:
     return f"sum(rate({series}[$__rate_interval]))"
 
@@ -245,7 +184,3 @@ def _rate(series: str) -> str:
 def _quantile(quantile: float) -> str:
     buckets = f"sum by (le, cohort) (rate({SECONDS}_bucket{{{AT}}}[$__rate_interval]))"
     return f"histogram_quantile({quantile}, {buckets})"
-
-
-def _dashed() -> models.DynamicConfigValue:
-    return models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]})

@@ -20,7 +20,7 @@ type Queries = Mapping[str, str]
 
 # The refresh of the dashboards and the scrapes in the examples; nothing is faster than either.
 REFRESH = "5s"
-WIDE, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
+HALF, THIRD, SIXTH = 12, 8, 4
 TALL, SHORT = 8, 4
 
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -142,6 +142,10 @@ def colored(panel: stat.Panel, colors: Mapping[str, str]) -> stat.Panel:
 
 def fixed(color: str) -> models.DynamicConfigValue:
     return models.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})
+
+
+def dashed() -> models.DynamicConfigValue:
+    return models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]})
 
 
 def steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
