@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench simulate format lock schema clean
+.PHONY: help install demo test test-slow check bench simulate format lock schema dashboards docs rules clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -14,7 +14,7 @@ $(shell rm -f $(INSTALLED))
 endif
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## Install counterfault and all it needs into .venv
 
@@ -62,6 +62,15 @@ format: install ## Put the source in shape
 
 schema: install ## Write the JSON schemas of the configuration anew
 	$(BIN)/counterfault schema $(ARGS)
+
+dashboards: install ## Write Grafana's dashboards anew
+	$(BIN)/python -m deploy.grafana.build
+
+rules: install ## Write the rules for the Prometheus operator anew
+	$(BIN)/python -m deploy.prometheus.build
+
+docs: install ## Write the tables in docs/ anew
+	$(BIN)/python -m docs.metrics_table
 
 # mitmproxy wants an old typing_extensions on 3.12, and so gets an old pydantic there, which has no
 # wheels for 3.14. So 3.12's versions hold below 3.14, where they work too, and 3.13's from there.

@@ -44,4 +44,14 @@ def _matters(directory: Path, _: Change, path: str) -> bool:
         first = Path(path).relative_to(directory.absolute()).parts[:1]
     except ValueError:
         first = Path(path).relative_to(directory.resolve()).parts[:1]
-    return not first or first[0] in (SIDECAR, EXPERIMENTS) or first[0].startswith("..")
+    names = (SIDECAR, EXPERIMENTS, _linked(directory))
+    return not first or first[0] in names or first[0].startswith("..")
+
+
+def _linked(directory: Path) -> str:
+    """The folder here that sidecar.yaml is a link into: a mounted ConfigMap of its own."""
+    try:
+        folder, *more = (directory / SIDECAR).readlink().parts
+    except OSError:
+        return SIDECAR
+    return folder if more else SIDECAR

@@ -31,3 +31,9 @@ def test_a_directory_behind_a_link_is_the_same(tmp_path: Path) -> None:
     link.symlink_to(real)
     assert _matters(link, Change.added, str(real / "experiments" / "x.yaml"))
     assert not _matters(link, Change.added, str(real / "state" / "x"))
+
+
+def test_the_folder_that_the_settings_are_linked_into_matters(tmp_path: Path) -> None:
+    (tmp_path / "sidecar.yaml").symlink_to("settings/sidecar.yaml")
+    assert _matters(tmp_path, Change.added, str(tmp_path / "settings" / "..data"))
+    assert not _matters(tmp_path, Change.added, str(tmp_path / "state" / "x"))

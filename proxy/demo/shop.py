@@ -28,12 +28,12 @@ def _silent(handler: RequestHandler) -> None:
     """A line for every request would help nobody."""
 
 
-async def serve(service: str, port: int, urls: Mapping[str, str]) -> None:
-    """Serve on the loopback until SIGTERM or SIGINT."""
+async def serve(service: str, host: str, port: int, urls: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = application(service, urls).listen(port, "127.0.0.1")
+    server = application(service, urls).listen(port, host)
     await stop.wait()
     server.stop()
     await server.close_all_connections()
@@ -43,13 +43,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m proxy.demo.shop")
     parser.add_argument("service", choices=(STOREFRONT, *BACKENDS))
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="default: the loopback's")
     for name in BACKENDS:
         parser.add_argument(
             f"--{name}", metavar="URL", default="", help=f"where the storefront finds {name}"
         )
     args = parser.parse_args(argv)
     urls = {name: getattr(args, name).rstrip("/") for name in BACKENDS}
-    asyncio.run(serve(args.service, args.port, urls))
+    asyncio.run(serve(args.service, args.host, args.port, urls))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How sure a simulated share is, and how many requests a test that looks once would need."""
 
-from math import exp, lgamma, log, log1p, sqrt
+from collections.abc import Callable
+from math import exp, lgamma, log, log1p
 from statistics import NormalDist
 
 from proxy.experiment import Latency
@@ -24,7 +25,7 @@ def at_least(hits: int, runs: int, p: float) -> float:
     return 1 - _at_most(hits - 1, runs, p) if hits else 1.0
 
 
-def _where(rising, target: float) -> float:
+def _where(rising: Callable[[float], float], target: float) -> float:
     """Where a rising function of a share reaches a target."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
@@ -56,9 +57,3 @@ def fixed(world: World) -> float:
         away = bad - worse(world.metric, control, 1.0)
         variance = control * (1 - control) + bad * (1 - bad)
     return variance * (_ONCE / away) ** 2
-
-
-def width(hits: int, runs: int) -> float:
-    """The half of an interval, by the normal approximation."""
-    p = hits / runs
-    return 1.96 * sqrt(p * (1 - p) / runs)

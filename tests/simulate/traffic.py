@@ -155,10 +155,7 @@ def _log_seconds(
 
 
 def deviate(world: World, normal: float) -> float:
-    """Of the experiment's latency without users, the normal score at control's boundary.
-
-    Where control is at the normal score that is given.
-    """
+    """The experiment's normal score at the boundary that belongs to a normal score of control."""
     boundary = log(_MEDIAN) + _SIGMA * normal + log(1 + world.metric.tolerance.value)
     slower = log(1 + world.metric.tolerance.value * world.tolerances)
     if not world.tail:

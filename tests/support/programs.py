@@ -120,7 +120,7 @@ class Sidecar:
                 stderr=log,
             )
         if ready:
-            until(self._ready)
+            until(self.ready)
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -185,10 +185,14 @@ class Sidecar:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return bytes(answer.read())
 
+    def metrics(self) -> str:
+        """The text of /metrics."""
+        with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that have these labels."""
-        with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = self.metrics().splitlines()
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(
             float(line.rsplit(" ", 1)[1])
@@ -196,7 +200,7 @@ class Sidecar:
             if line.startswith((name + "{", name + " ")) and all(w in line for w in wanted)
         )
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
             pytest.fail(f"the sidecar ended: {self.log.read_text()}")

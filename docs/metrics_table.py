@@ -1,0 +1,50 @@
+"""Writes the table in docs/metrics.md from what the code exports: `make docs`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prometheus_client import Metric
+
+from proxy.config import load
+from proxy.engines.workers import Workers
+from proxy.metrics import Series
+from proxy.supervisor import Supervisor
+from proxy.totals import Totals
+
+PAGE = Path(__file__).parent / "metrics.md"
+EXAMPLE = Path(__file__).parents[1] / "config"
+BEGIN, END = "<!-- begin: written by make docs -->\n", "<!-- end -->\n"
+# Names that only some samples of a family have.
+_OF_SAMPLES = {"le"}
+
+
+def families(directory: Path) -> Iterator[Metric]:
+    """What a sidecar with the example configuration exports; no worker is started."""
+    totals = Totals()
+    workers = Workers(1, totals.update, totals.retire)
+    yield from Series(Supervisor(load(EXAMPLE), directory, workers, totals)).collect()
+
+
+def table(found: Iterator[Metric]) -> Iterator[str]:
+    """Lines of Markdown."""
+    yield "| name | type | labels | |"
+    yield "|---|---|---|---|"
+    for family in sorted(found, key=lambda family: family.name):
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        kind = "gauge" if family.type == "info" else family.type
+        names = dict.fromkeys(name for sample in family.samples for name in sample.labels)
+        labels = ", ".join(name for name in names if name not in _OF_SAMPLES)
+        yield f"| `{family.name}{suffix}` | {kind} | {labels} | {family.documentation} |"
+
+
+def written(page: str) -> str:
+    """The page with a table that is current."""
+    before, _, rest = page.partition(BEGIN)
+    with TemporaryDirectory() as directory:
+        lines = [*table(families(Path(directory)))]
+    return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
