@@ -4,8 +4,9 @@ This looks at plain data, so that it works beside errors elsewhere in the file.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from proxy.document import Document, Json, Problem, Where
+from proxy.document import Document, Json, Problem, Where, dotted
 from proxy.explain import unknown
 from proxy.faults import KNOWN
 
@@ -38,7 +39,7 @@ def misplaced(document: Document, tcp: Mapping[str, bool]) -> Iterator[Problem]:
             yield from _not_for_connections(document, where, rule)
     for where, at, metric in metrics:
         if tcp.get(at) and "match" in metric:
-            yield document.at_key(where, "match", f"{_NO_REQUESTS}; they cannot be matched")
+            yield _at_key(document, where, "match", f"{_NO_REQUESTS}; they cannot be matched")
     yield from _apart(document, tcp, faults, metrics)
 
 
@@ -58,16 +59,16 @@ def _not_for_connections(
     for name in KNOWN:
         if name in rule and name not in _ON_TCP:
             said = f"{_NO_REQUESTS}; it takes {', '.join(_ON_TCP)}"
-            yield document.at_key(where, name, said)
+            yield _at_key(document, where, name, said)
     for key in ("match", "per"):
         if key in rule:
-            yield document.at_key(where, key, f"{_NO_REQUESTS}; there is nothing to match")
+            yield _at_key(document, where, key, f"{_NO_REQUESTS}; there is nothing to match")
     if isinstance(rule.get("dose"), dict):
-        yield document.at_key(where, "dose", "at a tcp listener it must be a share such as 50%")
+        yield _at_key(document, where, "dose", "at a tcp listener it must be a share such as 50%")
     truncate = rule.get("truncate")
     if isinstance(truncate, dict) and "share" in truncate:
         said = "a connection has no length to have a share of; say `after`"
-        yield document.at_key((*where, "truncate"), "share", said)
+        yield _at_key(document, (*where, "truncate"), "share", said)
 
 
 def _apart(
@@ -81,3 +82,8 @@ def _apart(
             listeners = ", ".join(sorted({a for _, a, _ in faults}))
             said = f"compares {units}, but the faults at {listeners} are for {others}"
             yield document.at_value((*where, "at"), said)
+
+
+def _at_key(document: Document, where: Where, key: str, said: str) -> Problem:
+    """A problem of the key itself, by its whole path."""
+    return replace(document.at_key(where, key, said), path=dotted((*where, key)))

@@ -190,14 +190,6 @@ EXPERIMENT_PROBLEMS = {
         ("at: inbound", "at: nowhere"),
         "10:9: steady_state.0.at: unknown listener 'nowhere'; known: cache, inbound, payments",
     ),
-    "fault at a tcp listener": (
-        ("at: payments", "at: cache"),
-        "6:9: faults.0.at: tcp listeners take no faults yet",
-    ),
-    "metric at a tcp listener": (
-        ("at: inbound", "at: cache"),
-        "10:9: steady_state.0.at: tcp listeners have no metrics yet",
-    ),
     "alias": (
         ("{experiment: 1%, control: 1%}", "*both"),
         "4:10: cohorts: aliases (*both) are not allowed",
@@ -215,6 +207,59 @@ def test_a_problem_of_an_experiment_says_what_and_where(tmp_path, edit, said):
     assert problems(tmp_path) == [f"experiments/slow.yaml:{said}"]
 
 
+TCP_PROBLEMS = {
+    "a fault of requests": (
+        (
+            "at: payments\n    latency: {p50: 400ms, p99: 2s}",
+            "at: cache\n    match: {method: GET}\n    dose: {first: 3}\n    error: 503",
+        ),
+        ("at: inbound", "at: cache"),
+        [
+            "7:5: faults.0.match: a tcp listener has connections, not requests; "
+            "there is nothing to match",
+            "8:5: faults.0.dose: at a tcp listener it must be a share such as 50%",
+            "9:5: faults.0.error: a tcp listener has connections, not requests; "
+            "it takes bandwidth, drop, latency, truncate",
+        ],
+    ),
+    "a share of no length": (
+        (
+            "at: payments\n    latency: {p50: 400ms, p99: 2s}",
+            "at: cache\n    truncate: {share: 50%}",
+        ),
+        ("at: inbound", "at: cache"),
+        [
+            "7:16: faults.0.truncate.share: a connection has no length to have a share of; "
+            "say `after`"
+        ],
+    ),
+    "a metric of requests": (
+        ("at: payments", "at: cache"),
+        ("at: inbound", "at: cache\n    match: {path: /a}"),
+        [
+            "11:5: steady_state.0.match: a tcp listener has connections, not requests; "
+            "they cannot be matched"
+        ],
+    ),
+    "users compared for faults of connections": (
+        ("at: payments", "at: cache"),
+        ("name: success", "name: success"),
+        ["10:9: steady_state.0.at: compares users, but the faults at cache are for connections"],
+    ),
+    "connections compared for faults of users": (
+        ("at: inbound", "at: cache"),
+        ("name: success", "name: success"),
+        ["10:9: steady_state.0.at: compares connections, but the faults at payments are for users"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "said"), TCP_PROBLEMS.values(), ids=TCP_PROBLEMS)
+def test_what_a_tcp_listener_cannot_have_is_told_with_its_place(tmp_path, first, second, said):
+    write(tmp_path, slow=swapped(swapped(SLOW, *first), *second))
+    assert problems(tmp_path) == [f"experiments/slow.yaml:{line}" for line in said]
+
+
 SIDECAR_PROBLEMS = {
     "unknown key": (
         ("service: shop", "service: shop\nworker: 2"),
@@ -224,7 +269,7 @@ SIDECAR_PROBLEMS = {
     "unknown key of a listener": (
         ("  cache: {", "  upstream: {tsl: {}, "),
         "5:14: listeners.upstream: unknown key 'tsl'; known: ca, listen, mode, tls, trust, "
-        "upstream; did you mean 'tls'?",
+        "unit, upstream; did you mean 'tls'?",
     ),
     "bad listener name": (
         ("  cache:", "  Cache:"),
