@@ -143,6 +143,15 @@ def test_a_report_of_what_is_not_there_is_one_sentence_and_2(
     )
 
 
+def test_a_report_may_need_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "token")
+    code = main(["report", "x", "--admin", "http://127.0.0.1:1", "--token-file", file])
+    assert (code, capsys.readouterr().err) == (
+        2,
+        f"counterfault: cannot read {file}: no such file or directory\n",
+    )
+
+
 def test_a_report_that_cannot_be_written_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,7 +162,9 @@ def test_a_report_that_cannot_be_written_says_so(
     file = tmp_path / "nowhere" / "report.txt"
     arguments = ["report", "slow", "--state-dir", str(tmp_path / "state"), "-o", str(file)]
     assert main(arguments) == 2
-    assert capsys.readouterr().err == f"counterfault: {file}: No such file or directory\n"
+    assert (
+        capsys.readouterr().err == f"counterfault: cannot write {file}: no such file or directory\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_before_the_faults_there_is_no_dose(tmp_path):
 
 
 def test_watching_looks_again_until_it_cannot(monkeypatch, capsys):
-    monkeypatch.setattr(status.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     looks = itertools.count()
 
     def look():

@@ -110,6 +110,15 @@ async def test_a_past_run_is_told_beside_the_present_one(world, client):
     assert (present["run"], present["state"]) == (2, "baseline")
 
 
+async def test_a_run_that_is_over_is_told_with_the_file_as_it_was(world, client):
+    world.pass_time(61)
+    await world.supervisor.stop("slow")
+    world.write(SLOW | {"state": "paused", "hypothesis": "Something else"})
+    await client.post("/-/reload")
+    found = (await client.get(REPORT, params={"format": "json"})).json()
+    assert (found["hypothesis"], found["configuration"]) == (SLOW["hypothesis"], SLOW)
+
+
 async def test_an_experiment_whose_file_is_gone_is_still_told(world, client):
     world.write()
     await client.post("/-/reload")

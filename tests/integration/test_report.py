@@ -213,7 +213,8 @@ def test_a_history_survives_kill_9_at_any_moment(
     sidecar: Sidecar, until: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed at moments spread over start, baseline, faults, recovery and after; never tidied."""
-    choose, ended = random.Random(20261124), {}
+    choose = random.Random(20261124)
+    ended: dict[tuple[int, str], str] = {}
     for number in range(1, 7):
         lengths = {"baseline": "1s", "duration": "1s", "recovery": "1s"}
         sidecar.experiment(run=number, faults=HARMLESS, steady_state=[SUCCESS], **lengths)
@@ -239,7 +240,8 @@ def test_a_history_survives_kill_9_at_any_moment(
 
 def after(state: State) -> set[State]:
     """Where a run may be found next: phases without a length pass unseen."""
-    found, new = set(), {state}
+    found: set[State] = set()
+    new = {state}
     while new:
         new = {b for (a, _), b in NEXT.items() if a in new} - found
         found |= new
