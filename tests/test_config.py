@@ -437,8 +437,11 @@ def test_the_shipped_configuration_loads():
 def test_the_shipped_examples_load(tmp_path):
     shutil.copy(SHIPPED / "sidecar.yaml", tmp_path)
     shutil.copytree(SHIPPED / "examples", tmp_path / "experiments")
-    names = [path.stem for path in sorted((SHIPPED / "examples").iterdir())]
-    assert [experiment.name for experiment in load(tmp_path).experiments] == names
+    names = [path.stem.replace("_", "-") for path in sorted((SHIPPED / "examples").glob("*.yaml"))]
+    experiments = load(tmp_path).experiments
+    assert [experiment.name for experiment in experiments] == names
+    assert all(experiment.not_after for experiment in experiments)
+    assert names == [name.replace("_", "-") for name in KNOWN]
 
 
 def test_thousands_of_problems_are_found_soon_and_told_in_part(tmp_path):
