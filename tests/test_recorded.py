@@ -48,7 +48,9 @@ def test_empty_buckets_are_never_drawn():
     assert sum(v <= 0.2 for v in found) / len(found) == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("said", ["0.25", "250ms", " 250ms ", "# why\n\n0.25", "2.5e-1", "250000us"])
+@pytest.mark.parametrize(
+    "said", ["0.25", "250ms", " 250ms ", "# why\n\n0.25", "2.5e-1", "250000us"]
+)
 def test_a_value_is_in_seconds_or_has_a_unit(said):
     assert drawn(said.encode(), 2) == [0.25, 0.25]
 

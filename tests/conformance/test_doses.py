@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from programs import MakeNginx, MakeSidecar, Sidecar, until, user
@@ -74,7 +75,11 @@ def test_a_new_run_has_a_burst_of_its_own(sidecar: Sidecar) -> None:
     rule = {"at": "inbound", "error": 503, "dose": {"burst": 5, "every": "1h"}}
     for run in (2, 3):
         sidecar.experiment(run=run, faults=[rule])
-        until(lambda run=run: sidecar.get("/api/experiments/x")["run"] == run)
-        until(lambda: sidecar.state() == "running")
+        until(partial(_runs, sidecar, run))
         users = [user("experiment", run=run, skip=i) for i in range(3)]
         assert statuses(sidecar, "", users * 5).count(503) == 5
+
+
+def _runs(sidecar: Sidecar, run: int) -> bool:
+    found = sidecar.get("/api/experiments/x")
+    return bool(found["run"] == run and found["state"] == "running")

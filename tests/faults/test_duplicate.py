@@ -24,4 +24,5 @@ def test_what_is_no_number_of_times_is_refused(settings):
 def test_whoever_wants_it_has_to_say_that_it_is_unsafe():
     with pytest.raises(ValidationError, match="duplicate does the work more than once; say `unsa"):
         AnyFaultRule.model_validate({"at": "a", "duplicate": 2})
-    assert AnyFaultRule.model_validate({"at": "a", "duplicate": 2, "unsafe": True})
+    rule = AnyFaultRule.model_validate({"at": "a", "duplicate": 2, "unsafe": True})
+    assert rule.when == "before"
