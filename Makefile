@@ -60,8 +60,9 @@ format: install ## Put the source in shape
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-schema: install ## Write the JSON schemas of the configuration anew
+schema: install ## Write the JSON schemas of the configuration and the README's table of faults anew
 	$(BIN)/counterfault schema $(ARGS)
+	$(BIN)/python -m proxy.catalogue README.md config/examples
 
 dashboards: install ## Write Grafana's dashboards anew
 	$(BIN)/python -m deploy.grafana.build

@@ -34,7 +34,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
 from mitmproxy.proxy.layers.http._http2 import Http2Client, parse_h2_response_headers
-from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
+from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection, SendH2Data
 
 type Generator[T] = layer.CommandGenerator[T]
 
@@ -143,6 +143,14 @@ class _Orderly(BufferedH2Connection):
             ended: tuple[list[Any], list[H2Event]] = super()._receive_goaway_frame(frame)
             return ended
         return [], [GoingAway(frame.last_stream_id)]
+
+    def end_stream(self, stream_id: int) -> None:
+        """With the last data that waits; mitmproxy's empty frame would wait for a window too."""
+        waiting = self.stream_buffers.get(stream_id)
+        if not waiting or stream_id in self.stream_trailers:
+            super().end_stream(stream_id)
+        else:
+            waiting.append(SendH2Data(waiting.pop().data, True))
 
 
 class Http2ToUpstream(Http2Client):

@@ -223,6 +223,8 @@ def backlog(parts: Iterable[layer.Layer], source: Connection | None = None) -> i
     """
     waiting = sum(part.waiting(source) for part in parts if isinstance(part, SidecarTcp))
     for http_layer in (part for part in parts if isinstance(part, SidecarHttp)):
+        if source in http_layer.waiting_for_establishment:
+            return 0  # its TLS handshake is what the others wait for
         for stream in http_layer.streams.values():
             waiting += sum(len(getattr(e, "data", b"")) for e in stream._paused_event_queue)
             if isinstance(stream, SidecarStream):

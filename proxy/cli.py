@@ -15,6 +15,7 @@ from proxy import __version__
 from proxy.check import summary
 from proxy.client import Client, Refused
 from proxy.config import ConfigError, load
+from proxy.files import why
 
 FINE, USAGE = 0, 2
 _FORMATS = ("text", "json", "junit", "html")
@@ -23,8 +24,7 @@ _TOKEN_FILE = "COUNTERFAULT_TOKEN_FILE"  # noqa: S105 - a variable's name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0 fine or held, 1 refuted, 2 bad usage or configuration,
-    3 inconclusive or invalid."""
+    """The exit code: 0 fine or held, 1 refuted, 2 bad usage, 3 inconclusive or invalid."""
     args = _parser().parse_args(argv)
     try:
         code: int = args.command(args)
@@ -73,8 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _admin_option(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--admin", default=_ADMIN, metavar="URL", help=f"default: {_ADMIN}")
+def _admin_option(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """The group may have other places to ask instead."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--admin", default=_ADMIN, metavar="URL", help=f"default: {_ADMIN}")
     parser.add_argument(
         "--token-file",
         type=Path,
@@ -82,6 +84,7 @@ def _admin_option(parser: argparse._ActionsContainer) -> None:
         metavar="FILE",
         help=f"with the admin port's token; default: ${_TOKEN_FILE}",
     )
+    return source
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
@@ -89,10 +92,8 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
     parser.add_argument("--run", type=int, metavar="N", help="a past run; default: the last one")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
-    source = parser.add_mutually_exclusive_group()
-    _admin_option(source)
     asked = "read the history there, whether a sidecar runs or not"
-    source.add_argument("--state-dir", type=Path, metavar="DIR", help=asked)
+    _admin_option(parser).add_argument("--state-dir", type=Path, metavar="DIR", help=asked)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -140,7 +141,7 @@ def _report(args: argparse.Namespace) -> int:
         else:
             args.output.write_text(said, encoding="utf-8")
     except OSError as e:
-        raise Refused(f"{args.output}: {e.strerror}") from e
+        raise Refused(f"cannot write {args.output}: {why(e)}") from e
     return exit_code(record["verdict"])
 
 

@@ -35,8 +35,9 @@ class Ledger:
         wall: Callable[[], float],
         failed: Callable[[str, BaseException], None],
         account: Callable[[Run], Data | None] = lambda run: None,
+        serving: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`account`: what there is to say of a run when it moves."""
+        """`account`: what there is to say of a run when it moves; `serving`: if runs may begin."""
         self.runs: dict[str, Run] = {}
         self.killed = False
         self.error = ""
@@ -44,7 +45,7 @@ class Ledger:
         self._state_dir = state_dir
         self._budget = budget
         self._clock, self._wall, self._failed = clock, wall, failed
-        self._account = account
+        self._account, self._serving = account, serving
         self._history: History | None = None
         self._past: dict[tuple[str, int], Run] = {}
         self._cells: dict[tuple[str, int], int] = {}
@@ -190,7 +191,8 @@ class Ledger:
         return guard.tick(run, experiment, now, stops, held)
 
     def _may_start(self, experiment: Experiment) -> bool:
-        return self.open and experiment.state == "running" and self._in_hours(experiment)
+        able = self.open and self._serving()
+        return able and experiment.state == "running" and self._in_hours(experiment)
 
     def _in_hours(self, experiment: Experiment) -> bool:
         hours = experiment.guard.hours

@@ -76,7 +76,15 @@ class Supervisor:
         self.config = config
         self.totals = totals
         self.engine = engine
-        self.ledger = Ledger(state_dir, engine.budget, clock, wall, self.failed, self._committed)
+        self.ledger = Ledger(
+            state_dir,
+            engine.budget,
+            clock,
+            wall,
+            self.failed,
+            account=self._committed,
+            serving=lambda: engine.ready > 0,  # a phase in which nobody is served tells nothing
+        )
         self.judge = Judge(totals, clock)
         self.reload_error: ConfigError | None = None
         self.reloaded_at = wall()

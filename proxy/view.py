@@ -9,7 +9,7 @@ from proxy.analysis.words import kind_of, tolerance_of
 from proxy.cohorts import Cohort
 from proxy.experiment import Experiment, Metric
 from proxy.forecast import forecast
-from proxy.guard import LIVE, Run, State
+from proxy.guard import LIVE, OVER, Run, State
 from proxy.judge import PHASES
 from proxy.quantile import duration_quantile, latency_quantile
 from proxy.runrecord import NotRecorded, record
@@ -85,8 +85,18 @@ def report(supervisor: Supervisor, name: str, number: int | None = None) -> View
         if found is None:
             raise NotRecorded(f"{name} has no run {number} on record; its run is {run.run}")
         return found
+    if run.state in OVER and (found := _as_it_ended(supervisor, run)):
+        return found
     seen = detail(supervisor, name)
     return record(run, seen["configuration"], seen, seen["timeline"], seen["points"])
+
+
+def _as_it_ended(supervisor: Supervisor, run: Run) -> View | None:
+    """With the file as it was then: it may say something else by now. None without a history."""
+    try:
+        return supervisor.ledger.recorded(run.experiment, run.run)
+    except NotRecorded:
+        return None
 
 
 def _experiment(supervisor: Supervisor, e: Experiment) -> View:

@@ -56,10 +56,10 @@ def test_the_shipped_configuration_reads_like_this():
         "            checkout-p99      p99 latency at most 20% above control, /checkout at inbound",
         "            orders            events at most 5% below control, "
         "/checkout, answered 2xx at inbound",
-        "  needs     checkout-success  about 5,236 requests in each cohort (if 1% fail in both)",
-        "            checkout-p99      about 2,254 requests in each cohort "
+        "  needs     checkout-success  about 6,461 requests in each cohort (if 1% fail in both)",
+        "            checkout-p99      about 3,463 requests in each cohort "
         "(if latencies are alike, lognormal with sigma 0.7)",
-        "            orders            about 7,733 events in each cohort "
+        "            orders            about 6,037 events in each cohort "
         "(if they come alike, each by itself)",
         "  phases    baseline 1m → faults 30m → recovery 1m, not after 2026-12-01 18:00 UTC",
         "  stops     at harm beyond a tolerance, at 95% confidence",

@@ -4,8 +4,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from programs import MakeNginx, MakeSidecar
+from programs import MakeNginx, MakeSidecar, until
+from supervised import SLOW, World
 
 from proxy import __version__
 from proxy.cli import main
@@ -107,3 +109,68 @@ def test_the_token_comes_from_a_file_that_an_option_or_the_environment_names(
     assert main(status) == 0
     assert main([*status, "--token-file", str(tmp_path / "none")]) == 2
     assert "cannot read" in capsys.readouterr().err
+
+
+def test_check_tells_how_long_it_takes_where_a_sidecar_runs(
+    make_sidecar: MakeSidecar,
+    make_nginx: MakeNginx,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sidecar = make_sidecar(make_nginx("location / { return 200; }").url)
+    metric = {"name": "success", "at": "inbound", "success_rate": {"drop": "1pp"}}
+    faults = [{"at": "inbound", "error": 503}]
+    sidecar.experiment(state="paused", faults=faults, steady_state=[metric])
+
+    def checked() -> str:
+        assert main(["check", str(sidecar.directory)]) == 0
+        return capsys.readouterr().out
+
+    assert "requests in each cohort (if 1% fail in both)\n" in checked()
+    sidecar.start()
+    assert "; never, as nothing comes to inbound now\n" in checked()
+    for _ in range(20):
+        httpx.get(sidecar.url)
+    until(lambda: sidecar.metric("counterfault_requests_total") == 20)
+    assert " at inbound's present " in checked()
+
+
+def test_a_report_of_what_is_not_there_is_one_sentence_and_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "x", "--state-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"counterfault: state_dir {tmp_path}: there is no history.sqlite in it\n"
+    )
+
+
+def test_a_report_may_need_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "token")
+    code = main(["report", "x", "--admin", "http://127.0.0.1:1", "--token-file", file])
+    assert (code, capsys.readouterr().err) == (
+        2,
+        f"counterfault: cannot read {file}: no such file or directory\n",
+    )
+
+
+def test_a_report_that_cannot_be_written_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path / "config")
+    world.write(SLOW)
+    world.start(tmp_path / "state")
+    world.close()
+    file = tmp_path / "nowhere" / "report.txt"
+    arguments = ["report", "slow", "--state-dir", str(tmp_path / "state"), "-o", str(file)]
+    assert main(arguments) == 2
+    assert (
+        capsys.readouterr().err == f"counterfault: cannot write {file}: no such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "more", [["--format", "pdf"], ["--run", "x"], ["--admin", "http://x", "--state-dir", "y"]]
+)
+def test_bad_options_of_a_report_are_2(more: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["report", "x", *more])
+    assert exit.value.code == 2

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from proxy.config import Config, ConfigError, load
 from proxy.faults import KNOWN
+from proxy.faults.latency import Latency
 
 FAULTS = ", ".join(KNOWN)
 SHIPPED = Path(__file__).parent.parent / "config"
@@ -482,8 +483,11 @@ def test_the_shipped_configuration_loads():
 def test_the_shipped_examples_load(tmp_path):
     shutil.copy(SHIPPED / "sidecar.yaml", tmp_path)
     shutil.copytree(SHIPPED / "examples", tmp_path / "experiments")
-    names = [path.stem for path in sorted((SHIPPED / "examples").iterdir())]
-    assert [experiment.name for experiment in load(tmp_path).experiments] == names
+    names = [path.stem.replace("_", "-") for path in sorted((SHIPPED / "examples").glob("*.yaml"))]
+    experiments = load(tmp_path).experiments
+    assert [experiment.name for experiment in experiments] == names
+    assert all(experiment.not_after for experiment in experiments)
+    assert names == [name.replace("_", "-") for name in KNOWN]
 
 
 def test_thousands_of_problems_are_found_soon_and_told_in_part(tmp_path):
@@ -541,3 +545,35 @@ def test_no_damage_to_a_good_file_raises_anything_else(scratch, data):
         return (text[:at] + put + text[upto:]).encode()
 
     _loads_or_says_why(scratch, damaged(SIDECAR), damaged(SLOW))
+
+
+RECORDED = SLOW.replace("{p50: 400ms, p99: 2s}", "{recorded: slow.csv}")
+
+
+def test_a_file_that_a_fault_names_is_a_part_of_the_experiment(tmp_path):
+    write(tmp_path, slow=RECORDED)
+    file = tmp_path / "experiments" / "slow.csv"
+    file.write_text("0.1\n0.3\n")
+    before = load(tmp_path)
+    fault = before.experiments[0].faults[0].fault
+    assert isinstance(fault, Latency)
+    assert fault.quantile(0.5) == pytest.approx(0.2)
+    sent = json.loads(json.dumps(before.wire()))
+    file.write_text("0.1\n0.5\n")
+    assert Config.from_wire(sent) == before
+    assert load(tmp_path).experiments[0].faults != before.experiments[0].faults
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot read slow.csv: no such file or directory"),
+        ("0.1\nsoon\n", "slow.csv:2: must be a duration of 0 to 3600 seconds such as 0.25 or"),
+    ],
+)
+def test_what_is_wrong_with_such_a_file_is_said_at_both_places(tmp_path, content, said):
+    write(tmp_path, slow=RECORDED)
+    if content is not None:
+        (tmp_path / "experiments" / "slow.csv").write_text(content)
+    (told,) = problems(tmp_path)
+    assert told.startswith(f"experiments/slow.yaml:7:25: faults.0.latency.recorded: {said}")

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.units import Tolerance, duration, human, percent, positive, share, shown, tolerance
+from proxy.units import (
+    Tolerance,
+    duration,
+    human,
+    percent,
+    positive,
+    roughly,
+    share,
+    shown,
+    tolerance,
+)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +128,20 @@ def test_a_fraction_is_written_as_a_share(fraction, text):
 )
 def test_a_value_is_quoted_in_the_words_of_yaml_and_briefly(value, text):
     assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "1s"),
+        (60, "60s"),
+        (91, "2m"),
+        (725, "12m"),
+        (5500, "2h"),
+        (36 * 3600, "36h"),
+        (259_200, "3d"),
+        (9e8, "10,417d"),
+    ],
+)
+def test_a_time_to_wait_is_guessed_as_a_person_would(seconds, said):
+    assert roughly(seconds) == said

@@ -15,6 +15,8 @@ from math import copysign, erfc, exp, inf, log, log1p, sqrt
 _NEAR, _FAR = 0.8, 0.2
 _FAR_VARIANCE = 100.0
 _STEPS = 60
+_CLOSE = 1e-4
+_MANY = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,19 @@ def bounds(signal: Signal, harm_at: float, within_at: float) -> tuple[float, flo
     return signal.distance - harm * signal.error, signal.distance + within * signal.error
 
 
-def needed_z(target: float) -> float:
-    """How many standard errors away no effect must be for `within` to reach a target.
+def needed_times(signal: Signal, target: float) -> float:
+    """How many times as many events would bring a signal's `within` to a target.
 
-    With no effect the distance is the reach, so that kappa is z squared.
+    The square of z, and kappa, grow as the events do; inf if the signal is not within at all.
     """
-    return _solve(lambda z: _log_e(z, z * z), target)
+    if signal.z >= 0:
+        return inf
+    z, kappa, freedom = -signal.z, signal.kappa, signal.freedom
+
+    def within(times: float) -> float:
+        return _log_e(_normal(z * sqrt(times), freedom), kappa * times)
+
+    return _solve(within, target, _MANY)
 
 
 def _harm(z: float, kappa: float) -> float:
@@ -117,14 +126,14 @@ def _student(z: float, freedom: float) -> float:
     return sqrt(freedom * (exp(power) - 1)) if power < 700 else inf
 
 
-def _solve(rising: Callable[[float], float], target: float) -> float:
+def _solve(rising: Callable[[float], float], target: float, most: float = 1e6) -> float:
     """Where a rising function of a positive number reaches its target."""
     low, high = 0.0, 4.0
-    while rising(high) < target and high < 1e6:
+    while rising(high) < target and high < most:
         low, high = high, 2 * high
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        if high - low < 1e-4:
+        if high - low < _CLOSE * high:
             break
         low, high = (low, middle) if rising(middle) >= target else (middle, high)
     return high

@@ -1,28 +1,35 @@
 """How many events a metric needs until it can be said to be within its tolerance.
 
-For the cohort that has fewer, if the fault has no effect; half of such runs need less.
+For the cohort that has fewer, if the fault has no effect; half of such runs need less. It is read
+off a comparison of a cohort with its like, whose evidence grows as its events do.
 """
 
-from math import ceil, log
+from math import ceil, isfinite
 from statistics import NormalDist
 
-from proxy.analysis.compare import Comparison, Threshold, boundary_of
-from proxy.analysis.sequential import needed_z
-from proxy.experiment import Latency, Metric, Rate, SuccessRate
+import numpy as np
+
+from proxy.analysis.compare import Comparison, Threshold, signal
+from proxy.analysis.sequential import needed_times
+from proxy.cohorts import REPLICATES
+from proxy.experiment import Cohorts, Latency, Metric, Rate
+from proxy.sample import BAD, GOOD, Pair, Sample, cells_for
+from proxy.tally import LATENCY_BUCKETS
 
 # What is assumed before anything has been measured; `check` says so.
 ASSUMED_BAD = 0.01
 ASSUMED_SIGMA = 0.7
 """Of a lognormal latency: its p99 is five times its median."""
+_ASSUMED_MEDIAN = 0.1
 _NORMAL = NormalDist()
+# Events of a cohort that is made up: enough for rare ones to be more than nothing.
+_MADE_UP = 6_400
+_ALIKE = Cohorts.model_validate({"experiment": "50%", "control": "50%"})
 
 
 def needed(comparison: Comparison) -> int | None:
-    """Events that the smaller cohort needs, going by what has been seen; None: nothing has."""
-    signal, events = comparison.signal, comparison.pair.fewest
-    if signal is None or not events:
-        return None
-    return _events(signal.variance * events, signal.reach, comparison.threshold.within)
+    """Events that the smaller cohort needs, if both are as control has been; None: unknown."""
+    return _needed(comparison.metric, comparison.pair.control, comparison.threshold)
 
 
 def expected(metric: Metric, threshold: Threshold, bad: float = ASSUMED_BAD) -> int:
@@ -30,21 +37,29 @@ def expected(metric: Metric, threshold: Threshold, bad: float = ASSUMED_BAD) -> 
 
     `bad` is the share of bad events in control, for shares only.
     """
-    boundary = boundary_of(metric)
+    made_up = Sample(np.tile(_cells(metric, bad) * (_MADE_UP / REPLICATES), (REPLICATES, 1)))
+    found = _needed(metric, made_up, threshold)
+    return _MADE_UP if found is None else found
+
+
+def _needed(metric: Metric, sample: Sample, threshold: Threshold) -> int | None:
+    alike = signal(metric, Pair(sample, sample), _ALIKE)
+    if alike is None:
+        return None
+    events = sample.events * needed_times(alike, threshold.within)
+    return ceil(events) if isfinite(events) else None
+
+
+def _cells(metric: Metric, bad: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The share of each cell."""
+    cells = np.zeros(cells_for(metric))
     match metric.kind:
-        case Latency(quantile=q):
-            away = _NORMAL.cdf(_NORMAL.inv_cdf(q) + log(boundary.rho) / ASSUMED_SIGMA) - q
-            variance = 2 * q * (1 - q)
+        case Latency():
+            places = np.log(np.array(LATENCY_BUCKETS) / _ASSUMED_MEDIAN) / ASSUMED_SIGMA
+            below = np.array([_NORMAL.cdf(float(z)) for z in places])
+            cells[:] = np.diff(below, prepend=0.0, append=1.0)
         case Rate():
-            away, variance = boundary.reach(1.0), 1 + boundary.rho**2
-        case kind:
-            level = 1 - bad if isinstance(kind, SuccessRate) and boundary.sign < 0 else bad
-            there = min(boundary.rho * level + boundary.delta, 1.0)
-            away = boundary.reach(level)
-            variance = there * (1 - there) + boundary.rho**2 * level * (1 - level)
-    return _events(variance, away, threshold.within)
-
-
-def _events(variance: float, reach: float, target: float) -> int:
-    """From the variance that one event each would have; kappa is to be z squared."""
-    return ceil(needed_z(target) ** 2 * variance / reach**2)
+            cells[GOOD] = 1.0
+        case _:
+            cells[[GOOD, BAD]] = 1 - bad, bad
+    return cells

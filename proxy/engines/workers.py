@@ -158,7 +158,7 @@ class Workers:
     @property
     def ready(self) -> int:
         """How many workers act on the present plan."""
-        return sum(slot.applied == self._generation for slot in self._slots)
+        return sum(0 < slot.applied == self._generation for slot in self._slots)
 
     @property
     def pids(self) -> list[int]:

@@ -19,7 +19,7 @@ from proxy.admin import base, events, handlers, server
 from proxy.admin.safety import foreign_host, foreign_origin
 from proxy.admin.server import ROUTES, Admin, serve
 from proxy.supervisor import Supervisor
-from proxy.view import detail, overview
+from proxy.view import detail, overview, report
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +30,7 @@ GETS = (
     "/readyz",
     "/api/experiments",
     "/api/experiments/slow",
+    "/api/experiments/slow/report",
     "/api/events",
     "/openapi.json",
 )
@@ -520,6 +521,7 @@ async def test_openapi_names_every_field(world, client):
     schemas = document["components"]["schemas"]
     check(document, schemas["Overview"], overview(world.supervisor))
     check(document, schemas["Detail"], detail(world.supervisor, "slow"))
+    check(document, schemas["Report"], report(world.supervisor, "slow"))
     check(document, schemas["Problem"], (await client.get("/nothing")).json())
 
 

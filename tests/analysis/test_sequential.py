@@ -1,13 +1,13 @@
 """The mixture e-value is the one that adding up gives, and its bounds are its inverse."""
 
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from proxy.analysis.sequential import Signal, bounds, either, evidence, needed_z
+from proxy.analysis.sequential import Signal, bounds, either, evidence, needed_times
 from tests.analysis import reference
 
 # So many degrees of freedom that a t-score is a normal one.
@@ -99,6 +99,12 @@ def test_no_information_is_no_evidence() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.001])
-def test_the_score_that_is_needed_is_the_one_that_decides(alpha: float) -> None:
-    z = needed_z(log(1 / alpha))
-    assert evidence(_signal(-z, z * z)).within == pytest.approx(log(1 / alpha), abs=0.01)
+def test_so_many_times_as_many_events_decide(alpha: float) -> None:
+    signal = _signal(-0.5, 0.25)
+    times = needed_times(signal, log(1 / alpha))
+    then = _signal(-0.5 * times**0.5, 0.25 * times)
+    assert evidence(then).within == pytest.approx(log(1 / alpha), abs=0.01)
+
+
+def test_what_is_not_within_never_will_be() -> None:
+    assert needed_times(_signal(0.5, 0.25), log(20)) == inf

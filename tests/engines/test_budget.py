@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from proxy.dose import Limit
 from proxy.engines import budget
-from proxy.engines.budget import Budget
+from proxy.engines.budget import Budget, Grant
 
 
 def test_the_active_limit_holds_over_workers() -> None:
@@ -87,3 +90,80 @@ def test_two_workers_at_once_never_go_past_the_limit() -> None:
     ]
     taken = [int(w.communicate(timeout=60)[0]) for w in workers]
     assert sum(taken) == 5000 == Budget(fd).performed(0)
+
+
+def test_a_limit_holds_over_workers_and_for_each_by_itself() -> None:
+    fd = budget.create()
+    one, other = Budget(fd, 0), Budget(fd, 1)
+    first = Limit(2, None)
+    asked = [worker.grant(0, b"ann", first, 0.0) for worker in (one, other, one, other)]
+    assert asked == [Grant.YES, Grant.YES, Grant.NO, Grant.NO]
+    assert one.grant(0, b"bob", first, 0.0) is Grant.YES
+    assert one.grant(1, b"ann", first, 0.0) is Grant.YES
+
+
+def test_a_burst_begins_anew_after_its_time() -> None:
+    worker = Budget(budget.create(), 0)
+    burst = Limit(2, 10.0)
+    times = (0.0, 5.0, 9.9, 10.0, 19.0, 19.9, 31.0)
+    granted = [worker.grant(0, b"", burst, now) is Grant.YES for now in times]
+    assert granted == [True, True, False, True, True, False, True]
+
+
+def test_a_new_run_in_the_same_cell_remembers_nothing() -> None:
+    worker = Budget(budget.create(), 0)
+    assert worker.grant(7, b"ann", Limit(1, None), 0.0) is Grant.YES
+    Budget(worker.fd).clear_run(7)
+    assert worker.grant(7, b"ann", Limit(1, None), 0.0) is Grant.YES
+    assert worker.grant(7, b"ann", Limit(1, None), 0.0) is Grant.NO
+
+
+def test_what_cannot_be_remembered_is_not_granted_until_its_run_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget, "GRANTS", 64)
+    worker = Budget(budget.create(), 0)
+    once = Limit(1, None)
+    granted = [worker.grant(0, b"%d" % i, once, 0.0) for i in range(500)]
+    assert granted.count(Grant.YES) == 64
+    assert granted.count(Grant.FULL) == 500 - 64
+    assert worker.grant(0, b"0", once, 0.0) is Grant.NO
+    Budget(worker.fd).clear_run(0)
+    assert worker.grant(1, b"0", once, 0.0) is Grant.YES
+
+
+def test_memory_of_an_older_version_is_made_to_fit() -> None:
+    old = os.memfd_create("old")
+    os.ftruncate(old, 8 * (budget.WORKERS + budget.RUNS))
+    supervisor = Budget(budget.create())
+    supervisor.adopt(old)
+    assert Budget(old, 0).grant(0, b"ann", Limit(1, None), 0.0) is Grant.YES
+
+
+GRANT = """
+import sys
+from proxy.dose import Limit
+from proxy.engines.budget import Budget, Grant
+worker = Budget(int(sys.argv[1]), int(sys.argv[2]))
+asked = (worker.grant(0, b"%d" % (i % 10), Limit(100, None), 0.0) for i in range(4000))
+print(sum(granted is Grant.YES for granted in asked))
+"""
+
+
+def test_two_workers_at_once_never_grant_more_than_the_limit() -> None:
+    fd = budget.create()
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", GRANT, str(fd), str(i)], pass_fds=(fd,), stdout=subprocess.PIPE
+        )
+        for i in range(2)
+    ]
+    assert sum(int(w.communicate(timeout=60)[0]) for w in workers) == 1000
+
+
+def test_a_fault_that_failed_does_not_count_as_performed() -> None:
+    worker = Budget(budget.create(), 0)
+    assert worker.take(0, 1, 1)
+    worker.undo(0)
+    worker.give()
+    assert worker.take(0, 1, 1)

@@ -147,8 +147,14 @@ def test_numbers_by_phase_are_a_table():
 
 def test_a_run_that_has_not_begun_says_so():
     html = page.render(empty(), UTC)
-    assert "Nothing has been compared yet." in html
+    assert "Nothing has happened yet." in html
     assert "<svg" not in html
+
+
+def test_without_a_steady_state_nothing_was_compared():
+    record = told(260, experiment={"steady_state": []})
+    assert "Nothing has been compared." in page.render(record, UTC)
+    assert "no steady state is defined" in page.render(record, UTC)
 
 
 def test_an_edit_begins_the_charts_anew():

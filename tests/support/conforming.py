@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import islice
@@ -234,9 +233,9 @@ def conforming(
             "tls": {
                 "upstream": f"https://localhost:{ports['TLS']}",
                 "ca": str(directory / "theirs-ca.pem"),
-                "tls": dict(served),
+                "tls": served,
             },
-            "mixed": {"upstream": nginx.url, "tls": dict(served)},
+            "mixed": {"upstream": nginx.url, "tls": served},
         }
         listeners = {n: {"listen": f"127.0.0.1:{free_port()}", **u} for n, u in upstreams.items()}
         settings = {"engine": engine, "listeners": listeners}
@@ -252,7 +251,7 @@ def conforming(
                 f"x{number}",
                 cohorts={"experiment": share, "control": share},
                 faults=[
-                    {**deepcopy(dict(faults[name])), "at": at, "match": {"prefix": f"/{name}/"}}
+                    {**faults[name], "at": at, "match": {"prefix": f"/{name}/"}}
                     for name in sorted(group)
                     for at in upstreams
                 ],

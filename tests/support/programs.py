@@ -80,6 +80,13 @@ def user(
     return next(found)
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what is the same object twice as often, not as an alias: we refuse these."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 class Sidecar:
     """A real `counterfault run` in a directory of its own."""
 
@@ -212,7 +219,7 @@ class Sidecar:
 
     def _replace(self, path: Path, data: dict[str, Any]) -> None:
         beside = path.with_suffix(".new")
-        beside.write_text(yaml.safe_dump(data, sort_keys=False))
+        beside.write_text(yaml.dump(data, Dumper=_Plain, sort_keys=False))
         beside.rename(path)
 
 

@@ -1,0 +1,183 @@
+"""What a fault holds: it is bounded, hinders nobody else, and is let go when the fault ends."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from h2wire import Peer
+from passing import MEGA, digest, memory
+from programs import Nginx, Sidecar, free_port, until, user
+from wire import connect, read_head, scripted
+
+BIG = 32 * MEGA
+MIDDLE = 6 * MEGA
+RULES: dict[str, dict[str, Any]] = {
+    "slow": {"bandwidth": "1MB/s"},
+    "slower": {"bandwidth": "20KB/s"},
+    "middle": {"bandwidth": "20KB/s"},
+    "trickle": {"slow_start": {"chunk": "1KB", "delay": "60s"}},
+    "upload": {"bandwidth": {"up": "20KB/s"}},
+    "whole": {"corrupt": {"json": {"pointer": "/a", "value": 1}}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    sidecar: Sidecar
+    nginx: Nginx
+
+    def port(self, listener: str) -> int:
+        return int(self.sidecar.settings["listeners"][listener]["listen"].rpartition(":")[2])
+
+    def active(self) -> float:
+        return self.sidecar.metric("counterfault_faults_active")
+
+
+@pytest.fixture
+def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("release")
+    h2c = free_port()
+    for name, size in (("big", BIG), ("middle", MIDDLE)):
+        with (directory / name).open("wb") as file:
+            file.truncate(size)
+    conf = f"listen 127.0.0.1:{h2c} http2; location = /middle {{ alias {directory}/middle; }}"
+    conf += f"location ~ . {{ alias {directory}/big; }}"
+    with ExitStack() as stack:
+        nginx = Nginx(directory / "nginx", conf)
+        stack.callback(nginx.stop)
+        reading = stack.enter_context(scripted(digest))
+        h2c_url = f"http://127.0.0.1:{h2c}"
+        upstreams = {"inbound": nginx.url, "h2c": h2c_url, "reading": reading.url}
+        listeners = {
+            n: {"listen": f"127.0.0.1:{free_port()}", "upstream": u} for n, u in upstreams.items()
+        }
+        settings = {"engine": engine, "listeners": listeners}
+        sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
+        stack.callback(sidecar.stop)
+        sidecar.start().running(
+            faults=[
+                {"at": at, "match": {"path": f"/{name}"}, **rule, "unsafe": True}
+                for name, rule in RULES.items()
+                for at in upstreams
+            ]
+        )
+        yield World(sidecar, nginx)
+        assert sidecar.metric("counterfault_internal_errors_total") == 0
+
+
+def begin(world: World, path: str, length: int = 0) -> socket.socket:
+    """A request whose answer, or whose body, is still to come."""
+    sock = connect(world.port("reading" if length else "inbound"))
+    who, method = user("experiment"), "POST" if length else "GET"
+    more = f"Content-Length: {length}\r\n"
+    said = f"{method} /{path} HTTP/1.1\r\nHost: a\r\nX-User-Id: {who}\r\n{more}\r\n"
+    sock.sendall(said.encode())
+    return sock
+
+
+def received(sock: socket.socket, seconds: float) -> int:
+    """Bytes that come in so many seconds."""
+    end, size = time.monotonic() + seconds, 0
+    while (left := end - time.monotonic()) > 0:
+        sock.settimeout(left)
+        try:
+            size += len(sock.recv(1 << 20))
+        except TimeoutError:
+            break
+    return size
+
+
+@pytest.mark.parametrize("path", ["slower", "trickle"])
+def test_the_end_of_a_run_lets_a_paced_answer_go(world: World, path: str) -> None:
+    with begin(world, path) as sock:
+        read_head(sock)
+        until(lambda: world.active() == 1)
+        assert received(sock, 0.5) < 30_000
+        start = time.monotonic()
+        world.sidecar.post("/api/experiments/x/stop")
+        sock.settimeout(5)
+        size = 0
+        while size < MEGA:
+            size += len(sock.recv(1 << 20))
+        assert time.monotonic() - start < 0.5
+        until(lambda: world.active() == 0)
+        while size < BIG - 100_000:
+            size += len(sock.recv(1 << 20))
+
+
+def test_a_client_that_leaves_a_paced_answer_ends_the_fault(world: World) -> None:
+    sock = begin(world, "trickle")
+    read_head(sock)
+    until(lambda: world.active() == 1)
+    sock.close()
+    start = time.monotonic()
+    until(lambda: world.active() == 0)
+    assert time.monotonic() - start < 0.5
+
+
+def test_a_paced_answer_does_not_fill_the_memory(world: World) -> None:
+    before = memory(world.sidecar, "VmRSS")
+    with begin(world, "slow") as sock:
+        size = received(sock, 2.0)
+        assert 1.6e6 < size < 2.4e6
+        assert memory(world.sidecar, "VmRSS") - before < 12 * MEGA
+
+
+def test_a_paced_upload_makes_its_client_wait(world: World) -> None:
+    before = memory(world.sidecar, "VmRSS")
+    with begin(world, "upload", BIG) as sock:
+        sock.settimeout(0.5)
+        sent = 0
+        try:
+            while sent < BIG:
+                sent += sock.send(b"x" * 65536)
+        except TimeoutError:
+            pass
+        assert sent < 16 * MEGA
+        assert memory(world.sidecar, "VmRSS") - before < 12 * MEGA
+
+
+def test_an_answer_too_long_to_change_passes_as_it_is_and_has_failed(world: World) -> None:
+    with begin(world, "whole") as sock:
+        assert b" 200 " in read_head(sock)
+        size = 0
+        while size < BIG:
+            size += len(sock.recv(1 << 20))
+    labels = {"fault": "corrupt", "result": "failed"}
+    until(lambda: world.sidecar.metric("counterfault_faults_total", **labels) == 1)
+
+
+def get(peer: Peer, path: str, who: str) -> int:
+    stream = peer.h2.get_next_available_stream_id()
+    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a")]
+    fields += [(b":path", path.encode()), (b"x-user-id", who.encode())]
+    peer.send(stream, fields)
+    return stream
+
+
+def read_until(peer: Peer, done: Callable[[], bool]) -> None:
+    while not done():
+        peer.read()
+
+
+def test_other_streams_of_a_connection_go_at_full_speed(world: World) -> None:
+    """One HTTP/2 connection to the sidecar, and one from it to the upstream."""
+    before = memory(world.sidecar, "VmRSS")
+    with connect(world.port("h2c")) as sock:
+        peer = Peer(sock, client=True)
+        slow = get(peer, "/middle", user("experiment"))
+        read_until(peer, lambda: bool(peer.messages[slow].body))
+        start = time.monotonic()
+        quick = get(peer, "/middle", user("control"))
+        read_until(peer, lambda: peer.messages[quick].ended)
+        assert len(peer.messages[quick].body) == MIDDLE
+        took = time.monotonic() - start
+        assert len(peer.messages[slow].body) < 20_000 * (took + 1.5)
+        assert memory(world.sidecar, "VmRSS") - before < 20 * MEGA
+        world.sidecar.post("/api/experiments/x/stop")
+        read_until(peer, lambda: peer.messages[slow].ended)
+        assert len(peer.messages[slow].body) == MIDDLE

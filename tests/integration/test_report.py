@@ -1,0 +1,269 @@
+"""Reports and verdicts of real runs: `run --until-done`, `report`, and what a kill -9 leaves."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+from programs import MakeNginx, MakeSidecar, Sidecar
+
+from proxy.cli import main
+from proxy.guard import NEXT, State
+from proxy.history import History
+from proxy.runrecord import NotRecorded, recorded
+
+SHORT = {"baseline": "1s", "duration": "4s", "recovery": "1s"}
+ERROR = [{"at": "inbound", "error": 503}]
+HARMLESS = [{"at": "inbound", "latency": "1ms"}]
+SUCCESS = {"name": "success", "at": "inbound", "success_rate": {"drop": "20pp"}}
+SPEED = {"name": "p50", "at": "inbound", "latency": {"quantile": 0.5, "rise": "500%"}}
+
+
+@pytest.fixture
+def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
+    return make_sidecar(make_nginx("location / { return 200 hello; }").url)
+
+
+@contextmanager
+def users(sidecar: Sidecar) -> Iterator[None]:
+    """Several hundred users who come again and again, until the sidecar is gone."""
+    over = threading.Event()
+
+    def come(seed: int) -> None:
+        choose = random.Random(seed)
+        with httpx.Client() as client:
+            while not over.is_set():
+                who = {"x-user-id": f"user-{choose.randrange(400)}"}
+                try:
+                    client.get(sidecar.url, headers=who)
+                except httpx.TransportError:
+                    over.wait(0.05)
+
+    threads = [threading.Thread(target=come, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def begin(sidecar: Sidecar) -> subprocess.Popen[bytes]:
+    """`run --until-done`; what it prints is in `out`, what it logs in the sidecar's log."""
+    with sidecar.log.open("ab") as log, (sidecar.directory / "out").open("wb") as out:
+        command = [sys.executable, "-m", "proxy.cli", "run", "--until-done", str(sidecar.directory)]
+        sidecar.process = subprocess.Popen(command, stdout=out, stderr=log)
+    return sidecar.process
+
+
+def end(sidecar: Sidecar) -> tuple[int, str]:
+    assert sidecar.process is not None
+    code = sidecar.process.wait(60)
+    sidecar.process = None
+    return code, (sidecar.directory / "out").read_text()
+
+
+def until_done(sidecar: Sidecar) -> tuple[int, str]:
+    """The exit code and what was printed, after traffic until the end."""
+    begin(sidecar)
+    with users(sidecar):
+        return end(sidecar)
+
+
+def offline(sidecar: Sidecar, *more: str) -> int:
+    return main(["report", "x", "--state-dir", str(sidecar.directory / "state"), *more])
+
+
+def test_a_refuted_hypothesis_ends_with_1_and_every_format_tells_it(
+    sidecar: Sidecar, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sidecar.experiment(faults=ERROR, steady_state=[SUCCESS, SPEED], **SHORT)
+    code, said = until_done(sidecar)
+    assert code == 1, said + sidecar.log.read_text()
+    assert said.startswith("x #1: refuted\n")
+    assert "success: worse than allowed" in said
+
+    assert offline(sidecar) == 1
+    assert capsys.readouterr().out == said
+    found = {}
+    for form in ("json", "junit", "html"):
+        file = tmp_path / form
+        assert offline(sidecar, "--format", form, "-o", str(file)) == 1
+        found[form] = file.read_text()
+    record = json.loads(found["json"])
+    assert [e["state"] for e in record["timeline"]] == ["baseline", "running", "stopped"]
+    assert record["verdict"]["result"] == "refuted"
+    (suite,) = ElementTree.fromstring(found["junit"])
+    assert (suite.attrib["name"], suite.attrib["failures"]) == ("x #1", "2")
+    assert "success: failed requests over time, both cohorts" in found["html"]
+    assert "p50: distribution of latencies while the faults were on" in found["html"]
+
+
+def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> None:
+    sidecar.experiment(faults=HARMLESS, steady_state=[SUCCESS], **SHORT)
+    code, said = until_done(sidecar)
+    assert code == 0, said + sidecar.log.read_text()
+    assert said.startswith("x #1: held\n")
+    begin(sidecar)
+    assert end(sidecar) == (2, "")
+    assert "nothing is to be run: x #1 was done before; raise `run`" in sidecar.log.read_text()
+
+
+def test_a_fault_that_matches_nothing_ends_with_3(sidecar: Sidecar) -> None:
+    nothing = [{"at": "inbound", "match": {"path": "/nowhere"}, "error": 503}]
+    sidecar.experiment(faults=nothing, steady_state=[SUCCESS], **SHORT)
+    code, said = until_done(sidecar)
+    assert code == 3
+    assert said.startswith("x #1: invalid\n")
+    assert "no request of the experiment cohort matched the faults" in said
+
+
+def test_of_two_experiments_the_worse_verdict_counts(sidecar: Sidecar) -> None:
+    small = {"experiment": "25%", "control": "25%"}
+    sidecar.experiment("x", faults=HARMLESS, steady_state=[SUCCESS], cohorts=small, **SHORT)
+    sidecar.experiment("y", faults=ERROR, steady_state=[SUCCESS], cohorts=small, **SHORT)
+    sidecar.experiment("z", state="paused", faults=ERROR, steady_state=[SUCCESS], cohorts=small)
+    code, said = until_done(sidecar)
+    assert code == 1
+    assert "y #1: refuted\n" in said
+    assert "x #1: " in said
+    assert "z #1" not in said
+
+
+def test_a_signal_before_the_end_stops_the_run_and_ends_with_3(
+    sidecar: Sidecar, until: Callable[..., Any]
+) -> None:
+    sidecar.experiment(faults=HARMLESS, steady_state=[SUCCESS])
+    process = begin(sidecar)
+    until(lambda: answers(sidecar) and sidecar.state() == "running")
+    process.send_signal(signal.SIGTERM)
+    code, said = end(sidecar)
+    assert code == 3
+    assert said.startswith("x #1: inconclusive\n")
+    assert offline(sidecar) == 3
+
+
+def answers(sidecar: Sidecar) -> bool:
+    try:
+        return httpx.get(f"{sidecar.admin}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_where_nothing_can_ever_be_done_it_ends_with_2_and_a_sentence(sidecar: Sidecar) -> None:
+    def said() -> str:
+        sidecar.log.write_text("")
+        begin(sidecar)
+        assert end(sidecar) == (2, "")
+        return sidecar.log.read_text()
+
+    assert said() == "counterfault: nothing is to be run: no experiment says `state: running`\n"
+    sidecar.experiment(faults=ERROR)
+    state = sidecar.directory / "state"
+    state.write_text("in the way")
+    assert said().startswith(f"counterfault: no run can start: state_dir {state}: ")
+    state.unlink()
+    history = History(state)
+    history.set_killed(True)
+    history.close()
+    assert said().startswith("counterfault: the kill switch is on: nothing starts until ")
+    history = History(state, reading=True)
+    assert history.load() == {}  # and no `run` was used up
+    history.close()
+
+
+def test_a_report_comes_from_a_running_sidecar_and_from_a_past_run(
+    sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sidecar.start()
+    sidecar.running(faults=ERROR)
+    sidecar.post("/api/experiments/x/stop")
+    sidecar.running(run=2, faults=ERROR)
+
+    def asked(*more: str) -> tuple[int, str]:
+        code = main(["report", "x", *more])
+        output = capsys.readouterr()
+        return code, output.out + output.err
+
+    state = ("--state-dir", str(sidecar.directory / "state"))
+    for source in (("--admin", sidecar.admin), state):
+        code, said = asked(*source)
+        assert (code, said.splitlines()[0]) == (3, "x #2: inconclusive so far")
+        code, said = asked(*source, "--run", "1")
+        assert (code, said.splitlines()[0]) == (3, "x #1: inconclusive")
+        assert "stopped by an operator" in said
+        code, said = asked(*source, "--run", "9")
+        assert (code, said) == (2, "counterfault: x has no run 9 on record; it has 1, 2\n")
+
+
+@pytest.mark.timeout(240)
+def test_a_history_survives_kill_9_at_any_moment(
+    sidecar: Sidecar, until: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed at moments spread over start, baseline, faults, recovery and after; never tidied."""
+    choose = random.Random(20261124)
+    ended: dict[tuple[int, str], str] = {}
+    for number in range(1, 7):
+        lengths = {"baseline": "1s", "duration": "1s", "recovery": "1s"}
+        sidecar.experiment(run=number, faults=HARMLESS, steady_state=[SUCCESS], **lengths)
+        process = sidecar.start(ready=False).process
+        assert process is not None
+        until(lambda: answers(sidecar))
+        with users(sidecar):
+            time.sleep(choose.uniform(0, 4))  # any moment will do
+            process.kill()
+            process.wait()
+        ended |= legal(sidecar, ended)
+        if (number, "x") in ended:
+            assert offline(sidecar, "--run", str(number)) in (0, 3)
+            assert capsys.readouterr().out.startswith(f"x #{number}: ")
+    sidecar.experiment(run=7, faults=HARMLESS, steady_state=[SUCCESS])
+    sidecar.start()
+    until(lambda: sidecar.state() == "running")
+    ended |= legal(sidecar, ended)
+    final = {"done", "stopped"}
+    assert {ended[number, "x"] for number in range(1, 7) if (number, "x") in ended} <= final
+    assert len(ended) >= 4
+
+
+def after(state: State) -> set[State]:
+    """Where a run may be found next: phases without a length pass unseen."""
+    found: set[State] = set()
+    new = {state}
+    while new:
+        new = {b for (a, _), b in NEXT.items() if a in new} - found
+        found |= new
+    return found
+
+
+def legal(sidecar: Sidecar, before: dict[tuple[int, str], str]) -> dict[tuple[int, str], str]:
+    """Every run's state; fails where a state, a step or a return from the dead is not legal."""
+    history = History(sidecar.directory / "state", reading=True)
+    found = {}
+    for (name, number), run in history.load().items():
+        try:
+            record = recorded(history, name, number)
+        except NotRecorded:
+            pytest.fail(f"{name} #{number} is there and not to be read")
+        states = [State(event["state"]) for event in record["timeline"]]
+        assert all(b in after(a) for a, b in pairwise([State.PENDING, *states]))
+        assert states[-1] == run.state
+        assert record["verdict"]["result"] in ("held", "refuted", "inconclusive", "invalid")
+        assert all(point["epoch"].startswith(f"{number}.") for point in record["points"])
+        was = before.get((number, name))
+        assert was not in ("done", "stopped") or run.state == was
+        found[number, name] = str(run.state)
+    history.close()
+    return found
