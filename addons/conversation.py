@@ -37,9 +37,10 @@ class Conversation:
         self.client = client
         self.activity = activity
         self.own = link
-        link.connection = client
+        link.owner, link.connection = self, client
         self._links: dict[Connection, Link] = {client: link}
-        self._opening: dict[Connection, asyncio.Task[None]] = {}
+        self.opening: dict[Connection, asyncio.Task[None]] = {}
+        """Upstream connections that are not there yet."""
         self._room: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
             partial(asyncio.Semaphore, _UPSTREAM_CONNECTIONS)
         )
@@ -110,7 +111,7 @@ class Conversation:
             case commands.OpenConnection(connection=server):
                 task = asyncio.ensure_future(self._open(command, server))
                 if not task.done():
-                    self._opening[server] = task
+                    self.opening[server] = task
             case commands.CloseTcpConnection(connection=connection, half_close=True):
                 self._close_half(connection)
             case commands.CloseConnection(connection=connection):
@@ -135,9 +136,9 @@ class Conversation:
         if connection in self._links:
             connection.state = ConnectionState.CLOSED
             self._closing.append(connection)
-        elif connection in self._opening:
+        elif connection in self.opening:
             connection.state = ConnectionState.CLOSED
-            self._opening.pop(connection).cancel()
+            self.opening.pop(connection).cancel()
 
     def _shut(self, connection: Connection) -> None:
         """Close as the layers said, who then hear that it is closed."""
@@ -155,7 +156,7 @@ class Conversation:
         if self._over or self.client in self._links:
             return
         self._over = True
-        for task in self._opening.values():
+        for task in self.opening.values():
             task.cancel()
         for server in tuple(self._links):
             server.state = ConnectionState.CLOSED
@@ -180,8 +181,8 @@ class Conversation:
 
     def give_up(self) -> None:
         """Wait for upstreams no longer: what has no answer yet gets a 502."""
-        while self._opening:
-            self._opening.popitem()[1].cancel("the worker leaves")
+        while self.opening:
+            self.opening.popitem()[1].cancel("the worker leaves")
         for server in [c for c in self._links if c is not self.client]:
             self._lose(server)
 
@@ -197,24 +198,23 @@ class Conversation:
             if server.timestamp_start is None:  # else it is open, and is closed like any other
                 room.release()
                 server.error = str(e) or "connect timed out"
-                self._opening.pop(server, None)
+                self.opening.pop(server, None)
                 self.feed(events.OpenConnectionCompleted(command, server.error))
             if isinstance(e, asyncio.CancelledError):
                 raise
 
-    def _opened(self, command: commands.OpenConnection, link: Link) -> "Conversation | None":
+    def _opened(self, command: commands.OpenConnection, link: Link) -> None:
         server = command.connection
-        if self._opening.pop(server, None) is None or self._over:
+        if self.opening.pop(server, None) is None or self._over:
             link.transport.abort()  # nobody waits for it any more
-            return None
-        link.connection = server
+            return
+        link.owner, link.connection = self, server
         server.state = ConnectionState.OPEN
         server.peername = link.transport.get_extra_info("peername")
         server.sockname = link.transport.get_extra_info("sockname")
         self.connected(server)
         self._links[server] = link
         self.feed(events.OpenConnectionCompleted(command, None))
-        return self
 
     def received(self, link: Link, data: bytes) -> None:
         if link.connection not in self._links:

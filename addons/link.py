@@ -6,7 +6,6 @@ from typing import Protocol, cast
 
 from mitmproxy.connection import Connection
 
-
 # How long what a client still sends is read and thrown away.
 _LINGER = 1.0
 
@@ -33,10 +32,10 @@ class Receiver(Protocol):
 class Link(asyncio.Protocol):
     """Between the event loop and a Receiver, without a task, a buffer or a turn of the loop."""
 
-    def __init__(self, opened: Callable[["Link"], Receiver | None]) -> None:
-        """`opened` says whose it is; None: nobody's, and it has been closed."""
+    def __init__(self, opened: Callable[["Link"], None]) -> None:
+        """`opened` says whose it is, or closes it."""
         self._opened = opened
-        self._owner: Receiver | None = None
+        self.owner: Receiver | None = None
         self.connection: Connection
         """Set by its owner."""
         self.transport: asyncio.Transport
@@ -46,33 +45,33 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._owner = self._opened(self)
+        self._opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._owner is not None:
-            self._owner.received(self, data)
+        if self.owner is not None:
+            self.owner.received(self, data)
 
     def eof_received(self) -> bool:
         self.reads = False
-        if self._timer is not None or self._owner is None:
+        if self._timer is not None or self.owner is None:
             return False
-        self._owner.ended(self)
+        self.owner.ended(self)
         return True  # the layers say when our half is closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._owner is not None:
-            self._owner.lost(self)
-            self._owner = None
+        if self.owner is not None:
+            self.owner.lost(self)
+            self.owner = None
 
     def pause_writing(self) -> None:
-        if self._owner is not None:
-            self._owner.blocked(self)
+        if self.owner is not None:
+            self.owner.blocked(self)
 
     def resume_writing(self) -> None:
-        if self._owner is not None:
-            self._owner.unblocked(self)
+        if self.owner is not None:
+            self.owner.unblocked(self)
 
     def close_politely(self) -> None:
         """Close so that the peer reads what it was sent; unread data would make it a reset."""

@@ -78,15 +78,14 @@ class Listener:
         if self._server is not None:
             self._server.close()
 
-    def _accept(self, link: Link) -> Client | None:
+    def _accept(self, link: Link) -> None:
         clients, live = self._shared.clients, self._shared.live
         if len(clients) >= live.plan.limits.connections // live.workers:
             link.transport.abort()
-            return None
+            return
         client = Client(self, self._shared, link)
         clients.add(client)
         client.feed(events.Start())
-        return client
 
 
 class Client(Conversation):
@@ -186,7 +185,8 @@ class Client(Conversation):
             server.alpn = tls.HTTP2
 
     def congested(self) -> bool:
-        if not self._tasks and self.client.alpn != tls.HTTP2:
+        # Only what waits for a hook or a connection, or for an HTTP/2 window, is held at all.
+        if not self._tasks and not self.opening and self.client.alpn != tls.HTTP2:
             return False
         return backlog(self.parts) > _HIGH_WATER
 
