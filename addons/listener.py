@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 import struct
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +91,7 @@ class Client(Conversation):
     """A client's connection with its layers, our addons' part of it, and its faults."""
 
     def __init__(self, listener: Listener, shared: Shared, link: Link) -> None:
-        peer = connection_of(link)
+        peer = connection_of(link, shared.live.clock())
         super().__init__(peer, link, Activity(shared.live.clock))
         self.route = shared.live.plan.routes[listener.name]
         self.upstreams, self.injecting = shared.upstreams, shared.injecting
@@ -195,12 +194,12 @@ class Client(Conversation):
         return link is self.own and self.client.alpn == tls.HTTP2
 
 
-def connection_of(link: Link) -> connection.Client:
+def connection_of(link: Link, started: float) -> connection.Client:
     """What the layers know of a client that has just come."""
     return connection.Client(
         peername=link.transport.get_extra_info("peername"),
         sockname=link.transport.get_extra_info("sockname"),
-        timestamp_start=time.time(),
+        timestamp_start=started,
         proxy_mode=_MODE,
         state=ConnectionState.OPEN,
     )
