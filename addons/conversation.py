@@ -270,14 +270,16 @@ class Conversation:
         """Read again where there is room; who waits for the layers looks again soon."""
         if self._full or self._polling:
             return
-        if self.congested():
-            self._polling = True  # what empties the layers tells nobody
-            asyncio.get_running_loop().call_later(_POLL, self._look_again)
-            return
-        while self._paused:
-            link = self._paused.pop()
+        congested = self.congested()
+        for link in tuple(self._paused):
+            if congested and not self.reads_always(link):
+                continue
+            self._paused.discard(link)
             if not link.transport.is_closing():
                 link.transport.resume_reading()
+        if self._paused:
+            self._polling = True  # what empties the layers tells nobody
+            asyncio.get_running_loop().call_later(_POLL, self._look_again)
 
     def _look_again(self) -> None:
         self._polling = False

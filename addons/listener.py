@@ -82,7 +82,12 @@ class Listener:
         if len(clients) >= live.plan.limits.connections // live.workers:
             link.transport.abort()
             return
-        client = Client(self, self._shared, link)
+        try:
+            client = Client(self, self._shared, link)
+        except Exception as e:
+            live.failed("protocol", e)
+            link.transport.abort()
+            return
         clients.add(client)
         client.feed(events.Start())
 
@@ -115,7 +120,11 @@ class Client(Conversation):
     def close_if_idle(self) -> None:
         """Close a connection that has outlived its limits; called now and then."""
         pending = head_pending(self.parts)
-        if self.activity.too_long(pending, self.limits.idle, self.limits.head_time):
+        if not self.activity.too_long(pending, self.limits.idle, self.limits.head_time):
+            return
+        if self.own.transport.is_closing():
+            self.own.transport.abort()  # closed, but the client does not read the rest
+        else:
             self.close()
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
