@@ -61,8 +61,8 @@ class Conversation:
         """An upstream is there, and the layers do not know yet."""
         raise NotImplementedError
 
-    def congested(self) -> bool:
-        """Whether the layers hold so much that no more should come."""
+    def congested(self, link: Link) -> bool:
+        """Whether the layers hold so much that no more should come from there."""
         raise NotImplementedError
 
     def failed(self, where: str, error: Exception) -> None:
@@ -220,7 +220,7 @@ class Conversation:
         if link.connection not in self._links:
             return  # closed by us, and read only to its end
         self.feed(events.DataReceived(link.connection, data))
-        if self._full or self.congested():
+        if self._full or self.congested(link):
             self._pause(link)
 
     def ended(self, link: Link) -> None:
@@ -253,14 +253,8 @@ class Conversation:
         if self._paused:
             self._go_on()
 
-    def reads_always(self, link: Link) -> bool:
-        """Whether it is read even while the layers hold much."""
-        return False
-
     def _pause(self, link: Link) -> None:
         if link.connection not in self._links or not link.reads or link.transport.is_closing():
-            return
-        if not self._full and self.reads_always(link):
             return
         link.transport.pause_reading()
         self._paused.add(link)
@@ -270,10 +264,7 @@ class Conversation:
         """Read again where there is room; who waits for the layers looks again soon."""
         if self._full or self._polling:
             return
-        congested = self.congested()
-        for link in tuple(self._paused):
-            if congested and not self.reads_always(link):
-                continue
+        for link in [link for link in self._paused if not self.congested(link)]:
             self._paused.discard(link)
             if not link.transport.is_closing():
                 link.transport.resume_reading()

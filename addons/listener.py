@@ -192,15 +192,15 @@ class Client(Conversation):
             # A client that speaks cleartext HTTP/2 gets an upstream that does: gRPC needs it.
             server.alpn = tls.HTTP2
 
-    def congested(self) -> bool:
+    def congested(self, link: Link) -> bool:
+        http2 = self.client.alpn == tls.HTTP2
         # Only what waits for a hook or a connection, or for an HTTP/2 window, is held at all.
-        if not self._tasks and not self.opening and self.client.alpn != tls.HTTP2:
+        if not self._tasks and not self.opening and not http2:
             return False
-        return backlog(self.parts) > _HIGH_WATER
-
-    def reads_always(self, link: Link) -> bool:
-        # An HTTP/2 client's frames open the windows that the backlog waits for.
-        return link is self.own and self.client.alpn == tls.HTTP2
+        # An HTTP/2 client's frames open the windows that the backlog waits for: always read them.
+        if link is self.own and http2:
+            return False
+        return backlog(self.parts, link.connection) > _HIGH_WATER
 
 
 def connection_of(link: Link, started: float) -> connection.Client:

@@ -77,11 +77,8 @@ class Talk(Conversation):
         self._links[server] = link
         return link
 
-    def congested(self) -> bool:
-        return self.much
-
-    def reads_always(self, link: Link) -> bool:
-        return self.always and link is self.own
+    def congested(self, link: Link) -> bool:
+        return self.much and not (self.always and link is self.own)
 
     def failed(self, where: str, error: Exception) -> None:
         self.failures.append(error)
