@@ -1,5 +1,6 @@
 """mitmproxy's way of commands from layer to layer, in fewer steps: each command takes them all."""
 
+from functools import lru_cache
 from typing import Any
 
 from mitmproxy.proxy import commands, events, layer
@@ -15,7 +16,7 @@ from mitmproxy.proxy.layers.http._events import RequestHeaders
 
 type Commands = layer.CommandGenerator[None]
 
-_FOR_HTTP = {ReceiveHttp, SendHttp, DropStream, GetHttpConnection, RegisterHttpConnection}
+_FOR_HTTP = (ReceiveHttp, SendHttp, DropStream, GetHttpConnection, RegisterHttpConnection)
 
 
 def handle_event(self: layer.Layer, event: events.Event) -> Commands:
@@ -60,11 +61,11 @@ def event_to_child(self: HttpLayer, child: layer.Layer, event: events.Event) -> 
     """HttpLayer's, with the commands that come most often looked at first."""
     command: Any
     for command in child.handle_event(event):
-        kind = type(command)
-        if command.blocking or kind is commands.RequestWakeup:
+        kind = _meaning(command.__class__)
+        if command.blocking or isinstance(command, commands.RequestWakeup):
             self.command_sources[command] = child
-        if kind not in _FOR_HTTP:
-            if kind is commands.OpenConnection:
+        if kind is None:
+            if isinstance(command, commands.OpenConnection):
                 self.connections[command.connection] = child
             yield command
         elif kind is ReceiveHttp:
@@ -83,6 +84,12 @@ def event_to_child(self: HttpLayer, child: layer.Layer, event: events.Event) -> 
             yield from self.get_connection(command)
         else:
             yield from self.register_connection(command)
+
+
+@lru_cache(256)
+def _meaning(kind: type[commands.Command]) -> type[commands.Command] | None:
+    """Which of the commands for the HTTP layer it is."""
+    return next((meant for meant in _FOR_HTTP if issubclass(kind, meant)), None)
 
 
 def install() -> None:
