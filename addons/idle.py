@@ -1,11 +1,11 @@
 """When a connection last moved; one sweep looks at all, instead of a task for each."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Activity:
-    """Stands in for mitmproxy's TimeoutWatchdog, on a monotonic clock and without its task."""
+    """When something last came or was done, on a monotonic clock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -27,10 +27,6 @@ class Activity:
             self._held -= 1
             self.register_activity()
 
-    def watch(self) -> Awaitable[None]:
-        """There is nothing to do for a connection of its own."""
-        return _nothing()
-
     def too_long(self, head_pending: bool, idle: float, head: float) -> bool:
         """Whether the connection has outlived its limits, in seconds."""
         now = self._clock()
@@ -41,7 +37,3 @@ class Activity:
         if self.head_since is not None and now - self.head_since > head:
             return True
         return not self._held and now - self.last > idle
-
-
-async def _nothing() -> None:
-    """Done."""

@@ -59,9 +59,11 @@ class Entry(layer.Layer):
         else:
             self._child = layer.NextLayer(context)
 
-    def _handle_event(self, event: events.Event) -> Generator[None]:
-        self._handle_event = self._child.handle_event  # type: ignore[method-assign]
-        yield from self._child.handle_event(event)
+    def handle_event(self, event: events.Event) -> Generator[None]:
+        # NextLayer puts the chosen one's in place of its own.
+        return self._child.handle_event(event)
+
+    _handle_event = handle_event
 
 
 def choose(nextlayer: layer.NextLayer, peer: Owner, tls: bool) -> None:

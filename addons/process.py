@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from addons import quick
+from addons import quick, steps
 from addons.worker import Worker
 from proxy.engines.budget import Budget
 
@@ -48,4 +48,5 @@ def run(control: socket.socket, budget: int, index: int) -> None:
         stream=sys.stderr, format=f"worker {index}: %(message)s", level=logging.WARNING
     )
     quick.install()
+    steps.install()
     uvloop.run(_main(control, budget, index))

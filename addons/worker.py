@@ -191,7 +191,7 @@ class Worker:
                 break
             for client in tuple(self._shared.clients):
                 if not client.busy:
-                    await client.leave()
+                    client.leave()
             await asyncio.sleep(_DRAIN_POLL)
         for client in self._shared.clients:
             client.give_up()

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from mitmproxy import http
 
-from addons import quick, tls
+from addons import quick, steps, tls
 from addons.hooks import Table
 from addons.inject import Inject
 from addons.listener import Client, Listener, Shared
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("cert", type=Path)
     parser.add_argument("key", type=Path)
     quick.install()
+    steps.install()
     gc.collect()
     gc.freeze()  # as the nursery does
     uvloop.run(_serve(**vars(parser.parse_args())))

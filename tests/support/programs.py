@@ -105,6 +105,8 @@ class Sidecar:
             **{"limits": {"enrolled": "100%"}, **settings},
         }
         self.write_settings()
+        self.environment: dict[str, str] = {}
+        """What is set beside our own."""
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "sidecar.log"
 
@@ -125,6 +127,7 @@ class Sidecar:
                 [sys.executable, "-m", "proxy.cli", "run", str(self.directory)],
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment},
             )
         if ready:
             until(self.ready)

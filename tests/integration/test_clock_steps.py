@@ -1,0 +1,143 @@
+"""The wall clock is set an hour ahead and back in a running sidecar, and nothing happens."""
+
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from clients import Clients
+from programs import DEADLINE, MakeNginx, MakeSidecar, Sidecar, until
+from wire import connect, read_answer
+
+HOUR = 3600
+# Seconds that a step may be off: what passes between two looks at a clock.
+SLACK = 60
+DURATION = 5.0
+LEASE = 20.0
+DELAY = 3.0
+HEAD = b"GET / HTTP/1.1\r\nhost: shop.test\r\n"
+FAULTS = [
+    {"at": "inbound", "match": {"path": "/late"}, "latency": f"{DELAY:g}s"},
+    {"at": "inbound", "match": {"path": "/faulty"}, "error": 503},
+]
+
+
+class WallClock:
+    """The wall clock of processes that are started with its environment."""
+
+    def __init__(self, directory: Path, faketime: str) -> None:
+        self._file = directory / "clock"
+        self.set(0)
+        asked = [faketime, "-m", "-f", "+0", "sh", "-c", 'printf %s "$LD_PRELOAD"']
+        library = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        self.environment = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, ahead: int) -> None:
+        """So many seconds ahead of the real one, at once."""
+        beside = self._file.with_suffix(".new")
+        beside.write_text(f"{ahead:+d}\n")
+        beside.rename(self._file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path, program: Callable[[str], str]) -> WallClock:
+    return WallClock(tmp_path, program("faketime"))
+
+
+@pytest.fixture
+def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx, clock: WallClock) -> Sidecar:
+    upstream = make_nginx('location / { return 200 "hello"; }').url
+    # Far below an hour, and far above what a busy machine needs.
+    limits = {"enrolled": "100%", "lease": f"{LEASE:g}s", "idle": "5m", "head_time": "5m"}
+    made = make_sidecar(upstream, limits=limits)
+    made.environment = clock.environment
+    return made.start()
+
+
+def ahead(sidecar: Sidecar) -> float:
+    """By how much the supervisor's wall clock is ahead, as it says itself."""
+    sidecar.post("/-/reload")
+    said = sidecar.metric("counterfault_config_last_reload_timestamp_seconds")
+    return said - time.time()
+
+
+def step(sidecar: Sidecar, clock: WallClock, offset: int) -> None:
+    clock.set(offset)
+    assert abs(ahead(sidecar) - offset) < SLACK
+
+
+def lease(sidecar: Sidecar) -> float:
+    return sidecar.metric("counterfault_lease_remaining_seconds")
+
+
+def events(sidecar: Sidecar) -> list[str]:
+    """The states that the run has been in, in order."""
+    with closing(sqlite3.connect(sidecar.directory / "state" / "history.sqlite")) as db:
+        return [state for (state,) in db.execute("SELECT state FROM events ORDER BY rowid")]
+
+
+def late(url: str, headers: dict[str, str]) -> tuple[int, float]:
+    """The status of the answer, and after how many seconds it came."""
+    start = time.monotonic()
+    status = httpx.get(url, headers=headers, timeout=60).status_code
+    return status, time.monotonic() - start
+
+
+def test_steps_of_an_hour_either_way_change_nothing(
+    sidecar: Sidecar, clock: WallClock, user: Callable[..., str]
+) -> None:
+    sidecar.running(faults=FAULTS)
+    workers = sidecar.workers()
+    for pid in workers:  # they look at the same clock
+        assert "libfaketime" in Path(f"/proc/{pid}/maps").read_text()
+    victim = {"x-user-id": user("experiment")}
+    with (
+        Clients(sidecar.url) as kept,
+        Clients(sidecar.url, "close", user("control")) as fresh,
+        ThreadPoolExecutor(1) as pool,
+        connect(sidecar.port) as idle,
+        connect(sidecar.port) as slow,
+    ):
+        slow.sendall(HEAD)
+        for offset in (HOUR, 0, -HOUR, 0):
+            held = pool.submit(late, f"{sidecar.url}/late", victim)
+            until(lambda: sidecar.metric("counterfault_faults_active") == 1)
+            step(sidecar, clock, offset)
+            status, seconds = held.result(DEADLINE)
+            assert (status, seconds > DELAY) == (200, True)
+            assert httpx.get(f"{sidecar.url}/faulty", headers=victim).status_code == 503
+            assert 0 < lease(sidecar) <= LEASE
+            left = lease(sidecar)
+            until(lambda left=left: lease(sidecar) > left)  # type: ignore[misc]
+        slow.sendall(b"\r\n")
+        idle.sendall(HEAD + b"\r\n")
+        assert read_answer(slow).status == read_answer(idle).status == 200
+        assert min(kept.count, fresh.count) > 0
+    assert (kept.wrong, fresh.wrong) == ([], [])
+    assert events(sidecar) == ["running"]
+    assert sidecar.workers() == workers
+    assert sidecar.metric("counterfault_internal_errors_total") == 0
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+def test_a_run_lasts_its_duration_by_a_clock_that_is_never_set(
+    sidecar: Sidecar, clock: WallClock, offset: int
+) -> None:
+    begun = time.monotonic()
+    sidecar.running(duration=f"{DURATION:g}s", faults=FAULTS)
+    seen = time.monotonic()
+    step(sidecar, clock, offset)
+    until(lambda: sidecar.state() == "done", deadline=DURATION + DEADLINE)
+    assert time.monotonic() - begun > DURATION
+    assert time.monotonic() - seen < DURATION + DEADLINE
