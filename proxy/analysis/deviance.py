@@ -130,7 +130,7 @@ def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
     low = min(max(min(pc, other), lowest), highest)
     high = min(max(pc, other, lowest), highest)
     for _ in range(_HALVINGS):
-        if high - low < _CLOSE * high:
+        if high - low < _CLOSE * min(high, 1 - low):
             break  # the deviance is flat here
         m = (low + high) / 2
         e = rho * m + delta

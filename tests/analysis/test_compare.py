@@ -119,7 +119,8 @@ def test_few_events_say_nothing(name: str, events: int) -> None:
     for pair in (Pair(few, few), Pair(few, FINE[name]), *others):
         seen = compared(name, pair)
         assert (seen.signal, seen.evidence, seen.bounds, seen.effect) == (None, NOTHING, None, None)
-        assert needed(seen) is None
+        if pair.control is few:
+            assert needed(seen) is None
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "rate"])
