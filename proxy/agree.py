@@ -29,12 +29,16 @@ def disagreements(
     if schemes:
         for judged in experiments:
             yield from _astray(judged.document, schemes)
+    data = sidecar.document.data
+    if isinstance(data, dict) and not data.get("prometheus"):
+        for judged in experiments:
+            yield from _unasked(judged.document)
     if sidecar.model is not None:
         yield from _missing(directory, sidecar.document, sidecar.model)
         yield from _past_the_cap(sidecar.model.limits.enrolled, experiments)
 
 
-# The next three look at plain data, so that they work beside errors elsewhere in the file.
+# The next four look at plain data, so that they work beside errors elsewhere in the file.
 
 
 def _twice(documents: Sequence[Document]) -> Iterator[Problem]:
@@ -69,11 +73,26 @@ def _astray(document: Document, tcp: Mapping[str, bool]) -> Iterator[Problem]:
 
 def _uses(experiment: Json) -> Iterator[tuple[Where, str, str]]:
     for section, refusal in _SECTIONS.items():
-        rules = experiment.get(section) if isinstance(experiment, dict) else None
-        for number, rule in enumerate(rules if isinstance(rules, list) else ()):
-            at = rule.get("at") if isinstance(rule, dict) else None
+        for number, rule in _rules(experiment, section):
+            at = rule.get("at")
             if isinstance(at, str):
                 yield (section, number, "at"), at, refusal
+
+
+def _unasked(document: Document) -> Iterator[Problem]:
+    """Outside metrics without a server to ask."""
+    for number, metric in _rules(document.data, "steady_state"):
+        if "prometheus" in metric:
+            where = ("steady_state", number, "prometheus")
+            said = "sidecar.yaml has no `prometheus: {url: …}` that could be asked"
+            yield document.at_value(where, said)
+
+
+def _rules(experiment: Json, section: str) -> Iterator[tuple[int, dict[str, Json]]]:
+    rules = experiment.get(section) if isinstance(experiment, dict) else None
+    for number, rule in enumerate(rules if isinstance(rules, list) else ()):
+        if isinstance(rule, dict):
+            yield number, rule
 
 
 def _past_the_cap(cap: float, experiments: Sequence[Judged[Experiment]]) -> Iterator[Problem]:
@@ -124,6 +143,10 @@ def _unusable(
 
 
 def _named_files(sidecar: Sidecar) -> Iterator[tuple[Where, str]]:
+    server = sidecar.prometheus
+    for key in ("token_file", "ca"):
+        if server is not None and (name := getattr(server, key)) is not None:
+            yield ("prometheus", key), name
     for name, listener in sidecar.listeners.items():
         where = ("listeners", name)
         if listener.tls is not None:
