@@ -7,7 +7,7 @@ from mitmproxy import http
 from addons.exchange import Exchange, exchange_of
 from addons.live import Live
 from proxy import tally
-from proxy.experiment import Latency, Metric, Rate, Slow, SuccessRate
+from proxy.experiment import Latency, Metric, Prometheus, Rate, Slow, SuccessRate
 
 
 class Observe:
@@ -73,5 +73,5 @@ def cell_of(metric: Metric, status: int | None, duration: float) -> str | int:
             return "bad" if failed or duration > over else "good"
         case Latency():
             return tally.latency_cell(duration)
-        case Rate():
+        case Rate() | Prometheus():  # no listener has a metric of Prometheus'
             return "good"

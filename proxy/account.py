@@ -11,8 +11,8 @@ from proxy.analysis.size import needed
 from proxy.analysis.verdict import Dose, Findings, Verdict
 from proxy.analysis.words import finding, kind_of, level, tolerance_of
 from proxy.cohorts import Cohort
-from proxy.experiment import Cohorts, Metric
-from proxy.sample import Pair, Sample
+from proxy.experiment import Cohorts
+from proxy.sample import Pair
 from proxy.users import Users
 
 type Data = dict[str, Any]
@@ -41,16 +41,9 @@ def account(verdict: Verdict, found: Findings, users: Users) -> Data:
     }
 
 
-def point(comparisons: tuple[Comparison, ...], recent: dict[str, Pair], cohorts: Cohorts) -> Data:
+def point(comparisons: tuple[Comparison, ...], recent: dict[str, Pair]) -> Data:
     """The metrics at one moment: `recent` is what each has counted since the point before."""
-    return {
-        c.metric.name: _estimate(c)
-        | {
-            str(cohort): _level(c.metric, sample, share)
-            for cohort, sample, share in _sides(recent[c.metric.name], cohorts)
-        }
-        for c in comparisons
-    }
+    return {c.metric.name: _estimate(c) | _sides(c, recent[c.metric.name]) for c in comparisons}
 
 
 def _dose(dose: Dose) -> Data:
@@ -70,8 +63,10 @@ def _metric(c: Comparison) -> Data:
     kind, metric = kind_of(c.metric), c.metric
     return {
         "name": metric.name,
-        "at": metric.at,
+        "at": metric.at or kind,
         "kind": kind,
+        "plain": c.plain,
+        "no_data": c.no_data or None,
         "tolerance": tolerance_of(metric),
         "unit": "%" if metric.tolerance.relative else "pp",
         "allowed": metric.tolerance.value,
@@ -87,10 +82,7 @@ def _metric(c: Comparison) -> Data:
         "detectable": _finite(c.detectable),
         "needed": needed(c),
         "clusters": c.clusters,
-        **{
-            str(cohort): _level(metric, sample, share)
-            for cohort, sample, share in _sides(c.pair, c.cohorts)
-        },
+        **_sides(c, c.pair),
         "says": finding(c),
         "levels": [level(c, value) for value in c.levels],
     }
@@ -101,16 +93,21 @@ def _estimate(c: Comparison) -> Data:
     return {"effect": _finite(c.effect), "lower": _finite(low), "upper": _finite(high)}
 
 
-def _sides(pair: Pair, cohorts: Cohorts) -> tuple[tuple[Cohort, Sample, float], ...]:
-    return (
-        (Cohort.CONTROL, pair.control, cohorts.control),
-        (Cohort.EXPERIMENT, pair.experiment, cohorts.experiment),
-    )
+def _sides(c: Comparison, pair: Pair) -> Data:
+    """Both cohorts in a pair of samples; of a plain metric, which has none, its last values."""
+    sides = zip(COHORTS, (pair.control, pair.experiment), _shares(c.cohorts), c.levels, strict=True)
+    return {
+        str(cohort): {
+            "events": sample.events,
+            "bad": sample.bad,
+            "level": _finite(last if c.plain else level_of(c.metric, sample, share)),
+        }
+        for cohort, sample, share, last in sides
+    }
 
 
-def _level(metric: Metric, sample: Sample, share: float) -> Data:
-    level = level_of(metric, sample, share)
-    return {"events": sample.events, "bad": sample.bad, "level": _finite(level)}
+def _shares(cohorts: Cohorts) -> tuple[float, float]:
+    return cohorts.control, cohorts.experiment
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from proxy.document import Document, Problem, Where
 from proxy.experiment import Experiment
 from proxy.explain import Judged
 from proxy.files import contents, why
-from proxy.places import misplaced, schemes_of
+from proxy.places import misplaced, schemes_of, unasked
 from proxy.sidecar import Sidecar
 from proxy.units import percent
 
@@ -25,6 +25,8 @@ def disagreements(
     if schemes:
         for judged in experiments:
             yield from misplaced(judged.document, schemes)
+    for judged in experiments:
+        yield from unasked(judged.document, sidecar.document.data)
     if sidecar.model is not None:
         yield from _missing(directory, sidecar.document, sidecar.model)
         yield from _past_the_cap(sidecar.model.limits.enrolled, experiments)
@@ -89,6 +91,10 @@ def _unusable(
 
 
 def _named_files(sidecar: Sidecar) -> Iterator[tuple[Where, str]]:
+    server = sidecar.prometheus
+    for key in ("token_file", "ca"):
+        if server is not None and (name := getattr(server, key)) is not None:
+            yield ("prometheus", key), name
     for name, listener in sidecar.listeners.items():
         where = ("listeners", name)
         if listener.tls is not None:

@@ -8,7 +8,16 @@ from typing import assert_never
 from proxy.analysis.compare import Threshold
 from proxy.analysis.size import ASSUMED_BAD, ASSUMED_SIGMA, expected
 from proxy.config import Config
-from proxy.experiment import Experiment, FaultRule, Latency, Metric, Rate, Slow, SuccessRate
+from proxy.experiment import (
+    Experiment,
+    FaultRule,
+    Latency,
+    Metric,
+    Prometheus,
+    Rate,
+    Slow,
+    SuccessRate,
+)
 from proxy.match import Match, Outcome
 from proxy.sidecar import Sidecar
 from proxy.units import human, percent, roughly
@@ -95,9 +104,17 @@ def _requests(match: Match) -> str:
 
 def _steady_state(metrics: Sequence[Metric]) -> list[str]:
     width = max((len(metric.name) for metric in metrics), default=0)
-    return [
-        f"{m.name:<{width}}  {_tolerance(m)}, {_requests(m.match)} at {m.at}" for m in metrics
-    ] or ["nothing is measured, so there will be no verdict"]
+    return [f"{m.name:<{width}}  {_tolerance(m)}, {_measured(m)}" for m in metrics] or [
+        "nothing is measured, so there will be no verdict"
+    ]
+
+
+def _measured(metric: Metric) -> str:
+    """Where a metric comes from."""
+    if metric.prometheus is None:
+        return f"{_requests(metric.match)} at {metric.at}"
+    required = "; without data the run stops" if metric.prometheus.required else ""
+    return f"says Prometheus: {metric.prometheus.query}{required}"
 
 
 def _tolerance(metric: Metric) -> str:
@@ -110,6 +127,9 @@ def _tolerance(metric: Metric) -> str:
             return f"slower than {human(over)} at most {rise} above control"
         case Rate(drop=drop):
             return f"events at most {drop} below control"
+        case Prometheus() as outside:
+            side = "below" if metric.lower_is_worse else "above"
+            return f"at most {outside.tolerance} {side} control"
         case other:
             assert_never(other)
 
@@ -130,7 +150,7 @@ def _needs(experiment: Experiment, rates: Rates) -> Iterator[str]:
     threshold = Threshold.of(experiment.guard.confidence, len(metrics))
     for m in metrics:
         events = expected(m, threshold)
-        what = "events" if m.rate is not None else "requests"
+        what = "events" if m.rate or m.prometheus else "requests"
         said = f"about {events:,} {what} in each cohort ({_assumed(m)})"
         yield f"{m.name:<{width}}  {said}{_wait(experiment, m, events, rates)}"
 
@@ -145,6 +165,8 @@ def _assumed(metric: Metric) -> str:
             return f"if latencies are alike, lognormal with sigma {ASSUMED_SIGMA:g}"
         case Rate():
             return "if they come alike, each by itself"
+        case Prometheus():
+            return "if they come alike, each by itself, and are counted by replicate"
         case other:
             assert_never(other)
 
@@ -170,7 +192,7 @@ def _stops(experiment: Experiment) -> Iterator[str]:
         yield f"at harm beyond a tolerance, at {percent(guard.confidence)} confidence"
     if metrics and experiment.baseline:
         yield "if the cohorts differ in the baseline"
-    if experiment.baseline and any(metric.rate is None for metric in metrics):
+    if experiment.baseline and any(not (m.rate or m.prometheus) for m in metrics):
         far = f"{TOLERANCES:g} tolerances"
         yield f"if control gets worse than its own baseline by {far} within {human(WINDOW)}"
     yield "if the cohorts' numbers of users are not as their shares say"

@@ -41,7 +41,7 @@ class Chronicle:
         earlier = last.pairs if last is not None and last.epoch == run.epoch else {}
         recent = {n: pair - earlier[n] if n in earlier else pair for n, pair in pairs.items()}
         self._last[run.experiment] = _Last(run.epoch, now, pairs)
-        metrics_now = point(found.comparisons, recent, experiment.cohorts)
+        metrics_now = point(found.comparisons, recent)
         return {"state": str(run.state), "epoch": run.epoch, "metrics": metrics_now}
 
 

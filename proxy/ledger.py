@@ -265,9 +265,12 @@ def _raw(config: Config) -> dict[str, dict[str, Any]]:
 
 def _meaning(config: Config, experiment: Experiment) -> tuple[object, ...]:
     """What a run's counts are about; if it changes they are worth nothing."""
+    server, metrics = config.sidecar.prometheus, experiment.steady_state
+    asked = server is not None and any(m.prometheus is not None for m in metrics)
     return (
         config.sidecar.unit,
         experiment.cohorts,
         experiment.faults,
-        experiment.steady_state,
+        metrics,
+        server.url if server is not None and asked else None,
     )

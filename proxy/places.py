@@ -43,14 +43,30 @@ def misplaced(document: Document, tcp: Mapping[str, bool]) -> Iterator[Problem]:
     yield from _apart(document, tcp, faults, metrics)
 
 
+def unasked(document: Document, sidecar: Json) -> Iterator[Problem]:
+    """Outside metrics without a server to ask."""
+    if isinstance(sidecar, dict) and sidecar.get("prometheus"):
+        return
+    for number, metric in _rules(document.data, "steady_state"):
+        if "prometheus" in metric:
+            said = "sidecar.yaml has no `prometheus: {url: …}` that could be asked"
+            yield document.at_value(("steady_state", number, "prometheus"), said)
+
+
 type _Use = tuple[Where, str, Mapping[str, Json]]
 
 
 def _uses(experiment: Json, section: str) -> Iterator[_Use]:
+    for number, rule in _rules(experiment, section):
+        if isinstance(at := rule.get("at"), str):
+            yield (section, number), at, rule
+
+
+def _rules(experiment: Json, section: str) -> Iterator[tuple[int, Mapping[str, Json]]]:
     rules = experiment.get(section) if isinstance(experiment, dict) else None
     for number, rule in enumerate(rules if isinstance(rules, list) else ()):
-        if isinstance(rule, dict) and isinstance(at := rule.get("at"), str):
-            yield (section, number), at, rule
+        if isinstance(rule, dict):
+            yield number, rule
 
 
 def _not_for_connections(

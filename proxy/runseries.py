@@ -43,6 +43,8 @@ def _events(supervisor: Supervisor) -> Metric:
     )
     for e, run, _ in _runs(supervisor):
         for metric in e.steady_state:
+            if metric.prometheus is not None:  # Prometheus has it already
+                continue
             pair = supervisor.judge.watch.pair(run, metric, State.RUNNING)
             is_share = isinstance(metric.kind, SuccessRate | Slow)
             for cohort, sample in zip(_ENROLLED, (pair.control, pair.experiment), strict=True):

@@ -16,6 +16,7 @@ type Counts = NDArray[np.float64]
 
 GOOD, BAD = 0, 1
 SHARE_CELLS = 2
+FEWEST_REPLICATES = 8
 # One below the first bound, one above the last.
 LATENCY_CELLS = len(LATENCY_BUCKETS) + 1
 _NAMES = {"good": GOOD, "bad": BAD}
@@ -107,6 +108,16 @@ class Pair:
 
     def __sub__(self, earlier: Pair) -> Pair:
         return Pair(self.control - earlier.control, self.experiment - earlier.experiment)
+
+    @property
+    def replicates(self) -> int:
+        """How many replicates an application tells apart: 8, 16, 32 or 64, the first rows.
+
+        With the 30 events of a signal, hardly ever are all of the upper half empty by chance.
+        """
+        used = np.flatnonzero((self.control.counts + self.experiment.counts).any(axis=1))
+        rows = int(used[-1]) + 1 if len(used) else 0
+        return max(FEWEST_REPLICATES, 1 << (rows - 1).bit_length()) if rows else REPLICATES
 
     @property
     def fewest(self) -> int:

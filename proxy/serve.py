@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.admin import server as admin
+from proxy.asking import asking
 from proxy.authority import Authority
 from proxy.config import Config, ConfigError
 from proxy.engines import succession
@@ -70,6 +71,7 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         return UNUSABLE
     workers.start()
     tasks = [_task(ticking(supervisor)), _task(_watch(supervisor)), _task(_greet(supervisor))]
+    tasks.append(_task(asking(supervisor)))
     errand = UntilDone(supervisor)
     if until_done:
         tasks.append(_task(_finish(errand, stopping)))

@@ -27,6 +27,7 @@ type HostPort = tuple[str, int]
 # Checked first, because urlsplit() drops line breaks and lets spaces pass.
 _AUTHORITY = re.compile(r"[^\s/?#@\x00-\x20\x7f]+")
 _UPSTREAM = re.compile(r"(http|https|tcp)://([^/?#@]+)/?")
+_SERVER = re.compile(r"(https?)://([^/?#\s]+)(/[^?#\s]*)?")
 _PORT = re.compile(r":[^\]]*$")
 
 
@@ -61,6 +62,16 @@ def _upstream(value: str) -> str:
     if not found or not host or (port is None and (found[1] == "tcp" or _PORT.search(found[2]))):
         allowed = "http://HOST[:PORT], https://HOST[:PORT] or tcp://HOST:PORT"
         raise ValueError(f"must be {allowed}, not {shown(value)}")
+    return value.rstrip("/")
+
+
+def _server(value: str) -> str:
+    if "@" in value:  # not quoted: there is a password in it
+        raise ValueError("must hold no user and password; use token_file")
+    found = _SERVER.fullmatch(value)
+    host, port = _host_port(found[2]) if found else (None, None)
+    if not found or not host or (port is None and _PORT.search(found[2])):
+        raise ValueError(f"must be http(s)://HOST[:PORT][/PATH], not {shown(value)}")
     return value.rstrip("/")
 
 
@@ -193,6 +204,21 @@ class Admin(Strict):
         return self
 
 
+class PrometheusServer(Strict):
+    """Where metrics are asked for that somebody else measures."""
+
+    url: Annotated[str, AfterValidator(_server)] = Field(
+        description="Such as http://prometheus:9090, with the path that /api/v1 is below"
+    )
+    timeout: Positive = Field(default=2.0, le=10.0, description="How long to wait for an answer")
+    token_file: str | None = Field(
+        default=None, description="File with a bearer token; read again for every question"
+    )
+    ca: str | None = Field(
+        default=None, description="PEM file to verify the server with; unset: the system's"
+    )
+
+
 class Limits(Strict):
     """How much harm there may be at any time, whatever the experiments say."""
 
@@ -248,6 +274,9 @@ class Sidecar(Strict):
         default=None,
         description="PEM file, certificate and key, that signs for hosts at forward listeners; "
         "unset: one is made under state_dir",
+    )
+    prometheus: PrometheusServer | None = Field(
+        default=None, description="The server that outside metrics are read from"
     )
     limits: Limits = Limits()
     protect: Annotated[tuple[Path, ...], Field(strict=False)] = Field(

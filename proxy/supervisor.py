@@ -143,7 +143,7 @@ class Supervisor:
         """Once a second: let numbers, time and limits act, and renew the lease."""
         self.ledger.find()
         moved = self._stop_if_late()
-        live = list(self._live())
+        live = list(self.live())
         self.judge.look(live)
         found = {run.experiment: self.judge.stops(run) for run, _ in live}
         held = {run.experiment for run, _ in live if self.judge.held(run)}
@@ -151,7 +151,7 @@ class Supervisor:
             self._push()
         else:
             self._renew()
-        notes = [*self.judge.notes(self._live()), *self._last_notes(live)]
+        notes = [*self.judge.notes(self.live()), *self._last_notes(live)]
         if notes:
             self.ledger.note(notes)
 
@@ -195,7 +195,8 @@ class Supervisor:
             return False
         return True
 
-    def _live(self) -> Iterator[tuple[Run, Experiment]]:
+    def live(self) -> Iterator[tuple[Run, Experiment]]:
+        """The runs under way."""
         for experiment in self.config.experiments:
             run = self.ledger.runs.get(experiment.name)
             if run is not None and run.state in LIVE:
@@ -224,7 +225,7 @@ class Supervisor:
         if not self.lease_late:
             return False
         return self.ledger.settle(
-            self.config, {run.experiment: [Reason.LEASE] for run, _ in self._live()}
+            self.config, {run.experiment: [Reason.LEASE] for run, _ in self.live()}
         )
 
     def _push(self) -> int:

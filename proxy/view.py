@@ -142,6 +142,7 @@ def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[View]:
             e, c, supervisor.judge.watch.pair(run, c.metric, State.BASELINE), run.state, elapsed
         )
         for c in found.comparisons
+        if not c.plain
     )
     return [
         {
@@ -198,7 +199,7 @@ def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> View:
     phases = {str(p): both(supervisor.judge.watch.pair(run, metric, p)) for p in PHASES}
     return {
         "name": metric.name,
-        "at": metric.at,
+        "at": metric.at or kind_of(metric),
         "kind": kind_of(metric),
         "tolerance": tolerance_of(metric),
         "phases": phases,

@@ -15,6 +15,7 @@ from proxy.analysis.verdict import Dose, Findings
 from proxy.cohorts import Cohort
 from proxy.experiment import Experiment, Metric
 from proxy.guard import Reason, Run, State
+from proxy.outside import Outside
 from proxy.sample import Pair, Sample, cells_for
 from proxy.totals import Totals
 
@@ -42,6 +43,7 @@ class Watch:
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
+        self.outside = Outside(totals)
         self._memory: dict[str, _Memory] = {}
 
     def look(self, run: Run, experiment: Experiment, now: float) -> Findings:
@@ -51,13 +53,15 @@ class Watch:
             memory = self._memory[run.experiment] = _Memory(run.edit)
         metrics = experiment.steady_state
         threshold = Threshold.of(experiment.guard.confidence, len(metrics))
+        comparisons = tuple(self._compared(run, experiment, m, threshold, now) for m in metrics)
         return Findings(
-            comparisons=tuple(self._compared(run, experiment, m, threshold) for m in metrics),
+            comparisons=comparisons,
             ratio=self._ratio(run, experiment),
             dose=self._dose(run, experiment),
             differing=tuple(self._differing(run, experiment, metrics)),
             disturbed=tuple(self._disturbed(run, experiment, memory, now)),
             unrecovered=tuple(self._unrecovered(run, experiment, memory, threshold, now)),
+            missing=tuple(_missing(run, experiment, comparisons, now)),
         )
 
     def pair(self, run: Run, metric: Metric, state: State) -> Pair:
@@ -71,10 +75,11 @@ class Watch:
         return Pair(control, experiment)
 
     def _compared(
-        self, run: Run, experiment: Experiment, metric: Metric, threshold: Threshold
+        self, run: Run, experiment: Experiment, metric: Metric, threshold: Threshold, now: float
     ) -> Comparison:
         pair = self.pair(run, metric, State.RUNNING)
-        return compare(metric, pair, experiment.cohorts, threshold)
+        reading = self.outside.reading(run, metric, now)
+        return compare(metric, pair, experiment.cohorts, threshold, reading)
 
     def _ratio(self, run: Run, experiment: Experiment) -> SampleRatio:
         users, cohorts = self._totals.users(run.experiment, run.edit), experiment.cohorts
@@ -106,7 +111,7 @@ class Watch:
         if run.state is not State.RUNNING:
             return
         for metric in experiment.steady_state:
-            if metric.rate is not None:  # traffic has its tides
+            if metric.rate or metric.prometheus:  # traffic has its tides
                 continue
             control = self.pair(run, metric, State.RUNNING).control
             window = _window(memory.control.setdefault(metric.name, deque()), control, now)
@@ -141,6 +146,8 @@ def stops(run: Run, found: Findings) -> list[Reason]:
     reasons = []
     if run.state is State.RUNNING and any(c.harmed for c in found.comparisons):
         reasons.append(Reason.HARM)
+    if found.missing:
+        reasons.append(Reason.NO_DATA)
     if found.ratio is not None and found.ratio.off:
         reasons.append(Reason.SAMPLE_RATIO)
     if found.differing:
@@ -148,6 +155,15 @@ def stops(run: Run, found: Findings) -> list[Reason]:
     if found.disturbed:
         reasons.append(Reason.INTERFERENCE)
     return reasons
+
+
+def _missing(
+    run: Run, experiment: Experiment, comparisons: Iterable[Comparison], now: float
+) -> Iterable[Comparison]:
+    """Data may take all of baseline to come; without faults nobody needs them."""
+    ending = run.state is State.BASELINE and now - run.entered >= experiment.baseline
+    if ending or run.state is State.RUNNING:
+        yield from (c for c in comparisons if c.reading is not None and c.reading.overdue)
 
 
 def _window(snapshots: deque[tuple[float, Sample]], control: Sample, now: float) -> Sample:

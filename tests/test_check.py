@@ -160,12 +160,15 @@ def test_each_kind_of_metric_is_said():
         {"name": "bb", "at": "inbound", "latency": {"quantile": 0.999, "rise": "20%"}},
         {"name": "c", "at": "inbound", "slow": {"over": "300ms", "rise": "1pp"}},
         {"name": "d", "at": "inbound", "rate": {"drop": "5%"}, "match": {"status": [201, "3xx"]}},
+        {"name": "e", "prometheus": {"query": "up{c=~'$cohort'}", "rise": "5%", "required": True}},
     ]
     assert line("holds if", {"steady_state": metrics}) == [
         "a   success rate at most 0.5pp below control, every request at inbound",
         "bb  p99.9 latency at most 20% above control, every request at inbound",
         "c   slower than 300ms at most 1pp above control, every request at inbound",
         "d   events at most 5% below control, answered 201, 3xx at inbound",
+        "e   at most 5% above control, says Prometheus: up{c=~'$cohort'}; "
+        "without data the run stops",
     ]
 
 

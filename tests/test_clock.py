@@ -23,6 +23,7 @@ ALLOWED = {
     "addons/inject.py": "the same",
     "addons/issuer.py": "certificates are valid from a date to a date",
     "proxy/admin/token.py": "a browser's session ends at a date",
+    "proxy/asking.py": "Prometheus is asked about a moment",
     "proxy/authority.py": "certificates are valid from a date to a date",
     "proxy/supervisor.py": "`not_after` is a date, and history is for people",
 }

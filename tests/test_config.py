@@ -25,6 +25,7 @@ listeners:
   payments: {listen: "127.0.0.1:9101", upstream: "http://127.0.0.1:3001"}
   cache: {listen: "127.0.0.1:6380", upstream: "tcp://127.0.0.1:6379"}
 """
+SERVER = 'prometheus: {url: "http://prometheus:9090"}\n'
 SLOW = """\
 experiment: slow
 state: running
@@ -202,6 +203,65 @@ EXPERIMENT_PROBLEMS = {
 }
 
 
+INSIDE = SLOW[SLOW.index("    at: inbound") :]
+OUTSIDE = """\
+    prometheus: {query: 'o{c="$cohort"}', drop: 5%}
+"""
+OUTSIDE_PROBLEMS = {
+    "both cohorts at once": (
+        ("$cohort", "$cohorts"),
+        "10:25: steady_state.0.prometheus.query: must name the cohort by a matcher such as "
+        '{cohort="$cohort"}',
+    ),
+    "points": (
+        ("5%", "5pp"),
+        "10:49: steady_state.0.prometheus.drop: must be relative to control, such as 5%, not 5pp",
+    ),
+    "both sides": (
+        ("5%", "5%, rise: 5%"),
+        "10:17: steady_state.0.prometheus: must have one of drop, rise, not both",
+    ),
+    "neither side": (
+        (", drop: 5%", ""),
+        "10:17: steady_state.0.prometheus: must have one of drop, rise, not none",
+    ),
+    "unknown key": (
+        ("drop: 5%", "dropp: 5%"),
+        "10:43: steady_state.0.prometheus: unknown key 'dropp'; known: drop, query, required, "
+        "rise; did you mean 'drop'?",
+    ),
+    "a listener": (
+        ("    prom", "    at: inbound\n    prom"),
+        "9:5: steady_state.0: prometheus takes no `at`: its query says what is counted",
+    ),
+    "a match": (
+        ("    prom", "    match: {path: /a}\n    prom"),
+        "9:5: steady_state.0: prometheus takes no `match`: its query says what is counted",
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "said"), OUTSIDE_PROBLEMS.values(), ids=OUTSIDE_PROBLEMS)
+def test_a_problem_of_an_outside_metric_says_what_and_where(tmp_path, edit, said):
+    write(tmp_path, sidecar=SIDECAR + SERVER, slow=swapped(SLOW, INSIDE, swapped(OUTSIDE, *edit)))
+    assert problems(tmp_path) == [f"experiments/slow.yaml:{said}"]
+
+
+@pytest.mark.parametrize("server", ["", "prometheus: null\n"])
+def test_an_outside_metric_needs_a_server(tmp_path, server):
+    write(tmp_path, sidecar=SIDECAR + server, slow=swapped(SLOW, INSIDE, OUTSIDE))
+    assert problems(tmp_path) == [
+        "experiments/slow.yaml:10:17: steady_state.0.prometheus: sidecar.yaml has no "
+        "`prometheus: {url: …}` that could be asked"
+    ]
+
+
+def test_an_outside_metric_is_at_no_listener(tmp_path):
+    write(tmp_path, sidecar=SIDECAR + SERVER, slow=swapped(SLOW, INSIDE, OUTSIDE))
+    (metric,) = load(tmp_path).experiments[0].steady_state
+    assert (metric.at, metric.lower_is_worse, str(metric.tolerance)) == ("", True, "5%")
+
+
 @pytest.mark.parametrize(("edit", "said"), EXPERIMENT_PROBLEMS.values(), ids=EXPERIMENT_PROBLEMS)
 def test_a_problem_of_an_experiment_says_what_and_where(tmp_path, edit, said):
     write(tmp_path, slow=swapped(SLOW, *edit))
@@ -265,7 +325,7 @@ SIDECAR_PROBLEMS = {
     "unknown key": (
         ("service: shop", "service: shop\nworker: 2"),
         "2:1: unknown key 'worker'; known: admin, engine, forward_ca, limits, listeners, "
-        "protect, service, state_dir, trust, unit, workers; did you mean 'workers'?",
+        "prometheus, protect, service, state_dir, trust, unit, workers; did you mean 'workers'?",
     ),
     "unknown key of a listener": (
         ("  cache: {", "  upstream: {tsl: {}, "),
@@ -336,6 +396,18 @@ SIDECAR_PROBLEMS = {
     "certificate": (
         ('"127.0.0.1:8080",', '"127.0.0.1:8080", ca: experiments,'),
         "3:43: listeners.inbound.ca: cannot read experiments: is a directory",
+    ),
+    "a password in a URL": (
+        ("service: shop", "service: shop\nprometheus: {url: 'http://me:s3cret@p'}"),
+        "2:19: prometheus.url: must hold no user and password; use token_file",
+    ),
+    "a URL with a query": (
+        ("service: shop", "service: shop\nprometheus: {url: 'http://p?a'}"),
+        "2:19: prometheus.url: must be http(s)://HOST[:PORT][/PATH], not 'http://p?a'",
+    ),
+    "no token": (
+        ("service: shop", "service: shop\nprometheus: {url: 'http://p', token_file: t}"),
+        "2:43: prometheus.token_file: cannot read t: no such file or directory",
     ),
     "empty": ((SIDECAR, ""), "1:1: must not be empty"),
     "a list": ((SIDECAR, "[]"), "1:1: must be a mapping, not a list"),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from proxy.experiment import Experiment, Rate, SuccessRate
+from proxy.experiment import Experiment, Prometheus, Rate, SuccessRate
 
 RULE = {"at": "payments", "latency": "400ms"}
 METRIC = {"name": "success", "at": "inbound", "success_rate": {"drop": "1pp"}}
@@ -106,6 +106,19 @@ def test_after_with_no_method_named_spares_what_is_not_idempotent():
     assert not after.spares("GET")
     assert not rule(when="after", unsafe=True).spares("POST")
     assert not rule().spares("POST")
+
+
+def test_only_what_prometheus_knows_is_measured_at_no_listener():
+    bare = {"name": "m", "rate": {"drop": "5%"}}
+    with pytest.raises(ValidationError, match="missing key 'at'"):
+        Experiment.model_validate(LEAST | {"steady_state": [bare]})
+
+
+def test_a_query_is_asked_with_its_variables_in_place():
+    query = 'a{c="$cohort", n="$experiment-$run", x=~"$|$other"}'
+    outside = Prometheus.model_validate({"query": query, "drop": "5%"})
+    said = outside.asked({"cohort": "control", "experiment": "slow", "run": "2"})
+    assert said == 'a{c="control", n="slow-2", x=~"$|$other"}'
 
 
 def test_a_metric_has_the_one_kind_that_is_given():

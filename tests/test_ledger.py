@@ -195,6 +195,15 @@ def test_a_change_of_the_unit_edits_every_live_run(world: World) -> None:
     assert world.ledger.runs["x"].edits == 1
 
 
+def test_another_prometheus_edits_the_runs_that_ask_it(world: World) -> None:
+    query = {"query": "$cohort", "drop": "5%"}
+    asking = raw("a", steady_state=[{"name": "orders", "prometheus": query}])
+    before, after = (config(asking, raw("b"), prometheus={"url": f"http://{n}"}) for n in "pq")
+    world.settle(before)
+    world.ledger.edited(before, after)
+    assert [world.ledger.runs[name].edits for name in "ab"] == [1, 0]
+
+
 def test_max_faults_stops_the_run(world: World) -> None:
     limited = config(raw(baseline="0s", guard={"max_faults": 2}))
     world.settle(limited)

@@ -180,6 +180,12 @@ def test_metrics_are_measured_where_they_match() -> None:
     assert made.measured("inbound", request(target="/"), EXPERIMENTED) == ()
 
 
+def test_what_prometheus_knows_is_measured_at_no_listener() -> None:
+    metric = {"name": "orders", "prometheus": {"query": "$cohort", "drop": "5%"}}
+    made = plan(experiment(steady_state=[metric]))
+    assert made.measured("inbound", request(), EXPERIMENTED) == ()
+
+
 def test_upstreams_are_sticky_by_unit_and_losing_one_moves_only_its_users() -> None:
     route = plan().routes["inbound"]
     orders = {f"u{i}".encode(): route.nodes(f"u{i}".encode()) for i in range(3000)}

@@ -71,6 +71,7 @@ def _accepts(model, data):
         {"steady_state": [{"name": "a", "at": "b", "match": {"status": 503}}]},
         {"steady_state": [{"name": "a", "at": "b", "match": {"status": ["2xx", 404]}}]},
         {"steady_state": [{"name": "a", "at": "b", "rate": {"drop": "5%"}}]},
+        {"steady_state": [{"name": "a", "prometheus": {"query": "$cohort", "drop": "5%"}}]},
         {"not_after": "2026-12-01T18:00:00Z"},
     ],
 )
@@ -92,6 +93,8 @@ def test_every_spelling_of_the_model_fits(change):
         {"faults": [{"at": "a", "drop": "rst"}]},
         {"faults": [{"at": "a", "error": 700}]},
         {"steady_state": [{"name": "a", "at": "b", "match": {"status": "9xx"}}]},
+        {"steady_state": [{"name": "a", "rate": {"drop": "5%"}}]},
+        {"steady_state": [{"name": "a", "at": "b", "prometheus": {"query": "$cohort"}}]},
     ],
 )
 def test_what_the_model_refuses_does_not_fit(change):

@@ -4,18 +4,23 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 
 import pytest
 from supervised import SLOW, World
 
+from proxy import metrics as metrics_page
 from proxy import tally
+from proxy.answer import Counts, Level
 from proxy.config import ConfigError
 from proxy.document import Problem
+from proxy.outside import When
 from proxy.quantile import duration_quantile, latency_quantile
+from proxy.report import junit, page, text
 from proxy.supervisor import UnknownExperiment
 from proxy.tally import DURATION_BUCKETS, LATENCY_BUCKETS
-from proxy.view import detail, overview
+from proxy.view import detail, overview, report
 
 
 @pytest.fixture
@@ -111,6 +116,37 @@ def test_tolerances_are_told_in_words(world):
         ("slow", "over 300ms rise 1pp"),
         ("rate", "drop 5%"),
     ]
+
+
+@pytest.mark.parametrize("answer", [Level(3.0), Counts({(("replicate", "0"),): 7.0})])
+def test_an_outside_metric_is_shown_and_not_exported_again(tmp_path, answer):
+    world = World(tmp_path / "other")
+    query = {"query": "$cohort", "drop": "5%"}
+    metrics = [{"name": "orders", "prometheus": query}]
+    world.write(SLOW | {"steady_state": metrics}, prometheus={"url": "http://127.0.0.1:9"})
+    supervisor = world.start()
+    world.pass_time(61)
+    run = supervisor.ledger.runs["slow"]
+    (metric,) = supervisor.config.experiments[0].steady_state
+    both = dict.fromkeys(("control", "experiment"), answer)
+    supervisor.judge.watch.outside.answered(run, metric, both, When(world.now, world.now))
+    world.pass_time(5)
+    seen = detail(supervisor, "slow")
+    assert json.loads(json.dumps(seen)) == seen
+    assert (seen["steady_state"][0]["at"], seen["metrics"][0]["at"]) == ("prometheus", "prometheus")
+    plain = isinstance(answer, Level)
+    assert seen["metrics"][0]["plain"] == plain
+    assert len(seen["forecast"]) == (0 if plain else 1)
+    level = 3.0 if plain else 0.0
+    assert seen["points"][-1]["metrics"]["orders"]["control"]["level"] == level
+    body, _ = metrics_page.render(supervisor)
+    assert b"counterfault_steady_state_events_total{" not in body
+    assert b'counterfault_evidence{experiment="slow",metric="orders"' in body
+    told = report(supervisor, "slow")
+    assert ("orders: not tested" if plain else "orders: undecided") in text.render(told, UTC)
+    assert "<svg" in page.render(told, UTC)
+    assert "orders" in junit.render(told, UTC)
+    world.close()
 
 
 def test_latencies_show_their_quantile(world):

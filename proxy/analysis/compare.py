@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from math import copysign, exp, inf, log
 
 from proxy.analysis.deviance import Boundary, clusters, events_of, proportion, quantile, rate
+from proxy.analysis.reading import Reading
 from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
-from proxy.experiment import Cohorts, Latency, Metric, Rate, SuccessRate
+from proxy.experiment import Cohorts, Latency, Metric, Prometheus, Rate, SuccessRate
 from proxy.quantile import latency_quantile
 from proxy.sample import BAD, GOOD, Pair, Sample
 
@@ -49,10 +50,27 @@ class Comparison:
     threshold: Threshold
     signal: Signal | None = None
     evidence: Evidence = NOTHING
+    reading: Reading | None = None
+    """Of an outside metric."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to test, only one number per cohort and a threshold."""
+        return self.reading is not None and self.reading.plain
+
+    @property
+    def no_data(self) -> str:
+        """Why an outside metric has no data now; empty: it has."""
+        return self.reading.no_data if self.reading is not None else ""
 
     @property
     def levels(self) -> tuple[float | None, float | None]:
-        """Control's and experiment's: share of bad events, seconds, or events per 1 % of users."""
+        """Control's and experiment's: share of bad events, seconds, or events per 1 % of users.
+
+        Of a plain metric, whatever its query answered.
+        """
+        if self.reading is not None and self.reading.plain:
+            return self.reading.levels or (None, None)
         return (
             level_of(self.metric, self.pair.control, self.cohorts.control),
             level_of(self.metric, self.pair.experiment, self.cohorts.experiment),
@@ -65,14 +83,17 @@ class Comparison:
 
     @property
     def harmed(self) -> bool:
-        return self.evidence.harm >= self.threshold.harm
+        beyond = self.reading is not None and self.reading.beyond
+        return beyond or self.evidence.harm >= self.threshold.harm
 
     @property
     def within(self) -> bool:
-        return self.evidence.within >= self.threshold.within
+        return self.evidence.within >= self.threshold.within and not self.no_data
 
     @property
     def effect(self) -> float | None:
+        if self.reading is not None and self.reading.plain:
+            return self.reading.effect
         return None if self.signal is None else self._effect(self.signal.distance)
 
     @property
@@ -89,8 +110,7 @@ class Comparison:
         """What an effect can be at all: nobody can lose more than there is."""
         if not self.metric.tolerance.relative:
             return -1.0, 1.0
-        is_loss = isinstance(self.metric.kind, SuccessRate | Rate)
-        return (-inf, 1.0) if is_loss else (-1.0, inf)
+        return (-inf, 1.0) if self.metric.lower_is_worse else (-1.0, inf)
 
     @property
     def detectable(self) -> float | None:
@@ -114,11 +134,17 @@ class Comparison:
         return distance / scale + allowed.value
 
 
-def compare(metric: Metric, pair: Pair, cohorts: Cohorts, threshold: Threshold) -> Comparison:
-    """A metric against its tolerance."""
+def compare(
+    metric: Metric,
+    pair: Pair,
+    cohorts: Cohorts,
+    threshold: Threshold,
+    reading: Reading | None = None,
+) -> Comparison:
+    """A metric against its tolerance; `reading`: of an outside metric."""
     found = signal(metric, pair, cohorts)
     told = evidence(found) if found else NOTHING
-    return Comparison(metric, pair, cohorts, threshold, found, told)
+    return Comparison(metric, pair, cohorts, threshold, found, told, reading)
 
 
 def differ(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
@@ -141,7 +167,9 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
     control, experiment = pair.control.counts, pair.experiment.counts
     nc, ne = events_of(control), events_of(experiment)
     boundary = boundary_of(metric, tolerances)
-    if metric.rate is not None:
+    if metric.prometheus is not None:
+        nc, ne = nc[: pair.replicates], ne[: pair.replicates]
+    if metric.rate is not None or metric.prometheus is not None:
         # That the experiment has no events may be just what harm looks like.
         if nc.sum() < LEAST_EVENTS or clusters(nc) < LEAST_CLUSTERS:
             return None
@@ -160,7 +188,7 @@ def boundary_of(metric: Metric, tolerances: float = 1.0) -> Boundary:
     allowed = tolerance.value
     if not tolerance.relative:
         return Boundary(delta=min(allowed * tolerances, _MOST), plus=allowed * reach)
-    lower_is_worse = metric.success_rate is not None or metric.rate is not None
+    lower_is_worse = metric.lower_is_worse
     rho = max(1 - allowed * tolerances, 0.01) if lower_is_worse else 1 + allowed * tolerances
     return Boundary(rho=rho, sign=-1 if lower_is_worse else 1, times=allowed * reach)
 
@@ -170,7 +198,7 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
     match metric.kind:
         case Latency(quantile=q):
             return latency_quantile(sample.cells, q)
-        case Rate():
+        case Rate() | Prometheus():
             return sample.events / (share * 100)
         case _:
             return sample.bad / sample.events if sample.events else None

@@ -12,7 +12,7 @@ import numpy as np
 from proxy.analysis.compare import Comparison, Threshold, signal
 from proxy.analysis.sequential import needed_times
 from proxy.cohorts import REPLICATES
-from proxy.experiment import Cohorts, Latency, Metric, Rate
+from proxy.experiment import Cohorts, Latency, Metric, Prometheus, Rate
 from proxy.sample import BAD, GOOD, Pair, Sample, cells_for
 from proxy.tally import LATENCY_BUCKETS
 
@@ -58,7 +58,7 @@ def _cells(metric: Metric, bad: float) -> np.ndarray[tuple[int], np.dtype[np.flo
             places = np.log(np.array(LATENCY_BUCKETS) / _ASSUMED_MEDIAN) / ASSUMED_SIGMA
             below = np.array([_NORMAL.cdf(float(z)) for z in places])
             cells[:] = np.diff(below, prepend=0.0, append=1.0)
-        case Rate():
+        case Rate() | Prometheus():
             cells[GOOD] = 1.0
         case _:
             cells[[GOOD, BAD]] = 1 - bad, bad

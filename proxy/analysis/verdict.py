@@ -50,12 +50,23 @@ class Findings:
     """Metrics in which control got worse than its own baseline."""
     unrecovered: tuple[str, ...] = ()
     """Metrics that were still worse when recovery ended."""
+    missing: tuple[Comparison, ...] = ()
+    """Required metrics without data, where the faults are on or about to begin."""
 
     @property
     def held(self) -> bool:
-        """Whether all metrics are within and enough faults happened to say so."""
-        within = bool(self.comparisons) and all(c.within for c in self.comparisons)
-        return within and self.dose.share >= LEAST_DOSE
+        """Whether all metrics are within and enough faults happened to say so.
+
+        A plain one cannot be within: it only must have data, and must not have stopped the run.
+        """
+        within = bool(self.tested) and all(c.within for c in self.tested)
+        watched = not any(c.no_data or c.harmed for c in self.comparisons)
+        return within and watched and self.dose.share >= LEAST_DOSE
+
+    @property
+    def tested(self) -> tuple[Comparison, ...]:
+        """All but those with nothing but a plain threshold."""
+        return tuple(c for c in self.comparisons if not c.plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,9 @@ def _stopped(reason: str, found: Findings) -> Verdict:
         case Reason.INTERFERENCE:
             said = f"{reason}: {_list(found.disturbed)}; something else is wrong, or faults spread"
             return Verdict(Result.INVALID, said)
+        case Reason.NO_DATA if found.missing:
+            said = "; ".join(finding(c) for c in found.missing)
+            return Verdict(Result.INCONCLUSIVE, f"{reason}: {said}")
         case _:
             return Verdict(Result.INCONCLUSIVE, reason)
 
@@ -118,7 +132,8 @@ def _so_far(found: Findings) -> tuple[Result, str]:
     if not found.dose.performed:
         return Result.INCONCLUSIVE, "no fault has been performed yet"
     if found.held:
-        return Result.HELD, f"all within tolerance; {finding(worst(found.comparisons))}"
+        said = f"all within tolerance; {finding(worst(found.tested))}"
+        return Result.HELD, said + _untested(found)
     return Result.INCONCLUSIVE, "; ".join(_lacking(found))
 
 
@@ -148,12 +163,21 @@ def _lacking(found: Findings) -> Iterator[str]:
     if found.dose.share < LEAST_DOSE:
         performed, planned = found.dose.performed, found.dose.planned
         yield f"only {performed} of {planned} faults due were performed"
+    if not found.tested:
+        yield "nothing is tested: without a label `replicate` there are only plain thresholds"
     for c in found.comparisons:
-        if not c.within:
+        if c.no_data or not (c.within or c.plain):
             yield f"{c.metric.name}: {_open(c)}"
 
 
+def _untested(found: Findings) -> str:
+    plain = tuple(c.metric.name for c in found.comparisons if c.plain)
+    return f"; not tested, only watched by a plain threshold: {_list(plain)}" if plain else ""
+
+
 def _open(c: Comparison) -> str:
+    if c.no_data:
+        return c.no_data
     fewest = c.pair.fewest
     if fewest < LEAST_EVENTS:
         return f"only {fewest} events in a cohort"

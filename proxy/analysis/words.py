@@ -5,7 +5,7 @@ from math import isfinite
 from typing import assert_never
 
 from proxy.analysis.compare import Comparison
-from proxy.experiment import KINDS, Latency, Metric, Rate, Slow, SuccessRate
+from proxy.experiment import KINDS, Latency, Metric, Prometheus, Rate, Slow, SuccessRate
 from proxy.units import human
 
 _NOTHING = 5e-7
@@ -14,6 +14,10 @@ _NOTHING = 5e-7
 def finding(c: Comparison) -> str:
     """`checkout: 8.2 pp more requests failed (7.1 pp at least; 0.5 pp allowed)`."""
     allowed = f"{amount(c, c.metric.tolerance.value)} allowed"
+    if c.no_data and not c.harmed:
+        return f"{c.metric.name}: {c.no_data}"
+    if c.plain:
+        return f"{c.metric.name}: {_untested(c)} (a plain threshold, not a test; {allowed})"
     if c.effect is None or c.bounds is None:
         return f"{c.metric.name}: too few events ({allowed})"
     low, high = c.bounds
@@ -41,7 +45,9 @@ def level(c: Comparison, value: float | None) -> str:
     match c.metric.kind:
         case Latency():
             return human(float(f"{value:.3g}"))
-        case Rate():
+        case Prometheus() if c.plain:
+            return f"{value:.4g}"
+        case Rate() | Prometheus():
             return (
                 f"{value:,.0f} per 1% of users" if value >= 100 else f"{value:.3g} per 1% of users"
             )
@@ -54,7 +60,7 @@ def level(c: Comparison, value: float | None) -> str:
 
 
 def kind_of(metric: Metric) -> str:
-    """`success_rate`, `latency`, `slow` or `rate`."""
+    """`success_rate`, `latency`, `slow`, `rate` or `prometheus`."""
     return next(name for name in KINDS if getattr(metric, name) is not None)
 
 
@@ -67,8 +73,19 @@ def tolerance_of(metric: Metric) -> str:
             return f"p{q * 100:g} rise {rise}"
         case Slow(over=over, rise=rise):
             return f"over {human(over)} rise {rise}"
+        case Prometheus() as outside:
+            return f"{'drop' if outside.drop else 'rise'} {outside.tolerance}"
         case other:
             assert_never(other)
+
+
+def _untested(c: Comparison) -> str:
+    if c.effect is None:
+        return "no effect can be told, control's value not being above zero"
+    lower = (c.effect >= 0) is c.metric.lower_is_worse
+    lasting = round(c.reading.lasting) if c.reading is not None else 0
+    so_long = f" for {human(lasting)}" if lasting else ""
+    return f"{amount(c, abs(c.effect))} {'lower' if lower else 'higher'} than control{so_long}"
 
 
 def _said(c: Comparison, effect: float) -> str:
@@ -84,7 +101,7 @@ def _said(c: Comparison, effect: float) -> str:
             return f"p{q * 100:g} latency {size} {'higher' if more else 'lower'}"
         case Slow(over=over):
             return f"{size} {'more' if more else 'fewer'} requests took over {human(over)}"
-        case Rate():
-            return f"{size} {'fewer' if more else 'more'} events"
+        case Rate() | Prometheus():
+            return f"{size} {'fewer' if more is c.metric.lower_is_worse else 'more'} events"
         case other:
             assert_never(other)

@@ -57,13 +57,13 @@ class Course:
 
 def levels(course: Course, metric: Data) -> str | None:
     """The chart of both cohorts' levels; None if there is nothing to show."""
-    name, kind = metric["name"], metric["kind"]
+    name, kind = metric["name"], _kind(metric)
     lines = {cohort: list(_levels(course, name, kind, cohort)) for cohort in COHORTS}
     known = [value for points in lines.values() for _, value in points if value is not None]
     if not known:
         return None
     x, y = across(0, course.end), upwards(0, max(known) * 1.15 or 0.01)
-    text = _as_time if kind == "latency" else _as_rate if kind == "rate" else _as_share
+    text = {"latency": _as_time, "rate": _as_rate, "plain": _as_number}.get(kind, _as_share)
     layers = [
         *_phases(course, x),
         *axes(x, y, _times(course.end), human, text),
@@ -120,6 +120,9 @@ def _together(cells: Sequence[Data], kind: str, lasted: float) -> float | None:
 
     Of a latency's quantile it is the mean over the points, each with the weight of its requests.
     """
+    if kind == "plain":
+        known = [float(cell["level"]) for cell in cells if cell["level"] is not None]
+        return sum(known) / len(known) if known else None
     if kind == "rate":
         return sum(float(cell["level"] or 0) for cell in cells) / lasted if lasted > 0 else None
     events = sum(int(cell["events"]) for cell in cells)
@@ -171,9 +174,25 @@ def _edit(point: Data) -> str:
     return str(point["epoch"]).rpartition(".")[0]
 
 
+def _kind(metric: Data) -> str:
+    """What Prometheus counts comes at a rate, too, unless it is one number."""
+    if metric["kind"] != "prometheus":
+        return str(metric["kind"])
+    return "plain" if metric["plain"] else "rate"
+
+
 def _what(metric: Data) -> str:
-    kinds = {"success_rate": "failed requests", "slow": "slow requests", "rate": "events"}
-    return kinds.get(metric["kind"], f"{metric['tolerance'].split()[0]} latency")
+    kinds = {
+        "success_rate": "failed requests",
+        "slow": "slow requests",
+        "rate": "events",
+        "plain": "what Prometheus says",
+    }
+    return kinds.get(_kind(metric), f"{metric['tolerance'].split()[0]} latency")
+
+
+def _as_number(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _as_time(value: float) -> str:

@@ -47,7 +47,8 @@ def _run(record: Data, zone: tzinfo | None) -> str:
 
 
 def _metric(metric: Data) -> Iterator[str]:
-    what = f"{metric['kind']} at {metric['at']}, {metric['tolerance']}"
+    where = "" if metric["kind"] == "prometheus" else f" at {metric['at']}"
+    what = f"{metric['kind']}{where}, {metric['tolerance']}"
     yield f"{metric['name']}: {words.finding(metric)} ({what})"
     for cohort, level in zip(words.COHORTS, metric["levels"], strict=True):
         yield from _entry(cohort, f"{level}, {words.events(metric, cohort)}")

@@ -12,7 +12,7 @@ type Data = dict[str, Any]
 
 COHORTS = ("control", "experiment")
 OFF_AT = log(1 / ALPHA)
-_EVENTS = {"rate": "events"}
+_EVENTS = {"rate": "events", "prometheus": "events"}
 _NOTHING = 5e-7
 
 
@@ -31,6 +31,8 @@ def finding(metric: Data) -> str:
     """What a metric amounts to."""
     if metric["harmed"]:
         return "worse than allowed"
+    if metric.get("plain"):
+        return "not tested"
     return "within tolerance" if metric["within"] else "undecided"
 
 
