@@ -66,6 +66,7 @@ def test_a_running_sidecar_does_as_it_is_told(
         code = main([*arguments, "--admin", sidecar.admin])
         return code, capsys.readouterr()
 
+    until(lambda: sidecar.get("/api/experiments")["workers"]["ready"] == 1)
     code, said = run("status")
     assert code == 0
     assert "shop: 1/1 workers, 0 faults active" in said.out
