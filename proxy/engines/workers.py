@@ -128,6 +128,14 @@ class Workers:
             slot.sockets[name] = sock
         self._addresses = wanted
 
+    def report_to(self, cells: Callable[[str, Rows], None]) -> None:
+        """Hand counts to somebody else than at first."""
+        self._cells = cells
+
+    def sockets(self) -> dict[str, socket.socket]:
+        """One of each listener's sockets."""
+        return {name: sock for slot in self._slots for name, sock in slot.sockets.items()}
+
     def start(self) -> None:
         self._keepers = [asyncio.ensure_future(self._keep(slot)) for slot in self._slots]
 
