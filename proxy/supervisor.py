@@ -36,6 +36,9 @@ class Engine(Protocol):
     def bind(self, config: Config) -> None:
         """Bind new and changed listeners. Raises OSError and leaves the old ones."""
 
+    async def prepare(self, config: Config) -> None:
+        """Have at hand what plans of this configuration will need; takes no longer than it may."""
+
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
         """Send a plan; answers its generation."""
 
@@ -104,6 +107,7 @@ class Supervisor:
                 config = await asyncio.to_thread(load, self.config.directory)
                 self._refuse_fixed(config)
                 self._bind(config)
+                await self.engine.prepare(config)
             except ConfigError as e:
                 self.reload_error = e
                 raise

@@ -139,6 +139,9 @@ class Workers:
     def start(self) -> None:
         self._keepers = [asyncio.ensure_future(self._keep(slot)) for slot in self._slots]
 
+    async def prepare(self, config: Config) -> None:
+        """Workers have all they need."""
+
     def push(self, config: Config, runs: Mapping[str, Any], lease_until: float) -> int:
         """Send a plan to all workers; answers its generation, see `applied`."""
         self._generation += 1

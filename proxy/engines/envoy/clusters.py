@@ -29,7 +29,8 @@ _CASE = {
     "stateful_formatter": {
         "name": "preserve_case",
         "typed_config": typed(
-            "extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"
+            "extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+            forward_reason_phrase=True,
         ),
     }
 }

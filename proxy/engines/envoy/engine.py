@@ -40,6 +40,8 @@ _ASK = 0.5
 _YOUNG = 2.0
 _PAUSE = 1.0
 _GRACE = 5.0
+# How long a reload waits for workers that are needed for the first time.
+_BIRTH = 10.0
 _POLL = 0.05
 _OWN = "envoy"
 
@@ -139,6 +141,17 @@ class Envoy:
         self._tasks = [asyncio.ensure_future(work) for work in works]
         if self._behind:
             self._work()
+
+    async def prepare(self, config: Config) -> None:
+        """Have workers ready before the first detour."""
+        own = behind.behind(config, self._worker_ports())
+        if own is None or self._working or not self._tasks:
+            return
+        self._workers.push(own, {}, self._lease_until)
+        self._work()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BIRTH):
+                await self._workers.serving()
 
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
         """Begin to act on a plan; answers its generation, see `applied`."""

@@ -8,9 +8,12 @@ from math import ceil
 
 from proxy.engines.envoy.clusters import HTTP1, HTTP2
 from proxy.engines.envoy.names import (
+    CUT,
     DROP_FILTER,
     LINES,
     LUA_FILTER,
+    NONE,
+    PROTO,
     SPACE,
     Json,
     present,
@@ -101,6 +104,7 @@ def _http(name: str, limits: Limits) -> Json:
         access_log=[_lines(name), _stats(name)],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},
         # What comes in goes out: no header is added, none is tidied up.
+        early_header_mutation_extensions=[_proto()],
         server_header_transformation="PASS_THROUGH",
         generate_request_id=False,
         preserve_external_request_id=True,
@@ -110,6 +114,7 @@ def _http(name: str, limits: Limits) -> Json:
         upgrade_configs=[{"upgrade_type": "websocket"}],
         http_protocol_options={**HTTP1, "accept_http_10": True},
         http2_protocol_options={**HTTP2, "max_concurrent_streams": _STREAMS},
+        local_reply_config=_cut(),
         **_bounds(limits),
     )
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
@@ -142,49 +147,71 @@ def _router() -> Json:
 
 def _drop() -> Json:
     """Off, but where a route turns it on; then for requests that are marked."""
-    code = {"local": {"inline_bytes": _wasm()}}
-    machine = {"vm_id": "drop", "runtime": "envoy.wasm.runtime.v8", "code": code}
-    wasm = typed(
-        "extensions.filters.http.wasm.v3.Wasm",
-        config={"name": "drop", "root_id": "drop", "vm_config": machine},
-    )
-    act = typed(
-        "extensions.filters.http.composite.v3.ExecuteFilterAction",
-        typed_config={"name": "drop", "typed_config": wasm},
-    )
-    marked = {
-        "input": {
-            "name": "marked",
-            "typed_config": typed(
-                "extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
-                filter=SPACE,
-                path=[{"key": "drop"}],
-            ),
-        },
-        "custom_match": {
-            "name": "present",
-            "typed_config": typed(
-                "extensions.matching.input_matchers.metadata.v3.Metadata",
-                value={"present_match": True},
-            ),
-        },
-    }
-    matcher = {
-        "predicate": {"single_predicate": marked},
-        "on_match": {"action": {"name": "drop", "typed_config": act}},
-    }
+    matchers = [_marked("drop", "drop.wasm"), _marked("detour", "dropped.wasm")]
     composite = typed("extensions.filters.http.composite.v3.Composite")
     config = typed(
         "extensions.common.matching.v3.ExtensionWithMatcher",
         extension_config={"name": "composite", "typed_config": composite},
-        xds_matcher={"matcher_list": {"matchers": [matcher]}},
+        xds_matcher={"matcher_list": {"matchers": matchers}},
     )
     return {"name": DROP_FILTER, "disabled": True, "typed_config": config}
 
 
+def _marked(key: str, program: str) -> Json:
+    """Run a program for requests with this metadata."""
+    code = {"local": {"inline_bytes": _wasm(program)}}
+    machine = {"vm_id": program, "runtime": "envoy.wasm.runtime.v8", "code": code}
+    wasm = typed(
+        "extensions.filters.http.wasm.v3.Wasm",
+        config={"name": program, "root_id": program, "vm_config": machine, "fail_open": True},
+    )
+    act = typed(
+        "extensions.filters.http.composite.v3.ExecuteFilterAction",
+        typed_config={"name": program, "typed_config": wasm},
+    )
+    metadata = typed(
+        "extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
+        filter=SPACE,
+        path=[{"key": key}],
+    )
+    there = typed(
+        "extensions.matching.input_matchers.metadata.v3.Metadata", value={"present_match": True}
+    )
+    marked = {
+        "input": {"name": key, "typed_config": metadata},
+        "custom_match": {"name": "present", "typed_config": there},
+    }
+    return {
+        "predicate": {"single_predicate": marked},
+        "on_match": {"action": {"name": program, "typed_config": act}},
+    }
+
+
 @cache
-def _wasm() -> str:
-    return b64encode(files(__package__).joinpath("drop.wasm").read_bytes()).decode()
+def _wasm(program: str) -> str:
+    return b64encode(files(__package__).joinpath(program).read_bytes()).decode()
+
+
+def _cut() -> Json:
+    """Envoy's own answer for an upstream that has broken off before its head, marked as such."""
+    return {
+        "mappers": [
+            {
+                "filter": {"response_flag_filter": {"flags": ["UC", "UR", "UPE"]}},
+                "headers_to_add": [{"header": {"key": CUT, "value": "1"}}],
+            }
+        ]
+    }
+
+
+def _proto() -> Json:
+    """Mark requests without this header, for Envoy adds one; the route removes the mark."""
+    header = {"header": {"key": PROTO, "value": NONE}, "append_action": "ADD_IF_ABSENT"}
+    config = typed(
+        "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[{"append": header}],
+    )
+    return {"name": "proto", "typed_config": config}
 
 
 def _lines(name: str) -> Json:

@@ -19,6 +19,10 @@ SPACE = "counterfault"
 HOLD_CLUSTER = "counterfault-hold"
 LUA_FILTER = "envoy.filters.http.lua"
 DROP_FILTER = "counterfault.drop"
+# On an answer of Envoy's own: workers, or the upstream, have cut the exchange.
+CUT = "x-counterfault-cut"
+# A header that Envoy adds to every request, and its value where there was none.
+PROTO, NONE = "x-forwarded-proto", "-"
 
 _TYPES = "type.googleapis.com/"
 

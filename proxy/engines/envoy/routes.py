@@ -4,8 +4,11 @@ from typing import Any
 
 from proxy.engines.envoy.lua import STICKY
 from proxy.engines.envoy.names import (
+    CUT,
     DROP_FILTER,
     LUA_FILTER,
+    NONE,
+    PROTO,
     Json,
     detour_of,
     http1_of,
@@ -24,13 +27,16 @@ def routes(name: str, listener: Listener, program: str, detour: bool, drop: bool
         "extensions.filters.http.lua.v3.LuaPerRoute", source_code={"inline_string": program}
     )
     filters: Json = {LUA_FILTER: lua}
-    if drop:
+    if drop or detour:
         filters[DROP_FILTER] = typed("config.route.v3.FilterConfig", config={}, disabled=False)
+    own = [*([_detour(name)] if detour else []), *_direct(name, listener)]
     host = {
         "name": name,
         "domains": ["*"],
         "typed_per_filter_config": filters,
-        "routes": [*([_detour(name)] if detour else []), *_direct(name, listener)],
+        "routes": [made for route in own for made in _as_it_came(route)],
+        # Only a detour's answer is cut; others may have been answered so by their upstream.
+        "response_headers_to_remove": [CUT],
     }
     return typed(
         "config.route.v3.RouteConfiguration",
@@ -38,6 +44,14 @@ def routes(name: str, listener: Listener, program: str, detour: bool, drop: bool
         validate_clusters=True,
         virtual_hosts=[host],
     )
+
+
+def _as_it_came(route: Json) -> list[Json]:
+    """A route for requests without the header that Envoy would add, and one for the others."""
+    match = route["match"]
+    marked = {"name": PROTO, "string_match": {"exact": NONE}}
+    bare = {**match, "headers": [*match.get("headers", ()), marked]}
+    return [{**route, "match": bare, "request_headers_to_remove": [PROTO]}, route]
 
 
 def _direct(name: str, listener: Listener) -> list[Json]:
@@ -49,8 +63,8 @@ def _direct(name: str, listener: Listener) -> list[Json]:
     if listener.scheme == "https":
         upgrade = {"name": "upgrade", "present_match": True}
         found.append(_route({"prefix": "/", "headers": [upgrade]}, http1_of(name), several))
-    everything: tuple[Json, ...] = ({"prefix": "/"}, {"path": "*"})  # the latter by OPTIONS
-    return found + [_route(match, name, several) for match in everything]
+    found.append(_route({"prefix": "/"}, name, several))
+    return [*found, _route({"path": "*"}, name, several)]  # by OPTIONS
 
 
 def _detour(name: str) -> Json:
