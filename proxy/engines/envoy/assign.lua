@@ -208,6 +208,10 @@ local function tagged(fields)
 end
 
 local function rewrite(fields, list)
+  if #list == 1 and fields:getNumValues("baggage") == 1 then
+    fields:replace("baggage", list[1]) -- where it was
+    return
+  end
   fields:remove("baggage")
   for _, value in ipairs(list) do fields:add("baggage", value) end
 end
@@ -239,17 +243,16 @@ local function strip(fields)
 end
 
 local function carry(fields, text)
-  fields:add(HEADERS[1], text)
   local list, used, said = values(fields, "baggage"), 0, MEMBER .. "=" .. text
   for _, value in ipairs(list) do used = used + #value + 1 end
-  if used + #said > BAGGAGE_LIMIT then return end
-  if #list == 0 then
-    fields:add("baggage", said)
-  else
+  local fits = used + #said <= BAGGAGE_LIMIT
+  if fits and #list > 0 then
     local last = list[#list]
     list[#list] = trimmed(last) ~= "" and last .. "," .. said or said
     rewrite(fields, list)
   end
+  fields:add(HEADERS[1], text)
+  if fits and #list == 0 then fields:add("baggage", said) end
 end
 
 -- Trust: the peer that the connection comes from, as 4 or 16 bytes.

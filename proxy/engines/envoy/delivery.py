@@ -39,13 +39,10 @@ class Delivery:
         for stage in _stages(self._files or self._present(wanted), wanted):
             before = await self._admin.stats(_STATS)
             self._directory.swap(stage)
-            await self._accepted(stage, before)
             self._files = stage
+            await self._accepted(stage, before)
+        await self._accepted(wanted, {})  # it may have started since
         await asyncio.sleep(_TURN)
-
-    async def confirm(self) -> None:
-        """Wait until an Envoy that has started acts on what is there."""
-        await self._accepted(self._files, {})
 
     def _present(self, wanted: Mapping[str, Json]) -> dict[str, Json]:
         """What an Envoy that we have adopted acts on."""
@@ -59,7 +56,7 @@ class Delivery:
                     now = await self._admin.stats(_STATS)
                     if _says(now, files):
                         return
-                    if _refused(before, now):
+                    if before and _refused(before, now):
                         break
                     await asyncio.sleep(_POLL)
         except TimeoutError:

@@ -82,6 +82,7 @@ class Envoy:
         self._tally = Tally()
         self._count = Count(self._tally)
         self._holds = Holds()
+        self.budget.elsewhere = lambda: self._holds.active
         self._pipes: list[Pipe] = []
         self._config = config
         self._addresses: dict[str, HostPort] = {}
@@ -219,7 +220,6 @@ class Envoy:
     def abandon(self) -> None:
         """Leave Envoy and the workers to whoever comes next."""
         self._stopping.set()
-        self._process.abandon()
         if self._behind:
             self._workers.abandon()
         self._holds.close()
@@ -268,8 +268,7 @@ class Envoy:
             except Rejected as e:
                 self._refuse(wanted.generation, str(e))
             except OSError as e:
-                if self._process.alive() and not self._stopping.is_set():
-                    log.error("envoy: %s", e)
+                log.debug("envoy: %s", e)
                 await asyncio.sleep(_POLL)
                 self._wake.set()
             else:
@@ -283,6 +282,9 @@ class Envoy:
             self._delivery.place(made)
             self._wake.set()
             raise OSError("envoy is not running")
+        before = self._process.incarnation
+        if self._process.suit(bootstrap(config.sidecar)):
+            self._gone(before)
         await self._delivery.deliver(made)
 
     def _found(self, config: Config) -> Found:

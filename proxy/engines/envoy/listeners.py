@@ -10,6 +10,7 @@ from proxy.engines.envoy.clusters import HTTP1, HTTP2
 from proxy.engines.envoy.names import (
     CUT,
     DROP_FILTER,
+    INSTRUCTIONS,
     LINES,
     LUA_FILTER,
     NONE,
@@ -104,7 +105,7 @@ def _http(name: str, limits: Limits) -> Json:
         access_log=[_lines(name), _stats(name)],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},
         # What comes in goes out: no header is added, none is tidied up.
-        early_header_mutation_extensions=[_proto()],
+        early_header_mutation_extensions=[_early()],
         server_header_transformation="PASS_THROUGH",
         generate_request_id=False,
         preserve_external_request_id=True,
@@ -204,14 +205,14 @@ def _cut() -> Json:
     }
 
 
-def _proto() -> Json:
-    """Mark requests without this header, for Envoy adds one; the route removes the mark."""
+def _early() -> Json:
+    """What clients may not tell Envoy goes; what Envoy would add is marked for the route."""
     header = {"header": {"key": PROTO, "value": NONE}, "append_action": "ADD_IF_ABSENT"}
     config = typed(
         "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[{"append": header}],
+        mutations=[*({"remove": name} for name in INSTRUCTIONS), {"append": header}],
     )
-    return {"name": "proto", "typed_config": config}
+    return {"name": "early", "typed_config": config}
 
 
 def _lines(name: str) -> Json:

@@ -23,6 +23,13 @@ DROP_FILTER = "counterfault.drop"
 CUT = "x-counterfault-cut"
 # A header that Envoy adds to every request, and its value where there was none.
 PROTO, NONE = "x-forwarded-proto", "-"
+# Headers by which a client could make Envoy try again or give up.
+INSTRUCTIONS = (
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+)
 
 _TYPES = "type.googleapis.com/"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from proxy import __version__
 from proxy.engines.envoy.directory import LOG, PID, Directory, version_of
-from proxy.engines.envoy.names import BOOTSTRAP, Json
+from proxy.engines.envoy.names import BOOTSTRAP, LINES, Json
 
 log = logging.getLogger("counterfault")
 
@@ -19,6 +19,9 @@ _BASE = "base-id"
 _POLL = 0.05
 # How often Envoy hands over its lines.
 _FLUSH_MS = 50
+# An Envoy that can be replaced ends with its parent (PR_SET_PDEATHSIG). So it gets none: it is
+# started when its parent, the shell, has ended, which the end of its standard input tells it.
+_ORPHAN = 'exec 3<&0; (read _ <&3; exec "$@" 3<&- </dev/null) >&2 & echo $!'
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,19 @@ class Command:
             *("--drain-strategy", "immediate", "--file-flush-interval-msec", str(_FLUSH_MS)),
             *("--log-level", "warning", "--component-log-level", "misc:critical"),
             *("--log-format", "%l %v", "--reject-unknown-dynamic-fields"),
+            "--skip-hot-restart-parent-stats",
         ]
 
 
 class Process:
-    """At most one Envoy that counts; one that it has replaced finishes what it has."""
+    """At most one Envoy that counts; one that it has replaced finishes what it has, and leaves."""
 
     def __init__(self, directory: Directory, command: Command) -> None:
         self._directory, self._command = directory, command
-        self._child: subprocess.Popen[bytes] | None = None
-        self._before: list[subprocess.Popen[bytes]] = []
         self.pid = 0
         self._epoch = 0
+        self._made = ""
+        self._before: list[int] = []
 
     @property
     def incarnation(self) -> str:
@@ -66,34 +70,47 @@ class Process:
         pid = about.get("pid", 0)
         if not isinstance(pid, int) or not _runs_in(pid, self._directory.path):
             return False
-        self.pid, self._epoch = pid, int(about["epoch"])
-        if about.get("made") != self._made(bootstrap):
-            self.start(bootstrap, replace=True)
+        self.pid, self._epoch, self._made = pid, int(about["epoch"]), str(about["made"])
+        self.suit(bootstrap)
         return True
 
-    def start(self, bootstrap: Json, *, replace: bool = False) -> None:
-        """Start an Envoy; it takes the sockets of the one that it is to replace."""
+    def suit(self, bootstrap: Json) -> bool:
+        """Replace one that was started otherwise than this needs; True if that had to be."""
+        if not self.alive() or self._made == self._name(bootstrap):
+            return False
+        log.info("envoy (pid %d) is replaced", self.pid)
+        self._before.append(self.pid)
+        self.start(bootstrap, self._epoch + 1)
+        return True
+
+    def start(self, bootstrap: Json, epoch: int = 0) -> None:
+        """Start an Envoy; past epoch 0 it takes the sockets of the one before."""
         self._directory.put(BOOTSTRAP, bootstrap)
-        self._epoch = self._epoch + 1 if replace else 0
-        base = self._base()
-        # Not blocking: Envoy must not wait for us when it has much to say.
+        self._epoch, self._made = epoch, self._name(bootstrap)
+        self.pid = self._orphan(self._command.line(epoch, self._base()))
+        self._directory.put(PID, {"pid": self.pid, "epoch": epoch, "made": self._made})
+
+    def _orphan(self, line: list[str]) -> int:
+        # Not blocking: Envoy must not wait for us when it has much to say. It keeps its pipes open
+        # itself, so that what it says meanwhile is there for the next supervisor.
         said = os.open(self._directory.path / LOG, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._child is not None:
-            self._before.append(self._child)
+        kept = [self._directory.open_pipe(name) for name in (LINES, LOG)]
+        wait, go = os.pipe()
         try:
-            self._child = subprocess.Popen(
-                self._command.line(self._epoch, base),
+            done = subprocess.run(
+                ["/bin/sh", "-c", _ORPHAN, "sh", *line],
+                pass_fds=kept,
                 cwd=self._directory.path,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdin=wait,
+                stdout=subprocess.PIPE,
                 stderr=said,
                 start_new_session=True,
+                check=True,
             )
         finally:
-            os.close(said)
-        self.pid = self._child.pid
-        made = {"pid": self.pid, "epoch": self._epoch, "made": self._made(bootstrap)}
-        self._directory.put(PID, made)
+            for handle in (said, *kept, wait, go):
+                os.close(handle)
+        return int(done.stdout)
 
     async def ended(self) -> None:
         """Wait until the present one is gone."""
@@ -101,15 +118,10 @@ class Process:
             await _gone(self.pid)
 
     def alive(self) -> bool:
-        self._before = [child for child in self._before if child.poll() is None]
-        if self._child is not None and self._child.pid == self.pid:
-            return self._child.poll() is None
         return _runs_in(self.pid, self._directory.path)
 
     def signal(self, number: int) -> None:
-        if self.alive():
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        self._send(self.pid, number)
 
     async def stop(self, grace: float) -> None:
         """Make it leave; after `grace` seconds it is killed."""
@@ -121,14 +133,13 @@ class Process:
             log.warning("envoy does not leave; killed")
             self.signal(signal.SIGKILL)
             await self.ended()
-        for child in self._before:
-            child.kill()
-            child.wait()
+        for pid in self._before:
+            self._send(pid, signal.SIGKILL)
 
-    def abandon(self) -> None:
-        """Leave it to whoever comes next."""
-        for child in (*self._before, *([self._child] if self._child else [])):
-            child.returncode = child.returncode or 0  # nobody waits for it any more
+    def _send(self, pid: int, number: int) -> None:
+        if _runs_in(pid, self._directory.path):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _base(self) -> str | None:
         """What Envoys that follow each other here share; None for the very first."""
@@ -137,21 +148,23 @@ class Process:
         except OSError:
             return None
 
-    def _made(self, bootstrap: Json) -> str:
+    def _name(self, bootstrap: Json) -> str:
         return version_of([__version__, self._command.line(0, None), bootstrap])
 
 
 def _runs_in(pid: int, directory: Path) -> bool:
     """Whether this process is alive and ours: its working directory says so."""
+    with suppress(OSError):
+        os.waitpid(pid, os.WNOHANG)  # where we are process 1, orphans are our children
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and os.readlink(f"/proc/{pid}/cwd") == str(directory)
+        return pid > 0 and state != "Z" and os.readlink(f"/proc/{pid}/cwd") == str(directory)
     except (OSError, IndexError):
         return False
 
 
 async def _gone(pid: int) -> None:
-    """Wait until a process, a child or not, has ended; or for a moment, where none can tell."""
+    """Wait until a process has ended; or for a moment, where none can tell."""
     try:
         handle = os.pidfd_open(pid)
     except (OSError, AttributeError):
