@@ -29,7 +29,8 @@ from proxy.engines.ports import PortTaken, address_of, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.engines.workers import Workers
 from proxy.sidecar import HostPort, host_port
-from proxy.tally import Rows, Tally, internal
+from proxy.tally import Rows, internal
+from proxy.totals import Tally
 
 log = logging.getLogger("counterfault")
 

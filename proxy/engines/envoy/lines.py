@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from proxy import tally
 from proxy.cells import cell_of
+from proxy.cohorts import Cohort
 from proxy.engines.envoy.listeners import ESTABLISHED, FIELDS
 from proxy.experiment import Experiment, Metric
-from proxy.tally import Tally
+from proxy.totals import Tally
 
 # What one line is made of: the listener, Envoy's fields, and in the last of them these nine.
 _OWN = 9
@@ -111,6 +112,9 @@ class Count:
         if meaning is None:
             return
         self._faults(line, meaning)
+        if line.user is not None:
+            edit = line.epoch.rpartition(".")[0]
+            self._counts.meet(line.experiment, edit, Cohort(line.cohort), line.user)
         if meaning.detours.get(line.listener, line.upstream) == line.upstream:
             self._steady(line, meaning)
 
@@ -138,8 +142,14 @@ class Count:
 
     def forget(self, kept: Collection[tuple[str, str]]) -> None:
         """Drop counts of epochs that are over; the supervisor has them."""
-        gone = (tally.STEADY, tally.DOSE)
-        self._counts.forget(lambda key: key[0] in gone and (key[1], key[2]) not in kept)
+        edits = {(name, epoch.rpartition(".")[0]) for name, epoch in kept}
+
+        def gone(key: tally.Key) -> bool:
+            if key[0] == tally.USERS:
+                return (key[1], key[2]) not in edits
+            return key[0] in (tally.STEADY, tally.DOSE) and (key[1], key[2]) not in kept
+
+        self._counts.forget(gone)
 
 
 def _regex_matches(metric: Metric, path: bytes) -> bool:
