@@ -44,6 +44,9 @@ _GRACE = 5.0
 # How long a reload waits for workers that are needed for the first time.
 _BIRTH = 10.0
 _POLL = 0.05
+_LOOK = 0.02
+# How long workers may take to act on a plan before Envoy is told; one that is frozen takes longer.
+_PLAN = 0.2
 _OWN = "envoy"
 
 
@@ -254,8 +257,9 @@ class Envoy:
         while True:
             await self._workers.serving()
             self._wake.set()
-            while self._workers.ready:  # noqa: ASYNC110 (whoever dies tells nobody)
-                await asyncio.sleep(_POLL)
+            while self._workers.pids:  # noqa: ASYNC110 (whoever dies tells nobody)
+                await asyncio.sleep(_LOOK)
+            self._wake.set()
 
     async def _deliver(self) -> None:
         while True:
@@ -278,6 +282,10 @@ class Envoy:
 
     async def _one(self, wanted: Wanted) -> None:
         config = wanted.config
+        if self._working and self._workers.pids:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PLAN):
+                    await self._workers.applied(wanted.behind)
         made = await asyncio.to_thread(compiled, config, wanted.runs, self._found(config))
         if not self._process.alive():
             self._delivery.place(made)
@@ -289,7 +297,7 @@ class Envoy:
         await self._delivery.deliver(made)
 
     def _found(self, config: Config) -> Found:
-        ports = self._worker_ports() if self._working and self._workers.ready else {}
+        ports = self._worker_ports() if self._working and self._workers.pids else {}
         detoured = {name: ports[name] for name in behind.detoured(config) if name in ports}
         ca = {
             name: str(config.directory / listener.ca) if listener.ca else system_ca()

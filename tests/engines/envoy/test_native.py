@@ -25,7 +25,7 @@ def made(**fault: Any) -> object:
     [
         ("250ms", 250, 250),
         ({"mean": "200ms", "jitter": "50ms"}, 200, 250),
-        ({"p50": "400ms", "p99": "2s"}, 400, 3387),
+        ({"p50": "400ms", "p99": "2s"}, 400, 3393),
         ({"lognormal": {"median": "150ms", "sigma": 0.5}}, 150, 703),
         ({"lognormal": {"median": "150ms", "sigma": 0.5}, "max": "300ms"}, 150, 300),
     ],
@@ -66,7 +66,7 @@ def test_what_cuts_an_exchange_is_native() -> None:
         ({"error": 503, "match": {"regex": "/a.*"}}, "a fault's `regex`"),
         ({"latency": "1s", "per": "message"}, "`per: message`"),
         ({"drop": "reset"}, "a TCP reset"),
-        ({"bandwidth": "10kB/s"}, "`bandwidth`"),
+        ({"bandwidth": "10KB/s"}, "`bandwidth`"),
         ({"duplicate": 2, "unsafe": True}, "`duplicate`"),
     ],
 )
