@@ -116,7 +116,10 @@ class Supervisor:
             self.ledger.edited(before, config)
             self.ledger.settle(config)
             generation = self._push()
-        return await self._confirmed(generation)
+        confirmed = await self._confirmed(generation)
+        if self.reload_error is not None:
+            raise self.reload_error
+        return confirmed
 
     async def stop(self, name: str | None = None) -> bool:
         """Stop one experiment or, with the kill switch, all; True once all workers have."""
@@ -188,6 +191,9 @@ class Supervisor:
             async with asyncio.timeout(CONFIRM):
                 await self.engine.applied(generation)
         except TimeoutError:
+            return False
+        except OSError as e:  # the data plane keeps the plan before, without faults
+            self.reload_error = ConfigError((Problem("sidecar.yaml", 1, 1, "engine", str(e)),))
             return False
         return True
 

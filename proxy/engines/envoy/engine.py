@@ -184,8 +184,9 @@ class Envoy:
 
     @property
     def ready(self) -> int:
-        """All threads at once, as soon as Envoy acts on the present plan."""
-        whole = self._accepted >= self._generation and self._process.alive()
+        """All threads at once: Envoy acts on the present plan, or, having refused it, serves on."""
+        told = self._accepted >= self._generation or self._generation in self._refusals
+        whole = told and self._process.alive()
         return self._config.sidecar.workers if whole else 0
 
     @property
