@@ -3,7 +3,7 @@
 Pure: a rule and the limits in, a program for `assign.lua` or a reason out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -26,7 +26,7 @@ from proxy.match import Match
 POINTS = 1000
 _LAST = 1 - 1e-9
 
-_PLAIN = Request(b"POST", b"", b"/", ())
+PLAIN = Request(b"POST", b"", b"/", ())
 _GRPC = Request(b"POST", b"", b"/", ((b"content-type", b"application/grpc"),))
 
 
@@ -67,7 +67,7 @@ def program(rule: FaultRule) -> Program:
     reason = _unfit(rule)
     if reason:
         return Detour(reason)
-    first = rule.fault.act(_PLAIN, lambda: 0.0)
+    first = rule.fault.act(PLAIN, lambda: 0.0)
     match first:
         case Delay():
             return Hold(_quantiles(rule), drop=False)
@@ -109,7 +109,7 @@ def _quantiles(rule: FaultRule) -> tuple[float, ...]:
     found = []
     for step in range(POINTS + 1):
         place = min(step / POINTS, _LAST)
-        action = rule.fault.act(_PLAIN, lambda place=place: place)  # type: ignore[misc]
+        action = rule.fault.act(PLAIN, lambda place=place: place)  # type: ignore[misc]
         if not isinstance(action, Delay):
             raise TypeError(f"{rule.fault.name} is a delay at times only")
         found.append(action.seconds * 1000)
@@ -127,10 +127,6 @@ def detours(experiment: Experiment) -> dict[str, str]:
         if isinstance(made, Detour):
             found.setdefault(rule.at, made.why)
     return found
-
-
-def any_detour(experiments: Iterable[Experiment]) -> bool:
-    return any(detours(e) for e in experiments if e.state == "running")
 
 
 def counted(matches: Sequence[Match]) -> bool:
