@@ -39,8 +39,12 @@ class Delivery:
         for stage in _stages(self._files or self._present(wanted), wanted):
             before = await self._admin.stats(_STATS)
             self._directory.swap(stage)
+            try:
+                await self._accepted(stage, before)
+            except Rejected:
+                self._directory.swap(self._files or stage)  # for an Envoy that starts
+                raise
             self._files = stage
-            await self._accepted(stage, before)
         await self._accepted(wanted, {})  # it may have started since
         await asyncio.sleep(_TURN)
 
