@@ -17,6 +17,8 @@ from proxy.engines.envoy.names import (
 )
 from proxy.sidecar import Listener
 
+# How often the ring is asked for another node; with two, each time it is this one by half.
+_DRAWS = 30
 # What cannot have had an effect may be tried once more.
 _UNTOUCHED = "connect-failure,refused-stream"
 
@@ -99,5 +101,5 @@ def _next_node() -> Json:
             "typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
         }
     ]
-    again["host_selection_retry_max_attempts"] = 5
+    again["host_selection_retry_max_attempts"] = _DRAWS
     return again

@@ -212,6 +212,7 @@ def test_while_the_workers_are_gone_their_experiments_enrol_nobody(
     until(lambda: code(sidecar, user("experiment"), "/late") == 503)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
+    until(lambda: sidecar.workers()[1:] != workers)
     assert [code(sidecar, user("control")) for _ in range(5)] == [200] * 5
     until(lambda: len(sidecar.workers()) == 2 and sidecar.workers()[1:] != workers, 60)
     until(lambda: code(sidecar, user("experiment"), "/late") == 503)
