@@ -82,6 +82,7 @@ def _cluster(name: str, nodes: list[HostPort], connect: float) -> Json:
     return {
         "name": name,
         "type": "STATIC" if all(_is_ip(host) for host, _ in nodes) else "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": seconds(connect),
         "circuit_breakers": {"thresholds": [{**most}, {"priority": "HIGH", **most}]},
         "load_assignment": {
