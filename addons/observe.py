@@ -7,7 +7,7 @@ from mitmproxy import http
 from addons.exchange import Exchange, exchange_of
 from addons.live import Live
 from proxy import tally
-from proxy.experiment import Latency, Metric, Prometheus, Rate, Slow, SuccessRate
+from proxy.cells import cell_of
 
 
 class Observe:
@@ -61,17 +61,3 @@ class Observe:
                         cell,
                     )
                 )
-
-
-def cell_of(metric: Metric, status: int | None, duration: float) -> str | int:
-    """Where an exchange falls in a metric's sample; an exchange without an answer is bad."""
-    failed = status is None
-    match metric.kind:
-        case SuccessRate():
-            return "bad" if failed or (status is not None and status >= 500) else "good"
-        case Slow(over=over):
-            return "bad" if failed or duration > over else "good"
-        case Latency():
-            return tally.latency_cell(duration)
-        case Rate() | Prometheus():  # no listener has a metric of Prometheus'
-            return "good"

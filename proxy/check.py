@@ -5,9 +5,11 @@ from datetime import UTC
 from types import MappingProxyType
 from typing import assert_never
 
+from proxy.actions import Disconnect
 from proxy.analysis.compare import Threshold
 from proxy.analysis.size import ASSUMED_BAD, ASSUMED_SIGMA, expected
 from proxy.config import Config
+from proxy.engines.envoy.native import PLAIN, detours
 from proxy.experiment import (
     Experiment,
     FaultRule,
@@ -53,6 +55,8 @@ def _experiment(experiment: Experiment, sidecar: Sidecar, rates: Rates) -> Itera
     yield from _labelled("users", [_users(experiment, sidecar)])
     for rule in experiment.faults:
         yield from _labelled("fault", _fault(rule, sidecar))
+    if sidecar.engine == "envoy":
+        yield from _labelled("detour", list(_detours(experiment)))
     yield from _labelled("holds if", _steady_state(experiment.steady_state))
     yield from _labelled("needs", list(_needs(experiment, rates)))
     yield from _labelled("phases", [_phases(experiment)])
@@ -83,6 +87,16 @@ def _fault(rule: FaultRule, sidecar: Sidecar) -> list[str]:
     if listener.forward and rule.match.host is None:
         said.append("https only to hosts that are named elsewhere: this match has no host")
     return said
+
+
+def _detours(experiment: Experiment) -> Iterator[str]:
+    """Where Envoy needs workers behind it, and what it does otherwise than they would."""
+    for at, why in detours(experiment).items():
+        yield f"both cohorts' requests at {at} go through workers behind Envoy, for {why}"
+    if any(
+        rule.fault.act(PLAIN, lambda: 0.0) == Disconnect(reset=True) for rule in experiment.faults
+    ):
+        yield "HTTP/1 clients see a reset as a close: Envoy sends FIN, not RST"
 
 
 def _when(rule: FaultRule) -> str:

@@ -7,13 +7,14 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from proxy.admin import server as admin
 from proxy.asking import asking
 from proxy.authority import Authority
 from proxy.config import Config, ConfigError
 from proxy.engines import succession
+from proxy.engines.envoy.engine import Envoy
 from proxy.engines.workers import Workers
 from proxy.reload import changes
 from proxy.report import FORMATS, exit_code, worst
@@ -45,15 +46,19 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         return UNUSABLE
     meeting = str((directory / succession.NAME).absolute())
     authority = Authority(directory)
-    workers = Workers(config.sidecar.workers, totals.update, totals.retire, meeting, authority.file)
-    supervisor = Supervisor(config, directory, workers, totals)
+    try:
+        engine = _engine(config, directory, totals, meeting, authority)
+    except OSError as e:
+        print(f"counterfault: {e}", file=sys.stderr)
+        return UNUSABLE
+    supervisor = Supervisor(config, directory, engine, totals)
     stopping, succeeded = asyncio.Event(), asyncio.Event()
 
     def abdicate() -> None:
         succeeded.set()
         stopping.set()
 
-    door = succession.Door(directory, workers.adopt, abdicate)
+    door = succession.Door(directory, engine.adopt, abdicate)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -61,15 +66,15 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
     try:
         await succession.succeed(directory)
         door.open()
-        await workers.inherit(config)
+        await engine.inherit(config)
         supervisor.start()
         api = await admin.serve(supervisor)
     except OSError as e:
         print(f"counterfault: {e}", file=sys.stderr)
-        workers.abandon()
+        engine.abandon()
         door.close()
         return UNUSABLE
-    workers.start()
+    engine.start()
     tasks = [_task(ticking(supervisor)), _task(_watch(supervisor)), _task(_greet(supervisor))]
     tasks.append(_task(asking(supervisor)))
     errand = UntilDone(supervisor)
@@ -82,9 +87,9 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         task.cancel()
     if succeeded.is_set():
         log.info("another supervisor takes over")
-        workers.abandon()
+        engine.abandon()
     else:
-        await workers.stop(supervisor.config.sidecar.limits.drain)
+        await engine.stop(supervisor.config.sidecar.limits.drain)
     await api.stop()
     code = _verdict(errand) if until_done else 0
     supervisor.ledger.close()
@@ -104,6 +109,21 @@ def _verdict(errand: UntilDone) -> int:
     records = list(errand.records())
     print("\n".join(FORMATS["text"].render(record, None) for record in records), end="")
     return worst(exit_code(record["verdict"]) for record in records)
+
+
+def _engine(
+    config: Config, directory: Path, totals: Totals, meeting: str, authority: Authority
+) -> Workers | Envoy:
+    """The data plane that the configuration asks for. Raises OSError."""
+    count = config.sidecar.workers
+    workers = Workers(count, totals.update, totals.retire, meeting, authority.file)
+    match config.sidecar.engine:
+        case "mitmproxy":
+            return workers
+        case "envoy":
+            return Envoy(config, directory, workers, totals.update, totals.retire)
+        case other:
+            assert_never(other)
 
 
 async def reload(supervisor: Supervisor) -> None:

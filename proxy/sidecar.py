@@ -253,11 +253,22 @@ class Limits(Strict):
     )
 
 
+class EnvoySettings(Strict):
+    """For `engine: envoy`."""
+
+    path: str | None = Field(
+        default=None, description="The program; unset: counterfault[envoy]'s, else the PATH's"
+    )
+
+
 class Sidecar(Strict):
     """sidecar.yaml."""
 
     service: Name = Field(description="A label on every series")
-    engine: Literal["mitmproxy"] = "mitmproxy"
+    engine: Literal["mitmproxy", "envoy"] = Field(
+        default="mitmproxy", description="Which data plane carries the traffic"
+    )
+    envoy: EnvoySettings = EnvoySettings()
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes on each port")
     admin: Admin = Admin()
     unit: tuple[UnitSource, ...] = Field(

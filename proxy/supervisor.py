@@ -36,6 +36,9 @@ class Engine(Protocol):
     def bind(self, config: Config) -> None:
         """Bind new and changed listeners. Raises OSError and leaves the old ones."""
 
+    async def prepare(self, config: Config) -> None:
+        """Have at hand what plans of this configuration will need; takes no longer than it may."""
+
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
         """Send a plan; answers its generation."""
 
@@ -112,6 +115,7 @@ class Supervisor:
                 config = await asyncio.to_thread(load, self.config.directory)
                 self._refuse_fixed(config)
                 self._bind(config)
+                await self.engine.prepare(config)
             except ConfigError as e:
                 self.reload_error = e
                 raise
@@ -120,7 +124,10 @@ class Supervisor:
             self.ledger.edited(before, config)
             self.ledger.settle(config)
             generation = self._push()
-        return await self._confirmed(generation)
+        confirmed = await self._confirmed(generation)
+        if self.reload_error is not None:
+            raise self.reload_error
+        return confirmed
 
     async def stop(self, name: str | None = None) -> bool:
         """Stop one experiment or, with the kill switch, all; True once all workers have."""
@@ -192,6 +199,9 @@ class Supervisor:
             async with asyncio.timeout(CONFIRM):
                 await self.engine.applied(generation)
         except TimeoutError:
+            return False
+        except OSError as e:  # the data plane keeps the plan before, without faults
+            self.reload_error = ConfigError((Problem("sidecar.yaml", 1, 1, "engine", str(e)),))
             return False
         return True
 

@@ -14,6 +14,7 @@ import mmap
 import os
 import struct
 import tempfile
+from collections.abc import Callable
 from enum import Enum
 from hashlib import blake2b
 
@@ -58,6 +59,8 @@ class Budget:
         self.fd = fd
         self._memory = mmap.mmap(fd, _SIZE)
         self._worker = worker
+        # Faults that are under way in no worker: Envoy's.
+        self.elsewhere: Callable[[], int] = int
         if worker is not None:
             self.clear_worker(worker)
 
@@ -142,8 +145,8 @@ class Budget:
         return self._get(WORKERS + RUNS + run) * RUNS + run
 
     def active(self) -> int:
-        """Faults under way in all workers."""
-        return sum(self._get(cell) for cell in range(WORKERS))
+        """Faults under way in all workers, and elsewhere."""
+        return sum(self._get(cell) for cell in range(WORKERS)) + self.elsewhere()
 
     def performed(self, run: int) -> int:
         return self._get(WORKERS + run)

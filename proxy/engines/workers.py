@@ -128,8 +128,19 @@ class Workers:
             slot.sockets[name] = sock
         self._addresses = wanted
 
+    def report_to(self, cells: Callable[[str, Rows], None]) -> None:
+        """Hand counts to somebody else than at first."""
+        self._cells = cells
+
+    def sockets(self) -> dict[str, socket.socket]:
+        """One of each listener's sockets."""
+        return {name: sock for slot in self._slots for name, sock in slot.sockets.items()}
+
     def start(self) -> None:
         self._keepers = [asyncio.ensure_future(self._keep(slot)) for slot in self._slots]
+
+    async def prepare(self, config: Config) -> None:
+        """Workers have all they need."""
 
     def push(self, config: Config, runs: Mapping[str, Any], lease_until: float) -> int:
         """Send a plan to all workers; answers its generation, see `applied`."""

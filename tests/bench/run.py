@@ -29,7 +29,7 @@ _PLAN = {
     "keep-alive": tuple(SETUPS),
     "close": ("stock", "bare", "one"),
     "http2": ("stock", "bare", "one"),
-    "slow": ("stock", "bare", "one"),
+    "slow": ("stock", "bare", "one", "bare-envoy", "envoy"),
 }
 _ORDERS = """access_log off; location / {
     default_type application/json; return 200 '{"orders": [{"id": 1, "state": "paid"}]}'; }"""
@@ -117,7 +117,7 @@ def _one(load: str, proxy: Running, direct: int, seconds: int) -> dict[str, Any]
 def _check_enrolment(running: dict[str, Running]) -> None:
     """Figures of a sidecar that enrols nobody would be worth nothing."""
     for name, proxy in running.items():
-        if name in ("one", "hundred", "two") and proxy.enrolled() == 0:
+        if name in ("one", "hundred", "two", "envoy") and proxy.enrolled() == 0:
             raise Failed(f"{name}: nobody was enrolled")
 
 

@@ -1,5 +1,6 @@
 """What is compared: stock mitmdump, the engine by itself, sidecars; each with fresh processes."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from typing import Any
 
 import trustme
 from programs import Sidecar, free_port, until
+
+from proxy.engines.envoy.binary import binary
+from tests.bench.bare_envoy import configuration
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
@@ -61,7 +65,20 @@ def bare(directory: Path, upstream: str) -> Iterator[Running]:
         yield Running(port, secure, (pid,), lambda: 0.0)
 
 
-def sidecar(experiments: int, share: str = "1%", workers: int = 1) -> Setup:
+@contextmanager
+def bare_envoy(directory: Path, upstream: str) -> Iterator[Running]:
+    """Envoy with its own fault filter."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port, file = free_port(), directory / "envoy.json"
+    file.write_text(json.dumps(configuration(port, upstream)))
+    command = [binary(None, directory), "-c", str(file), "--concurrency", "1", "-l", "error"]
+    with _program([*command, "--disable-hot-restart"], directory, port) as pid:
+        yield Running(port, port, (pid,), lambda: 0.0)
+
+
+def sidecar(
+    experiments: int, share: str = "1%", workers: int = 1, engine: str = "mitmproxy"
+) -> Setup:
     """A sidecar whose running experiments meet users, but no request of the benchmark."""
 
     @contextmanager
@@ -75,6 +92,7 @@ def sidecar(experiments: int, share: str = "1%", workers: int = 1) -> Setup:
             "limits": {"enrolled": "100%", "drain": "1s"},
             "unit": [{"header": "x-user-id"}],
             "workers": workers,
+            "engine": engine,
         }
         made = Sidecar(directory, upstream, settings)
         names = [f"slow-orders-{i}" for i in range(experiments)]
@@ -114,6 +132,8 @@ SETUPS: dict[str, tuple[str, Setup]] = {
     "one": ("sidecar, 1 experiment of 1 % + 1 %", sidecar(1)),
     "hundred": ("sidecar, 100 of 0.05 % + 0.05 %", sidecar(100, "0.05%")),
     "two": ("sidecar, 1 experiment, 2 workers", sidecar(1, workers=2)),
+    "bare-envoy": ("bare Envoy, its own fault filter", bare_envoy),
+    "envoy": ("engine: envoy, 1 of 1 % + 1 %", sidecar(1, engine="envoy")),
 }
 
 

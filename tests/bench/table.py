@@ -74,9 +74,21 @@ COMPARISONS = (
         25.0,
         most=True,
     ),
+    Comparison(
+        "engine: envoy, CPU a request over bare Envoy, %",
+        "keep-alive",
+        "envoy",
+        "bare-envoy",
+        _cost,
+        12.0,
+        most=True,
+    ),
     Comparison("two workers : one", "keep-alive", "two", "one", _ratio, 0.9),
 )
-_ADDED = ("added to the median at 100 a second, ms", 1.2)
+_ADDED = {
+    "one": ("added to the median at 100 a second, ms", 1.2),
+    "envoy": ("engine: envoy, added to the median, ms", 0.3),
+}
 
 
 def summary(rows: Rows) -> list[dict[str, Any]]:
@@ -86,9 +98,10 @@ def summary(rows: Rows) -> list[dict[str, Any]]:
         values = comparison.among(rows)
         if values:
             found.append(_said(comparison.text, values, comparison.target, comparison.most))
-    added = [row["added_p50_ms"] for row in rows if (row["load"], row["setup"]) == ("slow", "one")]
-    if added:
-        found.append(_said(_ADDED[0], added, _ADDED[1], most=True))
+    for setup, (text, most) in _ADDED.items():
+        added = [row["added_p50_ms"] for row in _of(rows, setup, "slow")]
+        if added:
+            found.append(_said(text, added, most, most=True))
     return found
 
 

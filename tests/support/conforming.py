@@ -20,7 +20,7 @@ from programs import Nginx, Sidecar, free_port, program, until
 from proxy.cohorts import Arcs, first_claim, salt_of
 
 # Engines that run the table, and what they refuse of it: names of faults.
-ENGINES: dict[str, frozenset[str]] = {"mitmproxy": frozenset()}
+ENGINES: dict[str, frozenset[str]] = {"envoy": frozenset(), "mitmproxy": frozenset()}
 BODY = bytes(range(256)) * 800  # 204,800 bytes
 JSON = b'{"name": "tea", "price": 5, "tags": ["a", "b"], "stock": {"here": 3, "a/b": 1}}'
 PATIENCE = 30.0

@@ -173,7 +173,13 @@ class Sidecar:
     def running(self, name: str = "x", **changes: Any) -> None:
         """Write an experiment's file and wait until its faults are on."""
         self.experiment(name, **changes)
-        until(lambda: self.state(name) == "running")
+        until(lambda: self.state(name) == "running" and self.acts())
+
+    def acts(self) -> bool:
+        """Whether the whole data plane acts on the present plan."""
+        ready: int = self.get("/api/experiments")["workers"]["ready"]
+        wanted: int = self.settings.get("workers", 1)
+        return ready == wanted
 
     def state(self, name: str = "x") -> str | None:
         """The state of the run, None while it is not known."""

@@ -60,6 +60,9 @@ class Idle:
     def bind(self, config: Config) -> None:
         """Nothing to bind."""
 
+    async def prepare(self, config: Config) -> None:
+        """Nothing is needed."""
+
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
         self.generation += 1
         self.runs = runs

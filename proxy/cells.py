@@ -1,0 +1,18 @@
+"""Where an exchange falls in a metric's sample."""
+
+from proxy import tally
+from proxy.experiment import Latency, Metric, Prometheus, Rate, Slow, SuccessRate
+
+
+def cell_of(metric: Metric, status: int | None, duration: float) -> str | int:
+    """`good`, `bad` or the latency's bucket; an exchange without an answer is bad."""
+    failed = status is None
+    match metric.kind:
+        case SuccessRate():
+            return "bad" if failed or (status is not None and status >= 500) else "good"
+        case Slow(over=over):
+            return "bad" if failed or duration > over else "good"
+        case Latency():
+            return tally.latency_cell(duration)
+        case Rate() | Prometheus():  # no listener has a metric of Prometheus'
+            return "good"

@@ -1,0 +1,461 @@
+-- Who a request belongs to, and the faults it gets: proxy/cohorts.py, tag.py and plan.py for Envoy.
+--
+-- A bystander leaves `envoy_on_request` after one hash, or one look into `claims`. DATA is what one
+-- listener has to know; proxy/engines/envoy/lua.py writes it.
+local DATA = --[[DATA]] nil
+
+local ffi, bit = require("ffi"), require("bit")
+ffi.cdef [[
+typedef struct { long s; long ns; } cf_time;
+int clock_gettime(int, cf_time *);
+int inet_pton(int, const char *, void *);
+]]
+
+-- md5 (RFC 1321): `hash` leaves the digest's four words in `word`, each little endian.
+local word = ffi.new("int32_t[4]")
+local block = ffi.new("uint32_t[16]")
+local bytes = ffi.cast("uint8_t *", block)
+
+local function round_lines()
+  local mix = {
+    function(a, b, c, d) return ("bxor(%s,band(%s,bxor(%s,%s)))"):format(d, b, c, d) end,
+    function(a, b, c, d) return ("bxor(%s,band(%s,bxor(%s,%s)))"):format(c, d, b, c) end,
+    function(a, b, c, d) return ("bxor(%s,%s,%s)"):format(b, c, d) end,
+    function(a, b, c, d) return ("bxor(%s,bor(%s,bnot(%s)))"):format(c, b, d) end,
+  }
+  local turns = { { 7, 12, 17, 22 }, { 5, 9, 14, 20 }, { 4, 11, 16, 23 }, { 6, 10, 15, 21 } }
+  local step, first = { 1, 5, 3, 7 }, { 0, 1, 5, 0 }
+  local lines, names = {}, { "a", "b", "c", "d" }
+  for i = 0, 63 do
+    local quarter = math.floor(i / 16) + 1
+    local a, b, c, d = unpack(names)
+    local constant = bit.tobit(math.floor(math.abs(math.sin(i + 1)) * 2 ^ 32))
+    lines[#lines + 1] = ("%s=tobit(rol(tobit(%s+%s+(%d)+X[%d]),%d)+%s)"):format(
+      a, a, mix[quarter](a, b, c, d), constant, (step[quarter] * i + first[quarter]) % 16,
+      turns[quarter][i % 4 + 1], b)
+    names = { d, a, b, c }
+  end
+  return table.concat(lines, "\n")
+end
+
+local digest_block = loadstring([[
+local bit, I, X = ...
+local band, bor, bxor, bnot, rol, tobit = bit.band, bit.bor, bit.bxor, bit.bnot, bit.rol, bit.tobit
+return function()
+local a, b, c, d = I[0], I[1], I[2], I[3]
+]] .. round_lines() .. [[
+
+I[0], I[1], I[2], I[3] = tobit(I[0] + a), tobit(I[1] + b), tobit(I[2] + c), tobit(I[3] + d)
+end]])(bit, word, ffi.cast("int32_t *", block))
+
+local function hash(text)
+  local size, from = #text, 0
+  word[0], word[1], word[2], word[3] = 0x67452301, 0xefcdab89 - 2 ^ 32, 0x98badcfe - 2 ^ 32, 0x10325476
+  local data = ffi.cast("const uint8_t *", text)
+  while size - from >= 64 do
+    ffi.copy(block, data + from, 64)
+    digest_block()
+    from = from + 64
+  end
+  ffi.fill(block, 64)
+  ffi.copy(block, data + from, size - from)
+  bytes[size - from] = 0x80
+  if size - from >= 56 then
+    digest_block()
+    ffi.fill(block, 64)
+  end
+  block[14] = size * 8
+  digest_block()
+end
+
+local function unsigned(number)
+  return number < 0 and number + 4294967296 or number
+end
+
+-- Chance: Envoy seeds every interpreter alike.
+do
+  local file = io.open("/dev/urandom", "rb")
+  local seed = file and file:read(4)
+  if file then file:close() end
+  local a, b, c, d = (seed or "seed"):byte(1, 4)
+  math.randomseed(a + 256 * (b + 256 * (c + 256 * d)))
+end
+
+-- The lease: a file with a moment of CLOCK_MONOTONIC in milliseconds, looked at this often.
+local LOOK = 250
+local moment, leased_until, look_at = ffi.new("cf_time[1]"), 0, 0
+
+local function leased()
+  ffi.C.clock_gettime(1, moment)
+  local now = tonumber(moment[0].s) * 1000 + tonumber(moment[0].ns) / 1e6
+  if now >= look_at or now + 10000 < look_at then
+    look_at = now + LOOK
+    local file = io.open(DATA.lease, "r")
+    leased_until = file and tonumber(file:read("*l")) or 0
+    if file then file:close() end
+  end
+  return now < leased_until
+end
+
+-- Headers: raw bytes, names in lower case; every line of a repeated one is a value of its own.
+local function values(fields, name)
+  local found = {}
+  for i = 0, fields:getNumValues(name) - 1 do found[i + 1] = fields:getAtIndex(name, i) end
+  return found
+end
+
+local function trimmed(text)
+  return (text:match("^%s*(.-)%s*$"))
+end
+
+local function pieces(text, separator)
+  local found, from = {}, 1
+  while true do
+    local at = text:find(separator, from, true)
+    found[#found + 1] = text:sub(from, at and at - 1)
+    if not at then return found end
+    from = at + 1
+  end
+end
+
+-- The unit: the first source present wins.
+local find = {}
+
+function find.header(fields, name)
+  return fields:getAtIndex(name, 0)
+end
+
+function find.cookie(fields, name)
+  for _, value in ipairs(values(fields, "cookie")) do
+    for _, pair in ipairs(pieces(value, ";")) do
+      local label, content = trimmed(pair):match("^([^=]*)=(.*)$")
+      if label == name then return content end
+    end
+  end
+end
+
+local function member(text)
+  local label, content = text:match("^[^;]*"):match("^([^=]*)=(.*)$")
+  if label then return trimmed(label), content end
+end
+
+function find.baggage(fields, name)
+  for _, value in ipairs(values(fields, "baggage")) do
+    for _, text in ipairs(pieces(value, ",")) do
+      local label, content = member(text)
+      if label == name then return trimmed(content) end
+    end
+  end
+end
+
+local only = #DATA.sources == 1 and DATA.sources[1][1] == "header" and DATA.sources[1][2] or nil
+
+local function unit_of(fields)
+  if only then
+    local value = fields:getAtIndex(only, 0)
+    return value ~= "" and value or nil
+  end
+  for _, source in ipairs(DATA.sources) do
+    local value = find[source[1]](fields, source[2])
+    if value and value ~= "" then return value end
+  end
+end
+
+-- Enrolment: the first arc that claims a unit has it; what was found is remembered.
+local arms, by_name = DATA.arms, {}
+for _, arm in ipairs(arms) do by_name[arm.name] = arm end
+
+local HALF, MOST_CLAIMS = 2 ^ 31, 65536
+local claims, remembered = {}, 0
+
+local function enrolment(arm, cohort, replicate, user)
+  local text = arm.name .. "." .. cohort .. "." .. replicate
+  return { arm = arm, cohort = cohort, replicate = replicate, user = user, text = text }
+end
+
+local function claim(unit)
+  local found = false
+  for _, arm in ipairs(arms) do
+    hash(arm.salt .. ":" .. unit)
+    local place = unsigned(word[0])
+    if place < arm.experiment or (place >= HALF and place < arm.control) then
+      hash(arm.salt .. ":replicate:" .. unit)
+      local cohort = place < arm.experiment and "experiment" or "control"
+      found = enrolment(arm, cohort, unsigned(word[0]) % 64, unsigned(word[1]))
+      break
+    end
+  end
+  if remembered >= MOST_CLAIMS then claims, remembered = {}, 0 end
+  claims[unit], remembered = found, remembered + 1
+  return found
+end
+
+-- The cohort tag: `x-counterfault` in every spelling, and a baggage member.
+local HEADERS, MEMBER, BAGGAGE_LIMIT = { "x-counterfault", "x_counterfault" }, "counterfault.tag", 8192
+
+local function parsed(value)
+  local name, cohort, digits = trimmed(value):match("^([a-z0-9-]+)%.(%l+)%.(%d%d?)$")
+  if not name or #name > 40 or (cohort ~= "control" and cohort ~= "experiment") then return end
+  if (#digits == 2 and digits:sub(1, 1) == "0") or tonumber(digits) >= 64 then return end
+  return { experiment = name, cohort = cohort, replicate = tonumber(digits),
+    text = name .. "." .. cohort .. "." .. digits }
+end
+
+local function tagged(fields)
+  if fields:get(HEADERS[1]) or fields:get(HEADERS[2]) then return true end
+  local baggage = fields:get("baggage")
+  return baggage and baggage:find(MEMBER, 1, true)
+end
+
+local function rewrite(fields, list)
+  if #list == 1 and fields:getNumValues("baggage") == 1 then
+    fields:replace("baggage", list[1]) -- where it was
+    return
+  end
+  fields:remove("baggage")
+  for _, value in ipairs(list) do fields:add("baggage", value) end
+end
+
+local function strip(fields)
+  local tag, inner, kept, changed
+  for _, name in ipairs(HEADERS) do
+    for _, value in ipairs(values(fields, name)) do tag = tag or parsed(value) end
+    fields:remove(name)
+  end
+  kept, changed = {}, false
+  for _, value in ipairs(values(fields, "baggage")) do
+    if value:find(MEMBER, 1, true) then
+      local rest = {}
+      for _, text in ipairs(pieces(value, ",")) do
+        local label, content = member(text)
+        if label == MEMBER or trimmed(text:match("^[^;]*")) == MEMBER then
+          inner = inner or (content and parsed(content))
+        else
+          rest[#rest + 1] = text
+        end
+      end
+      value, changed = trimmed(table.concat(rest, ",")), true
+    end
+    if value ~= "" then kept[#kept + 1] = value end
+  end
+  if changed then rewrite(fields, kept) end
+  return tag or inner
+end
+
+local function carry(fields, text)
+  local list, used, said = values(fields, "baggage"), 0, MEMBER .. "=" .. text
+  for _, value in ipairs(list) do used = used + #value + 1 end
+  local fits = used + #said <= BAGGAGE_LIMIT
+  if fits and #list > 0 then
+    local last = list[#list]
+    list[#list] = trimmed(last) ~= "" and last .. "," .. said or said
+    rewrite(fields, list)
+  end
+  fields:add(HEADERS[1], text)
+  if fits and #list == 0 then fields:add("baggage", said) end
+end
+
+-- Trust: the peer that the connection comes from, as 4 or 16 bytes.
+local FAMILIES = { [4] = 2, [16] = 10 }
+local address = ffi.new("uint8_t[16]")
+
+local function packed(text)
+  for size, family in pairs(FAMILIES) do
+    if ffi.C.inet_pton(family, text, address) == 1 then
+      local raw = ffi.string(address, size)
+      if size == 16 and raw:sub(1, 12) == ("\0"):rep(10) .. "\255\255" then return raw:sub(13) end
+      return raw
+    end
+  end
+end
+
+local function within(raw, network, length)
+  if #raw ~= #network then return false end
+  for i = 1, #raw do
+    local left = length - 8 * (i - 1)
+    if left <= 0 then return true end
+    local mask = left >= 8 and 255 or bit.band(bit.lshift(255, 8 - left), 255)
+    if bit.band(bit.bxor(raw:byte(i), network:byte(i)), mask) ~= 0 then return false end
+  end
+  return true
+end
+
+local function trusted(handle)
+  if #DATA.trusted == 0 then return false end
+  local peer = handle:streamInfo():downstreamDirectRemoteAddress()
+  local host = peer:match("^%[([^%]%%]*)") or peer:match("^(.*):%d+$") or peer
+  local raw = packed(host)
+  for _, network in ipairs(DATA.trusted) do
+    if raw and within(raw, network[1], network[2]) then return true end
+  end
+  return false
+end
+
+-- Which requests a fault or a metric is about; Python looks at a metric's regex later.
+local function without_port(host)
+  host = host:lower()
+  return host:match("^%[[^%]]*%]?") or host:match("^[^:]*")
+end
+
+local function matches(match, fields, path)
+  if match.method and not match.method[fields:get(":method")] then return false end
+  if match.path and path ~= match.path then return false end
+  if match.prefix and path:sub(1, #match.prefix) ~= match.prefix then return false end
+  if match.host and without_port(fields:get(":authority") or "") ~= match.host then return false end
+  for _, pair in ipairs(match.headers) do
+    if fields:getAtIndex(pair[1], 0) ~= pair[2] then return false end
+  end
+  return true
+end
+
+-- Faults: what one request gets, in the order of the file.
+local POINTS = 1000
+
+for _, arm in ipairs(arms) do
+  for _, rule in ipairs(arm.rules) do
+    if rule.quantiles then
+      local table_of = {}
+      for number in rule.quantiles:gmatch("[^,]+") do table_of[#table_of + 1] = tonumber(number) end
+      rule.quantiles = table_of
+    end
+  end
+end
+
+local function drawn(quantiles)
+  local place = math.random() * POINTS
+  local below = math.floor(place)
+  local low = quantiles[below + 1]
+  local wait = low + (quantiles[below + 2] - low) * (place - below)
+  return math.floor(wait + math.random()) -- whole milliseconds, and the mean stays
+end
+
+-- Wait: the supervisor never answers, so that the time-out is the fault; it hangs up to end it.
+local function hold(handle, who, milliseconds)
+  if milliseconds < 1 then return "whole" end
+  local head = { [":method"] = "GET", [":authority"] = "hold",
+    [":path"] = "/" .. who.arm.name .. "/" .. who.arm.epoch }
+  local answer, body = handle:httpCall("counterfault-hold", head, "", milliseconds)
+  if answer[":status"] == "504" then return "whole" end
+  return body and body:find("overflow", 1, true) and "overflow" or "cut"
+end
+
+local function note(handle, who, faults, status)
+  local line = table.concat({ who.arm.name, who.arm.epoch, who.cohort, who.replicate,
+    who.user or "", who.metrics, who.path, status or "", table.concat(faults, ",") }, "\t")
+  handle:streamInfo():dynamicMetadata():set("counterfault", "line", line)
+end
+
+local function answer(handle, who, faults, rule)
+  local kind = handle:headers():get("content-type") or ""
+  local said = kind:lower():sub(1, 16) == "application/grpc" and rule.grpc or rule.plain
+  local head = {}
+  for _, pair in ipairs(said.headers) do head[pair[1]] = pair[2] end
+  head[":status"] = said.status
+  note(handle, who, faults, said.status)
+  handle:respond(head, said.body)
+end
+
+-- True if the request ends here.
+local function perform(handle, who, faults, rule)
+  local place = #faults + 1
+  if not leased() then
+    faults[place] = rule.number .. ":failed"
+    return false
+  end
+  faults[place] = rule.number .. ":" .. (DATA.active_faults > 0 and "performed" or "overflow")
+  if DATA.active_faults == 0 then return false end
+  if rule.kind == "respond" then
+    answer(handle, who, faults, rule)
+    return true
+  end
+  if rule.quantiles then
+    note(handle, who, faults) -- should the client leave meanwhile
+    local ended = hold(handle, who, drawn(rule.quantiles))
+    if ended == "overflow" then faults[place] = rule.number .. ":overflow" end
+    if ended ~= "whole" then return false end
+  end
+  if rule.kind == "drop" then
+    note(handle, who, faults)
+    handle:streamInfo():dynamicMetadata():set("counterfault", "drop", "1")
+    return true
+  end
+  return false
+end
+
+local function inject(handle, who, fields, path)
+  local due, faults = {}, {}
+  for _, rule in ipairs(who.arm.rules) do
+    if matches(rule.match, fields, path) and (rule.dose >= 1 or math.random() < rule.dose) then
+      due[#due + 1] = rule
+    end
+  end
+  for _, rule in ipairs(due) do
+    if perform(handle, who, faults, rule) then return end
+  end
+  note(handle, who, faults)
+end
+
+local function measured(arm, fields, path)
+  local names = {}
+  for _, metric in ipairs(arm.metrics) do
+    if matches(metric.match, fields, path) then names[#names + 1] = metric.name end
+  end
+  return table.concat(names, ",")
+end
+
+local function prepare(handle, fields, who, path)
+  local arm = who.arm
+  who = { arm = arm, cohort = who.cohort, replicate = who.replicate, user = who.user,
+    metrics = measured(arm, fields, path), path = "" }
+  if arm.regex then
+    who.path = path:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  end
+  if arm.detour then
+    note(handle, who, {})
+    handle:streamInfo():dynamicMetadata():set("counterfault", "detour", "1")
+    handle:clearRouteCache()
+  elseif arm.running and who.cohort == "experiment" and #arm.rules > 0 then
+    inject(handle, who, fields, path)
+  else
+    note(handle, who, {})
+  end
+end
+
+local function believed_one(tag, unit)
+  local arm, user = by_name[tag.experiment], nil
+  if not arm then return end
+  if unit then
+    hash(arm.salt .. ":replicate:" .. unit)
+    user = unsigned(word[1])
+  end
+  return enrolment(arm, tag.cohort, tag.replicate, user)
+end
+
+local function enrol(handle, fields, unit, found, carries)
+  local tag = carries and strip(fields) or nil
+  if tag and not trusted(handle) then tag = nil end
+  local who, path = nil, fields:get(":path"):match("^[^?]*")
+  if #arms > 0 and not DATA.protect[path] and leased() then
+    if tag then who = believed_one(tag, unit) else who = found or nil end
+  end
+  local text = who and who.text or tag and tag.text
+  if text then carry(fields, text) end
+  if who then prepare(handle, fields, who, path) end
+end
+
+function envoy_on_request(handle)
+  local fields, unit, found = handle:headers(), nil, nil
+  if #arms > 0 or DATA.sticky then
+    unit = unit_of(fields)
+    if DATA.sticky then
+      fields:remove(DATA.sticky)
+      if unit then fields:add(DATA.sticky, unit) end
+    end
+    if unit and #arms > 0 then
+      found = claims[unit]
+      if found == nil then found = claim(unit) end
+    end
+  end
+  local carries = tagged(fields)
+  if found or carries then enrol(handle, fields, unit, found, carries) end
+end

@@ -1,0 +1,137 @@
+"""Plan to Envoy configuration: pure, and the same for the same input.
+
+bootstrap   once for a process; another one needs another process (a hot restart)
+clusters, listeners   what sidecar.yaml says; swapped when it changes
+routes      one for each listener, with the assignment inside; swapped at every turn of a run
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.config import Config
+from proxy.engines.envoy import lua, native
+from proxy.engines.envoy.clusters import clusters
+from proxy.engines.envoy.listeners import listeners
+from proxy.engines.envoy.names import (
+    ADMIN,
+    CLUSTERS,
+    LISTENERS,
+    SPACE,
+    Json,
+    routes_file,
+    seconds,
+    typed,
+    watched,
+)
+from proxy.engines.envoy.routes import routes
+from proxy.engines.envoy.stats import BUCKETS
+from proxy.experiment import Experiment
+from proxy.guard import LIVE, State
+from proxy.plan import Status
+from proxy.sidecar import HostPort, Limits, Sidecar
+
+# How often Envoy merges its histograms.
+FLUSH = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a configuration needs from outside itself.
+
+    `workers`: where the detours' workers listen; `tls` and `ca`: the files of listeners.
+    """
+
+    workers: Mapping[str, HostPort]
+    tls: Mapping[str, tuple[str, str]]
+    ca: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The files of one version, without the version itself."""
+
+    clusters: list[Json]
+    listeners: list[Json]
+    routes: Mapping[str, Json]
+
+    def files(self) -> dict[str, Json]:
+        """As Envoy reads them."""
+        found = {CLUSTERS: self._cluster_messages(), LISTENERS: self.listeners}
+        found |= {routes_file(name): [made] for name, made in self.routes.items()}
+        return {file: {"resources": resources} for file, resources in found.items()}
+
+    def _cluster_messages(self) -> list[Json]:
+        return [typed("config.cluster.v3.Cluster", **cluster) for cluster in self.clusters]
+
+
+def bootstrap(sidecar: Sidecar) -> Json:
+    """What Envoy starts with."""
+    return {
+        "node": {"id": sidecar.service, "cluster": SPACE},
+        "admin": {"address": {"pipe": {"path": ADMIN, "mode": 0o600}}},
+        "dynamic_resources": {"cds_config": watched(CLUSTERS), "lds_config": watched(LISTENERS)},
+        "stats_flush_interval": seconds(FLUSH),
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {
+                    "match": {"prefix": f"{SPACE}."},
+                    "buckets": list(BUCKETS),
+                }
+            ]
+        },
+        "overload_manager": _bounded(sidecar.limits),
+    }
+
+
+def _bounded(limits: Limits) -> Json:
+    monitor = typed(
+        "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        max_active_downstream_connections=limits.connections,
+    )
+    name = "envoy.resource_monitors.global_downstream_max_connections"
+    return {"resource_monitors": [{"name": name, "typed_config": monitor}]}
+
+
+def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compiled:
+    """A configuration and the runs under way as Envoy has them."""
+    sidecar = config.sidecar
+    reachable = tuple(e for e in config.experiments if _reachable(e, found))
+    limits = sidecar.limits.model_copy(update={"active_faults": active_faults(config)[0]})
+    bounded = sidecar.model_copy(update={"limits": limits})
+    made: dict[str, Json] = {}
+    for name, listener in sidecar.listeners.items():
+        if listener.forward or listener.scheme == "tcp":
+            continue
+        arms = lua.arms(name, reachable, runs)
+        live = [e for e in reachable if e.name in runs and runs[e.name].state in LIVE]
+        detour = name in found.workers and any(name in native.detours(e) for e in live)
+        drop = any(_drops(e, name) for e in live if runs[e.name].state is State.RUNNING)
+        program = lua.source(bounded, name, {"arms": arms})
+        made[name] = routes(name, listener, program, detour, drop)
+    holds = limits.active_faults and max(1, limits.active_faults - (sidecar.workers - 1))
+    return Compiled(
+        clusters(sidecar, holds, found.workers, found.ca), listeners(sidecar, found.tls), made
+    )
+
+
+def _reachable(e: Experiment, found: Found) -> bool:
+    """Without workers that serve its detours, nobody is enrolled in an experiment."""
+    return all(at in found.workers for at in native.detours(e))
+
+
+def _drops(e: Experiment, listener: str) -> bool:
+    if listener in native.detours(e):
+        return False
+    made = (native.program(rule) for rule in e.faults if rule.at == listener)
+    return any(isinstance(p, native.Drop) or (isinstance(p, native.Hold) and p.drop) for p in made)
+
+
+def active_faults(config: Config) -> tuple[int, int]:
+    """`limits.active_faults` of Envoy and of the workers behind it: together, what is allowed."""
+    most = config.sidecar.limits.active_faults
+    running = [e for e in config.experiments if e.state == "running"]
+    detour = any(native.detours(e) for e in running)
+    own = any(rule.at not in native.detours(e) for e in running for rule in e.faults)
+    if not detour:
+        return most, 0
+    return (most // 2, most - most // 2) if own else (0, most)

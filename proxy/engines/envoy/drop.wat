@@ -1,0 +1,14 @@
+;; Ends the exchange without an answer: HTTP/1 closes the connection, HTTP/2 sends RST_STREAM.
+;; Envoy has no filter of its own for that. Build: wat2wasm drop.wat -o drop.wasm (Debian: wabt)
+(module
+  (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  ;; Stream 0 is the client's. 1: no further filter sees the request.
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $close (i32.const 0)))
+    (i32.const 1)))

@@ -1,0 +1,401 @@
+"""The Envoy engine, seen from the supervisor: one process in front, workers behind if needed."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.config import Config
+from proxy.engines.envoy import behind, native
+from proxy.engines.envoy.admin import Admin
+from proxy.engines.envoy.behind import theirs
+from proxy.engines.envoy.binary import binary
+from proxy.engines.envoy.compile import Found, bootstrap, compiled
+from proxy.engines.envoy.delivery import Delivery, Rejected
+from proxy.engines.envoy.directory import LOG, Directory
+from proxy.engines.envoy.holds import Holds
+from proxy.engines.envoy.lines import Count, parsed
+from proxy.engines.envoy.names import ADMIN, HOLD, LINES, LISTENERS
+from proxy.engines.envoy.pipes import Pipe
+from proxy.engines.envoy.process import Command, Process
+from proxy.engines.envoy.settle import Status, certificates, system_ca
+from proxy.engines.envoy.stats import WANTED, rows
+from proxy.engines.ports import PortTaken, address_of, why_taken
+from proxy.engines.wire import Channel, Message
+from proxy.engines.workers import Workers
+from proxy.sidecar import HostPort, host_port
+from proxy.tally import Rows, internal
+from proxy.totals import Tally
+
+log = logging.getLogger("counterfault")
+
+# How often counts are handed to the supervisor, and Envoy's own are asked for.
+BEAT = 0.1
+_ASK = 0.5
+# An Envoy that dies younger than this is in a crash loop and is not replaced at once.
+_YOUNG = 2.0
+_PAUSE = 1.0
+_GRACE = 5.0
+# How long a reload waits for workers that are needed for the first time.
+_BIRTH = 10.0
+_POLL = 0.05
+_LOOK = 0.02
+# How long workers may take to act on a plan before Envoy is told; one that is frozen takes longer.
+_PLAN = 0.2
+_OWN = "envoy"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the supervisor wants at this moment."""
+
+    generation: int
+    config: Config
+    runs: Mapping[str, Status]
+    behind: int
+    """The generation of the workers' plan; 0 where there are none."""
+
+
+class Envoy:
+    """Counts what happens to the enrolled line by line, and asks for the sums of the others."""
+
+    def __init__(
+        self,
+        config: Config,
+        state_dir: Path,
+        workers: Workers,
+        cells: Callable[[str, Rows], None],
+        gone: Callable[[str], None],
+    ) -> None:
+        sidecar = config.sidecar
+        self._directory = Directory(state_dir / "envoy")
+        path = binary(sidecar.envoy.path, config.directory)
+        command = Command(path, sidecar.workers, sidecar.limits.drain)
+        self._process = Process(self._directory, command)
+        self._admin = Admin(lambda: self._directory.socket(ADMIN))
+        self._said: deque[str] = deque(maxlen=20)
+        self._delivery = Delivery(self._directory, self._admin, self._reasons)
+        self._workers, self._cells, self._gone = workers, cells, gone
+        workers.report_to(self.from_workers)
+        self.budget = workers.budget
+        self._tally = Tally()
+        self._count = Count(self._tally)
+        self._holds = Holds()
+        self.budget.elsewhere = lambda: self._holds.active
+        self._pipes: list[Pipe] = []
+        self._config = config
+        self._addresses: dict[str, HostPort] = {}
+        self._wanted: Wanted | None = None
+        self._generation = 0
+        self._accepted = 0
+        self._refusals: dict[int, str] = {}
+        self._behind = False
+        self._working = False
+        self._lease_until = 0.0
+        self._leased = True
+        self._stopping = asyncio.Event()
+        self._wake, self._news = asyncio.Event(), asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def from_workers(self, incarnation: str, told: Rows) -> None:
+        """Counts of the workers behind; the rest is Envoy's to tell."""
+        self._cells(incarnation, theirs(self._config, told))
+
+    async def inherit(self, config: Config) -> None:
+        """Take over what a supervisor before us has left."""
+        self._pipes.append(Pipe(self._directory.open_pipe(LINES), self._line))
+        self._pipes.append(Pipe(self._directory.open_pipe(LOG), self._hear))
+        self._directory.lease(0.0)
+        (self._directory.path / HOLD).unlink(missing_ok=True)
+        await self._holds.open(self._directory.socket(HOLD))
+        if self._process.adopt(bootstrap(config.sidecar)):
+            log.info("envoy (pid %d) is adopted", self._process.pid)
+            self._addresses = self._present_addresses()
+        if wanted := behind.behind(config, self._worker_ports()):
+            await self._workers.inherit(wanted)
+
+    def adopt(self, channel: Channel, message: Message, fds: list[int]) -> None:
+        self._workers.adopt(channel, message, fds)
+        self._wake.set()
+
+    def bind(self, config: Config) -> None:
+        """See that Envoy can have the ports it will need. Raises OSError."""
+        wanted = {
+            name: host_port(listener.listen)
+            for name, listener in config.sidecar.listeners.items()
+            if not listener.forward
+        }
+        for name, address in wanted.items():
+            if address[1] == 0 or address in self._addresses.values():
+                continue
+            if reason := why_taken(address):
+                raise PortTaken(f"listener {name}: {address[0]}:{address[1]}: {reason}")
+        certificates(config)
+        if own := behind.behind(config, self._worker_ports()):
+            self._workers.bind(own)
+            self._behind = True
+        self._addresses = wanted
+
+    def start(self) -> None:
+        works = (self._deliver(), self._keep(), self._beat(), self._ask())
+        self._tasks = [asyncio.ensure_future(work) for work in works]
+        if self._behind:
+            self._work()
+
+    async def prepare(self, config: Config) -> None:
+        """Have workers ready before the first detour."""
+        own = behind.behind(config, self._worker_ports())
+        if own is None or self._working or not self._tasks:
+            return
+        self._workers.push(own, {}, self._lease_until)
+        self._work()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BIRTH):
+                await self._workers.serving()
+
+    def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
+        """Begin to act on a plan; answers its generation, see `applied`."""
+        self._generation += 1
+        status = {name: Status.of(run) for name, run in runs.items()}
+        self._lease_until, self._leased = lease_until, True
+        self._directory.lease(lease_until)
+        self._holds.release({(name, run.epoch) for name, run in status.items()})
+        theirs = 0
+        if own := behind.behind(config, self._worker_ports()):
+            theirs = self._workers.push(own, runs, lease_until)
+            if self._tasks:
+                self._work()
+        self._config, self._wanted = config, Wanted(self._generation, config, status, theirs)
+        self._expect(config, status)
+        self._wake.set()
+        return self._generation
+
+    def renew(self, lease_until: float) -> None:
+        self._lease_until = lease_until
+        if self._leased:
+            self._directory.lease(lease_until)
+        if self._behind:
+            self._workers.renew(lease_until)
+
+    @property
+    def ready(self) -> int:
+        """All threads at once: Envoy acts on the present plan, or, having refused it, serves on."""
+        told = self._accepted >= self._generation or self._generation in self._refusals
+        whole = told and self._process.alive()
+        return self._config.sidecar.workers if whole else 0
+
+    @property
+    def pids(self) -> list[int]:
+        own = [self._process.pid] if self._process.alive() else []
+        return own + (self._workers.pids if self._behind else [])
+
+    async def applied(self, generation: int) -> None:
+        """Wait until Envoy and its workers act on a plan at least as new. Raises OSError."""
+        wanted = self._wanted
+        if self._working and wanted is not None:
+            await self._workers.applied(wanted.behind)
+        while self._accepted < generation:
+            if reason := self._refusals.get(generation):
+                raise OSError(reason)
+            await self._news.wait()
+
+    async def serving(self) -> None:
+        while not self.ready:
+            await self._news.wait()
+
+    async def stop(self, grace: float) -> None:
+        """Drain: no more connections, the requests under way may end."""
+        self._stopping.set()
+        with suppress(OSError):
+            await self._admin.post("/healthcheck/fail")
+            await self._admin.post("/drain_listeners")
+            async with asyncio.timeout(grace):
+                while await self._under_way():  # noqa: ASYNC110 (Envoy tells nobody)
+                    await asyncio.sleep(_POLL)
+        await self._process.stop(_GRACE)
+        if self._working:
+            await self._workers.stop(grace)
+        await self._close()
+
+    def abandon(self) -> None:
+        """Leave Envoy and the workers to whoever comes next."""
+        self._stopping.set()
+        if self._behind:
+            self._workers.abandon()
+        self._holds.close()
+        for task in self._tasks:
+            task.cancel()
+        for pipe in self._pipes:
+            pipe.close()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for pipe in self._pipes:
+            pipe.read()
+            pipe.close()
+        self._report()
+        self._holds.close()
+
+    async def _under_way(self) -> bool:
+        active = await self._admin.stats(r"^http\..*\.downstream_rq_active$")
+        return any(int(n) for name, n in active.items() if not name.startswith("http.admin."))
+
+    def _work(self) -> None:
+        """Start the workers behind, once."""
+        if not self._working:
+            self._working = True
+            self._workers.start()
+            self._tasks.append(asyncio.ensure_future(self._watch_workers()))
+
+    async def _watch_workers(self) -> None:
+        """Whether detours lead anywhere changes what Envoy is told."""
+        while True:
+            await self._workers.serving()
+            self._wake.set()
+            while self._workers.pids:  # noqa: ASYNC110 (whoever dies tells nobody)
+                await asyncio.sleep(_LOOK)
+            self._wake.set()
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._wanted is None:
+                continue
+            wanted = self._wanted
+            try:
+                await self._one(wanted)
+            except Rejected as e:
+                self._refuse(wanted.generation, str(e))
+            except OSError as e:
+                log.debug("envoy: %s", e)
+                await asyncio.sleep(_POLL)
+                self._wake.set()
+            else:
+                self._accepted = max(self._accepted, wanted.generation)
+            self._tell_news()
+
+    async def _one(self, wanted: Wanted) -> None:
+        config = wanted.config
+        if self._working and self._workers.pids:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PLAN):
+                    await self._workers.applied(wanted.behind)
+        made = await asyncio.to_thread(compiled, config, wanted.runs, self._found(config))
+        if not self._process.alive():
+            self._delivery.place(made)
+            self._wake.set()
+            raise OSError("envoy is not running")
+        before = self._process.incarnation
+        if self._process.suit(bootstrap(config.sidecar)):
+            self._gone(before)
+        await self._delivery.deliver(made)
+
+    def _found(self, config: Config) -> Found:
+        ports = self._worker_ports() if self._working and self._workers.pids else {}
+        detoured = {name: ports[name] for name in behind.detoured(config) if name in ports}
+        ca = {
+            name: str(config.directory / listener.ca) if listener.ca else system_ca()
+            for name, listener in config.sidecar.listeners.items()
+        }
+        return Found(detoured, certificates(config), ca)
+
+    def _refuse(self, generation: int, reason: str) -> None:
+        """Envoy keeps the plan before; since this one may have ended faults, they end now."""
+        log.error("envoy refuses the configuration: %s", reason)
+        self._refusals = {generation: reason}
+        self._leased = False
+        self._directory.lease(0.0)
+        self._tally.add(internal("supervisor"))
+
+    async def _keep(self) -> None:
+        """See that there is an Envoy."""
+        while not self._stopping.is_set():
+            if not self._process.alive():
+                await self._begin()
+            born = time.monotonic()
+            await self._process.ended()
+            self._gone(self._process.incarnation)
+            if not self._stopping.is_set():
+                log.error("envoy has ended; starting another. %s", self._reasons())
+                self._tell_news()
+                if time.monotonic() - born < _YOUNG:
+                    await asyncio.sleep(_PAUSE)
+
+    async def _begin(self) -> None:
+        while self._wanted is None:
+            await self._news.wait()
+        wanted = self._wanted
+        self._delivery.place(compiled(wanted.config, wanted.runs, self._found(wanted.config)))
+        self._process.start(bootstrap(wanted.config.sidecar))
+        self._wake.set()
+
+    async def _beat(self) -> None:
+        while True:
+            self._report()
+            await asyncio.sleep(BEAT)
+
+    def _report(self) -> None:
+        changed = self._tally.take_changed()
+        if changed:
+            self._cells(_OWN, changed)
+
+    async def _ask(self) -> None:
+        while True:
+            with suppress(OSError, ValueError):
+                incarnation = self._process.incarnation
+                self._cells(incarnation, rows(await self._admin.numbers(WANTED)))
+            await asyncio.sleep(_ASK)
+
+    def _line(self, text: bytes) -> None:
+        try:
+            line = parsed(text)
+            if line is not None:
+                self._count.add(line)
+        except (ValueError, LookupError) as e:
+            self._tally.add(internal("observe"))
+            log.error("observe: %s: %r", e, text[:200])
+
+    def _hear(self, text: bytes) -> None:
+        said = text.decode("utf-8", "replace").strip()
+        if said:
+            self._said.append(said)
+            log.warning("envoy: %s", said)
+
+    def _reasons(self) -> str:
+        for pipe in self._pipes:
+            pipe.read()
+        bad = [said for said in self._said if "reject" in said.lower() or "error" in said.lower()]
+        self._said.clear()
+        return "; ".join(bad[-3:])
+
+    def _expect(self, config: Config, runs: Mapping[str, Status]) -> None:
+        addresses = {name: f"{host}:{port}" for name, (host, port) in self._worker_ports().items()}
+        for experiment in config.experiments:
+            if (run := runs.get(experiment.name)) is not None:
+                detours = {at: addresses.get(at, "") for at in native.detours(experiment)}
+                self._count.expect(experiment, run.epoch, detours)
+        self._count.forget({(name, run.epoch) for name, run in runs.items()})
+
+    def _worker_ports(self) -> dict[str, HostPort]:
+        """Where the workers behind listen."""
+        return {name: address_of(sock) for name, sock in self._workers.sockets().items()}
+
+    def _present_addresses(self) -> dict[str, HostPort]:
+        """The ports of an Envoy that was there before us."""
+        found: dict[str, HostPort] = {}
+        for listener in (self._directory.present(LISTENERS) or {}).get("resources", ()):
+            where = listener["address"]["socket_address"]
+            found[listener["name"]] = (where["address"], where["port_value"])
+        return found
+
+    def _tell_news(self) -> None:
+        """Let those who wait look again."""
+        self._news.set()
+        self._news = asyncio.Event()

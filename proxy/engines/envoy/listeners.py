@@ -1,0 +1,259 @@
+"""The sidecar's ports as Envoy's listeners, bounded in what a client makes them hold."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from math import ceil
+
+from proxy.engines.envoy.clusters import HTTP1, HTTP2
+from proxy.engines.envoy.names import (
+    CUT,
+    DROP_FILTER,
+    INSTRUCTIONS,
+    LINES,
+    LUA_FILTER,
+    NONE,
+    PROTO,
+    SPACE,
+    Json,
+    present,
+    routes_file,
+    seconds,
+    typed,
+    watched,
+)
+from proxy.sidecar import Limits, Listener, Sidecar, host_port
+
+_BACKLOG = 4096
+# What one connection may leave unread on either side; then the sender waits.
+_BUFFER = 1 << 16
+_STREAMS = 1024
+WHOLE = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
+# The fields of a line, in the order in which `lines.py` reads them.
+FIELDS = (
+    "%ACCESS_LOG_TYPE%",
+    "%RESPONSE_CODE%",
+    "%RESPONSE_FLAGS%",
+    WHOLE,
+    "%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%",
+    "%DURATION%",
+    "%UPSTREAM_REMOTE_ADDRESS%",
+    f"%DYNAMIC_METADATA({SPACE}:line)%",
+)
+ESTABLISHED = "DownstreamTunnelSuccessfullyEstablished"
+
+
+def listeners(sidecar: Sidecar, tls: Mapping[str, tuple[str, str]]) -> list[Json]:
+    """`tls`: the certificates and keys of those that have one, as text."""
+    return [
+        _listener(name, listener, sidecar.limits, tls.get(name))
+        for name, listener in sidecar.listeners.items()
+        if not listener.forward
+    ]
+
+
+def _listener(name: str, listener: Listener, limits: Limits, tls: tuple[str, str] | None) -> Json:
+    host, port = host_port(listener.listen)
+    chain: Json = {
+        "filters": [_tcp(name, limits) if listener.scheme == "tcp" else _http(name, limits)]
+    }
+    if tls is not None:
+        chain["transport_socket"] = _tls(*tls)
+    return typed(
+        "config.listener.v3.Listener",
+        name=name,
+        stat_prefix=name,
+        address={"socket_address": {"address": host, "port_value": port}},
+        tcp_backlog_size=_BACKLOG,
+        per_connection_buffer_limit_bytes=_BUFFER,
+        filter_chains=[chain],
+    )
+
+
+def _tls(certificate: str, key: str) -> Json:
+    own = {
+        "certificate_chain": {"inline_string": certificate},
+        "private_key": {"inline_string": key},
+    }
+    common = {
+        "tls_certificates": [own],
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+    }
+    kind = "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    context = typed(kind, common_tls_context=common)
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _tcp(name: str, limits: Limits) -> Json:
+    config = typed(
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix=name,
+        cluster=name,
+        idle_timeout=seconds(limits.idle),
+    )
+    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config}
+
+
+def _http(name: str, limits: Limits) -> Json:
+    config = typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name,
+        rds={"route_config_name": name, "config_source": watched(routes_file(name))},
+        http_filters=[_lua(), _drop(), _router()],
+        access_log=[_lines(name), _stats(name)],
+        access_log_options={"flush_log_on_tunnel_successfully_established": True},
+        # What comes in goes out: no header is added, none is tidied up.
+        early_header_mutation_extensions=[_early()],
+        server_header_transformation="PASS_THROUGH",
+        generate_request_id=False,
+        preserve_external_request_id=True,
+        normalize_path=False,
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
+        proxy_100_continue=True,
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        http_protocol_options={**HTTP1, "accept_http_10": True},
+        http2_protocol_options={**HTTP2, "max_concurrent_streams": _STREAMS},
+        local_reply_config=_cut(),
+        **_bounds(limits),
+    )
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def _bounds(limits: Limits) -> Json:
+    return {
+        "common_http_protocol_options": {
+            "idle_timeout": seconds(limits.idle),
+            "max_headers_count": limits.head_count,
+            "headers_with_underscores_action": "ALLOW",
+        },
+        "max_request_headers_kb": ceil(limits.head_bytes / 1024),
+        "request_headers_timeout": seconds(limits.head_time),
+        "stream_idle_timeout": seconds(limits.idle),
+        # A dropped request's connection would stay open for a second.
+        "delayed_close_timeout": "0.02s",
+    }
+
+
+def _lua() -> Json:
+    config = typed("extensions.filters.http.lua.v3.Lua")
+    return {"name": LUA_FILTER, "typed_config": config}
+
+
+def _router() -> Json:
+    config = typed("extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
+    return {"name": "envoy.filters.http.router", "typed_config": config}
+
+
+def _drop() -> Json:
+    """Off, but where a route turns it on; then for requests that are marked."""
+    matchers = [_marked("drop", "drop.wasm"), _marked("detour", "dropped.wasm")]
+    composite = typed("extensions.filters.http.composite.v3.Composite")
+    config = typed(
+        "extensions.common.matching.v3.ExtensionWithMatcher",
+        extension_config={"name": "composite", "typed_config": composite},
+        xds_matcher={"matcher_list": {"matchers": matchers}},
+    )
+    return {"name": DROP_FILTER, "disabled": True, "typed_config": config}
+
+
+def _marked(key: str, program: str) -> Json:
+    """Run a program for requests with this metadata."""
+    code = {"local": {"inline_bytes": _wasm(program)}}
+    machine = {"vm_id": program, "runtime": "envoy.wasm.runtime.v8", "code": code}
+    wasm = typed(
+        "extensions.filters.http.wasm.v3.Wasm",
+        config={"name": program, "root_id": program, "vm_config": machine, "fail_open": True},
+    )
+    act = typed(
+        "extensions.filters.http.composite.v3.ExecuteFilterAction",
+        typed_config={"name": program, "typed_config": wasm},
+    )
+    metadata = typed(
+        "extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
+        filter=SPACE,
+        path=[{"key": key}],
+    )
+    there = typed(
+        "extensions.matching.input_matchers.metadata.v3.Metadata", value={"present_match": True}
+    )
+    marked = {
+        "input": {"name": key, "typed_config": metadata},
+        "custom_match": {"name": "present", "typed_config": there},
+    }
+    return {
+        "predicate": {"single_predicate": marked},
+        "on_match": {"action": {"name": program, "typed_config": act}},
+    }
+
+
+@cache
+def _wasm(program: str) -> str:
+    return b64encode(files(__package__).joinpath(program).read_bytes()).decode()
+
+
+def _cut() -> Json:
+    """Envoy's own answer for an upstream that has broken off before its head, marked as such."""
+    return {
+        "mappers": [
+            {
+                "filter": {"response_flag_filter": {"flags": ["UC", "UR", "UPE"]}},
+                "headers_to_add": [{"header": {"key": CUT, "value": "1"}}],
+            }
+        ]
+    }
+
+
+def _early() -> Json:
+    """What clients may not tell Envoy goes; what Envoy would add is marked for the route."""
+    header = {"header": {"key": PROTO, "value": NONE}, "append_action": "ADD_IF_ABSENT"}
+    config = typed(
+        "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[*({"remove": name} for name in INSTRUCTIONS), {"append": header}],
+    )
+    return {"name": "early", "typed_config": config}
+
+
+def _lines(name: str) -> Json:
+    """One line for each enrolled exchange, for the supervisor to count."""
+    line = "\t".join((name, *FIELDS)) + "\n"
+    config = typed(
+        "extensions.access_loggers.file.v3.FileAccessLog",
+        path=LINES,
+        log_format={"text_format_source": {"inline_string": line}},
+    )
+    only = {"metadata_filter": {"matcher": present("line"), "match_if_key_not_found": False}}
+    return {"name": "lines", "filter": only, "typed_config": config}
+
+
+def _stats(name: str) -> Json:
+    """Everybody else in Envoy's own counters."""
+    counters = [
+        {
+            "stat": {
+                "name": "requests",
+                "tags": [
+                    {"name": "code", "value_format": "%RESPONSE_CODE%"},
+                    {"name": "flags", "value_format": "%RESPONSE_FLAGS%"},
+                ],
+            },
+            "value_fixed": 1,
+        },
+        {"stat": {"name": "us"}, "value_format": WHOLE},
+    ]
+    config = typed(
+        "extensions.access_loggers.stats.v3.Config",
+        stat_prefix=f"{SPACE}.{name}",
+        histograms=[{"stat": {"name": "duration"}, "unit": "Microseconds", "value_format": WHOLE}],
+        counters=counters,
+    )
+    others = {
+        "metadata_filter": {
+            "matcher": {**present("line"), "value": {"string_match": {"exact": ""}}},
+            "match_if_key_not_found": True,
+        }
+    }
+    established = {"log_type_filter": {"types": [ESTABLISHED], "exclude": True}}
+    both = {"and_filter": {"filters": [others, established]}}
+    return {"name": "stats", "filter": both, "typed_config": config}

@@ -1,0 +1,143 @@
+"""The assignment as Envoy runs it: `assign.lua` with one listener's data put into it."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from math import ceil
+from typing import assert_never
+
+from proxy.actions import Respond
+from proxy.cohorts import CIRCLE
+from proxy.engines.envoy import native
+from proxy.engines.envoy.native import Answer, Detour, Drop, Hold, Native
+from proxy.experiment import Experiment, FaultRule
+from proxy.guard import LIVE, State
+from proxy.match import Match
+from proxy.plan import Status
+from proxy.sidecar import Sidecar
+
+type Value = str | bytes | bool | int | float | list[Value] | dict[str, Value]
+
+_PLACE = "--[[DATA]] nil"
+# A listener with several upstreams hashes this header, which goes no further than the upstream's
+# own filters.
+STICKY = "x-counterfault-unit"
+LEASE = "lease"
+
+
+def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
+    """The program of one listener."""
+    settings: dict[str, Value] = {
+        "lease": LEASE,
+        "active_faults": sidecar.limits.active_faults,
+        "sticky": STICKY if len(sidecar.listeners[listener].upstream) > 1 else False,
+        "trusted": [[n.network_address.packed, n.prefixlen] for n in sidecar.trusted(listener)],
+        "sources": [[kind, name] for s in sidecar.unit for kind, name in s if name],
+        "protect": dict.fromkeys(sidecar.protect, True),
+        **data,
+    }
+    return _template().replace(_PLACE, literal(settings), 1)
+
+
+@cache
+def _template() -> str:
+    return files(__package__).joinpath("assign.lua").read_text()
+
+
+def arms(
+    listener: str, experiments: tuple[Experiment, ...], runs: Mapping[str, Status]
+) -> list[Value]:
+    """Every live experiment, in the order in which they are asked."""
+    return [
+        _arm(listener, e, runs[e.name])
+        for e in experiments
+        if e.name in runs and runs[e.name].state in LIVE
+    ]
+
+
+def _arm(listener: str, e: Experiment, run: Status) -> Value:
+    metrics = [m for m in e.steady_state if m.at == listener]
+    return {
+        "name": e.name,
+        "salt": e.salt,
+        "epoch": run.epoch,
+        "running": run.state is State.RUNNING,
+        "experiment": ceil(e.cohorts.experiment * CIRCLE),
+        "control": ceil((0.5 + e.cohorts.control) * CIRCLE),
+        "detour": listener in native.detours(e),
+        "regex": native.counted([m.match for m in metrics]),
+        "metrics": [{"name": m.name, "match": _match(m.match)} for m in metrics],
+        "rules": list(_rules(listener, e)),
+    }
+
+
+def _rules(listener: str, e: Experiment) -> list[Value]:
+    if listener in native.detours(e):
+        return []
+    found: list[Value] = []
+    for number, rule in enumerate(e.faults):
+        made = native.program(rule)
+        if rule.at == listener and not isinstance(made, Detour):
+            found.append(_rule(number, rule, made))
+    return found
+
+
+def _rule(number: int, rule: FaultRule, made: Native) -> Value:
+    said: dict[str, Value] = {
+        "number": number,
+        "dose": rule.dose.share,
+        "match": _match(rule.match),
+    }
+    match made:
+        case Hold(quantiles, drop):
+            kind = "drop" if drop else "hold"
+            table = ",".join(f"{milliseconds:.6g}" for milliseconds in quantiles)
+            return {**said, "kind": kind, "quantiles": table}
+        case Answer(plain, grpc):
+            return {**said, "kind": "respond", "plain": _answer(plain), "grpc": _answer(grpc)}
+        case Drop():
+            return {**said, "kind": "drop"}
+        case other:
+            assert_never(other)
+
+
+def _answer(respond: Respond) -> Value:
+    headers: list[Value] = [[name, value] for name, value in respond.headers]
+    return {"status": str(respond.status), "headers": headers, "body": respond.body}
+
+
+def _match(match: Match) -> Value:
+    said: dict[str, Value] = {"headers": [[name, value] for name, value in match.headers.items()]}
+    if match.method:
+        said["method"] = dict.fromkeys(match.method, True)
+    for name in ("path", "prefix"):
+        if (value := getattr(match, name)) is not None:
+            said[name] = value
+    if match.host is not None:
+        said["host"] = match.host.lower()
+    return said
+
+
+def literal(value: Value) -> str:
+    """A value as Lua writes it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return _text(value.encode())
+        case bytes():
+            return _text(value)
+        case list():
+            return "{" + ",".join(map(literal, value)) + "}"
+        case dict():
+            return "{" + ",".join(f"[{literal(k)}]={literal(v)}" for k, v in value.items()) + "}"
+        case other:
+            assert_never(other)
+
+
+def _text(raw: bytes) -> str:
+    """Every byte that could mean something to Lua or JSON as its number."""
+    plain = (32, 33, *range(35, 92), *range(93, 127))
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03d}" for b in raw) + '"'

@@ -1,0 +1,105 @@
+"""Where a listener's requests go, with the program that decides it: what each reload swaps."""
+
+from typing import Any
+
+from proxy.engines.envoy.lua import STICKY
+from proxy.engines.envoy.names import (
+    CUT,
+    DROP_FILTER,
+    LUA_FILTER,
+    NONE,
+    PROTO,
+    Json,
+    detour_of,
+    http1_of,
+    present,
+    typed,
+)
+from proxy.sidecar import Listener
+
+# How often the ring is asked for another node; with two, each time it is this one by half.
+_DRAWS = 30
+# What cannot have had an effect may be tried once more.
+_UNTOUCHED = "connect-failure,refused-stream"
+
+
+def routes(name: str, listener: Listener, program: str, detour: bool, drop: bool) -> Json:
+    """`detour`, `drop`: whether a request of this listener may have to."""
+    lua = typed(
+        "extensions.filters.http.lua.v3.LuaPerRoute", source_code={"inline_string": program}
+    )
+    filters: Json = {LUA_FILTER: lua}
+    if drop or detour:
+        filters[DROP_FILTER] = typed("config.route.v3.FilterConfig", config={}, disabled=False)
+    own = [*([_detour(name)] if detour else []), *_direct(name, listener)]
+    host = {
+        "name": name,
+        "domains": ["*"],
+        "typed_per_filter_config": filters,
+        "routes": [made for route in own for made in _as_it_came(route)],
+        # Only a detour's answer is cut; others may have been answered so by their upstream.
+        "response_headers_to_remove": [CUT],
+    }
+    return typed(
+        "config.route.v3.RouteConfiguration",
+        name=name,
+        validate_clusters=True,
+        virtual_hosts=[host],
+    )
+
+
+def _as_it_came(route: Json) -> list[Json]:
+    """A route for requests without the header that Envoy would add, and one for the others."""
+    match = route["match"]
+    marked = {"name": PROTO, "string_match": {"exact": NONE}}
+    bare = {**match, "headers": [*match.get("headers", ()), marked]}
+    return [{**route, "match": bare, "request_headers_to_remove": [PROTO]}, route]
+
+
+def _direct(name: str, listener: Listener) -> list[Json]:
+    several: Json = {}
+    if len(listener.upstream) > 1:
+        sticky = {"header": {"header_name": STICKY}}
+        several = {"hash_policy": [sticky], "retry_policy": _next_node()}
+    found = []
+    if listener.scheme == "https":
+        upgrade = {"name": "upgrade", "present_match": True}
+        found.append(_route({"prefix": "/", "headers": [upgrade]}, http1_of(name), several))
+    found.append(_route({"prefix": "/"}, name, several))
+    return [*found, _route({"path": "*"}, name, several)]  # by OPTIONS
+
+
+def _detour(name: str) -> Json:
+    again = _once_more()
+    again["retry_priority"] = {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": typed(
+            "extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+            update_frequency=1,
+        ),
+    }
+    match = {"prefix": "/", "dynamic_metadata": [present("detour")]}
+    sticky = {"header": {"header_name": STICKY}}
+    return _route(match, detour_of(name), {"retry_policy": again, "hash_policy": [sticky]})
+
+
+def _route(match: Json, cluster: str, more: Json) -> Json:
+    action: dict[str, Any] = {"cluster": cluster, "timeout": "0s", **more}
+    return {"match": match, "route": action}
+
+
+def _once_more() -> Json:
+    backoff = {"base_interval": "0.001s", "max_interval": "0.002s"}
+    return {"retry_on": _UNTOUCHED, "num_retries": 1, "retry_back_off": backoff}
+
+
+def _next_node() -> Json:
+    again = _once_more()
+    again["retry_host_predicate"] = [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+        }
+    ]
+    again["host_selection_retry_max_attempts"] = _DRAWS
+    return again

@@ -1,0 +1,277 @@
+"""The real Envoy behind the real supervisor: assignment, reload, lease, restarts."""
+
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from clients import Clients
+from programs import MakeNginx, MakeSidecar, Sidecar, until
+from wire import connect, read_head
+
+from proxy.cohorts import Arcs, salt_of
+from proxy.engines.envoy.binary import binary
+
+HELLO = 'location / { return 200 "hello"; }'
+ECHO = 'location / { add_header x-seen "$http_x_counterfault" always; return 200 "hello"; }'
+ERROR = [{"at": "inbound", "error": 503}]
+# What only workers can do.
+REWRITE = [{"at": "inbound", "error": 503, "when": "after", "match": {"path": "/late"}}]
+KEYS = 10_000
+
+
+@pytest.fixture
+def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
+    return make_sidecar(make_nginx(HELLO).url, engine="envoy").start()
+
+
+def code(sidecar: Sidecar, who: str, path: str = "/") -> int:
+    return httpx.get(sidecar.url + path, headers={"x-user-id": who}, timeout=10).status_code
+
+
+def units() -> Iterator[bytes]:
+    """Ids as they come: numbers, unicode, raw bytes, of every length that md5 pads differently."""
+    chance = random.Random(6)
+    allowed = bytes(b for b in range(0x21, 0x100) if b != 0x7F)
+    for number in range(KEYS):
+        match number % 4:
+            case 0:
+                yield b"user-%d" % number
+            case 1:
+                yield f"ü用🙂-{number}".encode()
+            case 2:
+                yield bytes(chance.choices(allowed, k=1 + number % 199))
+            case _:
+                yield b"x" * (number % 131) + b"%d" % number
+
+
+def test_ten_thousand_users_are_where_python_puts_them(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx
+) -> None:
+    sidecar = make_sidecar(make_nginx(ECHO).url, engine="envoy", unit=[{"header": "x-user-id"}])
+    sidecar.start()
+    small = {"experiment": "10%", "control": "12%"}
+    for name in ("a", "b"):  # in this order they are asked
+        sidecar.running(name, cohorts=small, faults=[{**ERROR[0], "match": {"path": "/never"}}])
+    arcs = [Arcs(name, salt_of(name, 1), 0.10, 0.12) for name in ("a", "b")]
+    wrong, cohorts = [], set()
+    with connect(sidecar.port) as sock:
+        for unit in units():
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nx-user-id: %s\r\n\r\n" % unit)
+            head = read_head(sock)
+            assert sock.recv(5, socket.MSG_WAITALL) == b"hello"
+            claim = next((found for arc in arcs if (found := arc.claim(unit))), None)
+            said = f"{claim.experiment}.{claim.cohort}.{claim.replicate}" if claim else ""
+            cohorts.add(claim and (claim.experiment, claim.cohort))
+            if f"x-seen: {said}\r\n".encode() not in head and (said or b"x-seen" in head):
+                wrong.append((unit, said, head))
+    assert wrong == []
+    assert len(cohorts) == 5
+
+
+def test_a_reload_is_active_when_it_answers_and_within_a_tenth_of_a_second(
+    sidecar: Sidecar, user: Callable[..., str]
+) -> None:
+    who = user("experiment")
+    sidecar.running(faults=ERROR)
+    took = []
+    for number in range(15):
+        status = 500 + number
+        sidecar.experiment(faults=[{"at": "inbound", "error": status}], run=number + 2)
+        start = time.monotonic()
+        sidecar.post("/-/reload")
+        took.append(time.monotonic() - start)
+        assert code(sidecar, user("experiment", run=number + 2)) == status
+    assert code(sidecar, who) in (200, *range(500, 515))
+    assert statistics.median(took) < 0.1, took
+
+
+def test_what_envoy_refuses_changes_nothing_and_is_told_with_its_reason(
+    sidecar: Sidecar, user: Callable[..., str], tmp_path: Path
+) -> None:
+    """A certificate that is none is something only Envoy finds out."""
+    sidecar.running(faults=ERROR)
+    (sidecar.directory / "cert.pem").write_text("not a certificate")
+    (sidecar.directory / "key.pem").write_text("not a key")
+    tls = {"cert": "cert.pem", "key": "key.pem"}
+    listener = {"listen": "127.0.0.1:0", "upstream": "http://127.0.0.1:1", "tls": tls}
+    sidecar.settings["listeners"]["other"] = listener
+    sidecar.write_settings()
+    until(lambda: "envoy refuses the configuration" in sidecar.log.read_text())
+    assert "certificate" in sidecar.log.read_text()
+    bystander = user("bystander")
+    assert [code(sidecar, bystander) for _ in range(5)] == [200] * 5
+    until(lambda: code(sidecar, user("experiment")) == 200)
+    del sidecar.settings["listeners"]["other"]
+    sidecar.write_settings()
+    until(lambda: code(sidecar, user("experiment")) == 503)
+
+
+def test_twenty_reloads_under_load_lose_nothing(sidecar: Sidecar, user: Callable[..., str]) -> None:
+    sidecar.running(faults=ERROR)
+    who = (user("control"), user("bystander"))
+    with (
+        Clients(sidecar.url, "keep-alive", who[0]) as one,
+        Clients(sidecar.url, "close", who[1]) as two,
+    ):
+        for number in range(20):
+            sidecar.experiment(faults=ERROR, hypothesis=f"Reload {number}")
+            sidecar.post("/-/reload")
+        until(lambda: min(one.count, two.count) > 50)
+    assert (one.wrong, two.wrong) == ([], [])
+
+
+def test_killed_it_is_back_within_a_second_and_counters_never_go_down(
+    sidecar: Sidecar, user: Callable[..., str]
+) -> None:
+    sidecar.running(faults=ERROR)
+
+    def counted(cohort: str) -> float:
+        return sidecar.metric("counterfault_requests_total", cohort=cohort)
+
+    for cohort in ("experiment", "control", "bystander"):
+        for _ in range(5):
+            code(sidecar, user(cohort))
+    until(lambda: [counted(c) for c in ("experiment", "control", "bystander")] == [5, 5, 5])
+    (pid,) = sidecar.workers()
+    time.sleep(2)  # one that is younger is taken for one in a crash loop
+    os.kill(pid, signal.SIGKILL)
+    start = time.monotonic()
+    until(lambda: _answers(sidecar, user("bystander")))
+    assert time.monotonic() - start < 1
+    until(lambda: code(sidecar, user("experiment")) == 503)
+    assert counted("bystander") >= 5
+    until(lambda: counted("bystander") >= 6)
+    assert counted("control") == 5
+    assert counted("experiment") >= 5
+    assert sidecar.workers() != [pid]
+
+
+def _answers(sidecar: Sidecar, who: str) -> bool:
+    try:
+        return code(sidecar, who) == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_limit_that_needs_another_process_gets_one_without_a_failed_request(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
+) -> None:
+    limits = {"enrolled": "100%", "drain": "1s"}
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine="envoy", limits=limits).start()
+    (before,) = sidecar.workers()
+    with Clients(sidecar.url, "close", user("bystander")) as clients:
+        until(lambda: clients.count > 20)
+        sidecar.settings["limits"] = {**limits, "connections": 1234}
+        sidecar.write_settings()
+        until(lambda: sidecar.workers() not in ([before], []) and sidecar.acts())
+        count = clients.count
+        until(lambda: clients.count > count + 20)
+    assert clients.wrong == []
+    until(lambda: not Path(f"/proc/{before}/fd").exists())
+
+
+METRIC = {"name": "good", "at": "inbound", "success_rate": {"drop": "1pp"}}
+
+
+def detouring(sidecar: Sidecar) -> list[int]:
+    """Start an experiment that Envoy cannot do alone; the workers behind it."""
+    sidecar.running(faults=REWRITE, steady_state=[METRIC])
+    until(lambda: len(sidecar.workers()) == 2 and sidecar.acts(), 60)
+    return sidecar.workers()[1:]
+
+
+def test_an_experiment_that_envoy_cannot_do_takes_a_detour_and_others_do_not(
+    sidecar: Sidecar, user: Callable[..., str]
+) -> None:
+    detouring(sidecar)
+    until(lambda: code(sidecar, user("experiment"), "/late") == 503)
+    assert code(sidecar, user("control"), "/late") == 200
+    assert code(sidecar, user("bystander"), "/late") == 200
+    events = "counterfault_steady_state_events_total"
+    until(lambda: sidecar.metric(events, cohort="experiment", outcome="bad") == 1)
+    until(lambda: sidecar.metric(events, cohort="control", outcome="good") == 1)
+    until(lambda: sidecar.metric("counterfault_faults_total", result="performed") == 1)
+    requests = "counterfault_requests_total"
+    assert sidecar.metric(requests, cohort="experiment", code="5xx") == 1
+    assert sidecar.metric(requests, cohort="control") == 1
+
+
+def test_while_the_workers_are_gone_their_experiments_enrol_nobody(
+    sidecar: Sidecar, user: Callable[..., str]
+) -> None:
+    workers = detouring(sidecar)
+    until(lambda: code(sidecar, user("experiment"), "/late") == 503)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: sidecar.workers()[1:] != workers)
+    assert [code(sidecar, user("control")) for _ in range(5)] == [200] * 5
+    until(lambda: len(sidecar.workers()) == 2 and sidecar.workers()[1:] != workers, 60)
+    until(lambda: code(sidecar, user("experiment"), "/late") == 503)
+
+
+def test_units_come_from_cookies_and_baggage_too(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
+) -> None:
+    sources = [{"baggage": "counterfault.unit"}, {"cookie": "session"}, {"header": "x-user-id"}]
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine="envoy", unit=sources).start()
+    sidecar.running(faults=ERROR)
+    hit, spared = user("experiment"), user("control")
+    for name, value in (
+        ("baggage", f"a=1, counterfault.unit = {hit} ;p=q,b=2"),
+        ("cookie", f"other=1; session={hit}; session={spared}"),
+        ("x-user-id", hit),
+    ):
+        found = httpx.get(sidecar.url, headers={name: value, "host": "a"})
+        assert found.status_code == 503, name
+    both = [("x-user-id", spared), ("cookie", f"session={hit}")]
+    assert httpx.get(sidecar.url, headers=both).status_code == 503
+    twice = [("x-user-id", hit), ("x-user-id", spared)]
+    assert httpx.get(sidecar.url, headers=twice).status_code == 503
+
+
+def test_a_user_stays_with_an_upstream_and_moves_on_while_it_is_down(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
+) -> None:
+    nodes = [make_nginx(f'location / {{ return 200 "{name}"; }}') for name in "ab"]
+    sidecar = make_sidecar([node.url for node in nodes], engine="envoy").start()
+
+    def served(who: str) -> str:
+        return httpx.get(sidecar.url, headers={"x-user-id": who}).text
+
+    found = {who: {served(who) for _ in range(4)} for who in map(str, range(30))}
+    assert all(len(seen) == 1 for seen in found.values())
+    assert set.union(*found.values()) == {"a", "b"}
+    nodes[0].stop()
+    assert {served(who) for who in found} == {"b"}
+    nodes[0].start()
+    until(lambda: all({served(who)} == seen for who, seen in found.items()))
+
+
+def test_the_configuration_is_valid_to_the_real_envoy(sidecar: Sidecar) -> None:
+    sidecar.running(faults=[*ERROR, *REWRITE], steady_state=[METRIC])
+    directory = sidecar.directory / "state" / "envoy"
+    command = [
+        binary(None, directory),
+        "--mode",
+        "validate",
+        "-c",
+        "bootstrap.json",
+        "--base-id",
+        "4242",
+    ]
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert oct((directory / "config").stat().st_mode)[-3:] == "700"
+    bootstrap = json.loads((directory / "bootstrap.json").read_text())
+    assert bootstrap["admin"]["address"]["pipe"] == {"path": "admin.sock", "mode": 0o600}
