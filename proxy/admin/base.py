@@ -116,7 +116,8 @@ class Route(RequestHandler):
         self.set_header("Content-Security-Policy", _NOTHING)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.set_header("Referrer-Policy", "no-referrer")
+        # With no-referrer, a browser would call the origin of the page's own forms `null`.
+        self.set_header("Referrer-Policy", "same-origin")
 
     def prepare(self) -> None:
         self.site.begun(self)

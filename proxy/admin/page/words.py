@@ -68,6 +68,8 @@ def until_verdict(e: dict[str, Any]) -> str:
     """How long until all metrics can be within, at the rate at which their events come."""
     if not e["forecast"]:
         return DASH
+    if e["verdict"]["result"] == "held":
+        return "reached"
     waits = [f["seconds"] for f in e["forecast"]]
     if None in waits:
         return "no events come"

@@ -40,7 +40,8 @@ export function effectChart(box, data, metric, colours) {
 function floor(low, high) {
   if (low === null) return [0, 1];
   const top = high > 0 ? high * 1.1 : 0.05;
-  return [low < high / 2 || low === high ? 0 : low * 0.95, top];
+  // A little below nothing, so that a line of noughts can be seen.
+  return [low < high / 2 || low === high ? top * -0.04 : low * 0.95, top];
 }
 
 // Enough to see the tolerance, the estimates, and the band as it is now.

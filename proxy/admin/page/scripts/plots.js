@@ -48,10 +48,13 @@ function timeOfDay(at, precise) {
 
 export function line(label, colour, said) {
   return {
-    label, stroke: colour, width: 1.5, spanGaps: true, points: { show: false },
+    label, stroke: colour, width: 1.5, spanGaps: true, points: { show: isAlone, size: 4 },
     value: (_, value) => (value === null ? "–" : Math.abs(value) >= 999 ? "unbounded" : said(value)),
   };
 }
+
+// No line leads through a single value.
+const isAlone = (u, series) => u.data[series].filter((value) => value !== null).length === 1;
 
 // The ground is shaded while faults are on.
 export function onFaults(data, colours) {
