@@ -18,8 +18,8 @@ class Login(Route):
     head = get
 
     def post(self) -> None:
-        token = self.site.token
-        if token is not None and not token.matches(self.get_body_argument("token", "")):
+        token, offered = self.site.token, self.get_body_argument("token")
+        if token is not None and not token.matches(offered):
             self.set_status(HTTPStatus.UNAUTHORIZED)
             self.form("That is not the token.")
             return

@@ -33,7 +33,10 @@ export function effectChart(box, data, metric, colours) {
       { ...line("at least", colours.experiment, said), width: 0 },
       { ...line("at most", colours.experiment, said), width: 0 },
     ],
-    hooks: { drawClear: [onFaults(data, colours), tolerance(metric.allowed, said, colours)] },
+    hooks: {
+      drawClear: [onFaults(data, colours), harm(metric.allowed, colours)],
+      drawAxes: [tolerance(metric.allowed, said, colours)],
+    },
   }), [data.at, metric.effect, lower, upper], box);
 }
 
@@ -55,21 +58,29 @@ function reach({ allowed, effect: effects, lower, upper }) {
   return [Math.max(low, -widest), Math.min(high, widest)];
 }
 
-function tolerance(allowed, said, colours) {
+function harm(allowed, colours) {
   return (u) => {
     const { left, top, width } = u.bbox;
-    const y = u.valToPos(allowed, "y", true);
-    const zero = u.valToPos(0, "y", true);
     u.ctx.save();
+    u.ctx.fillStyle = colours.harm;
+    u.ctx.fillRect(left, top, width, Math.max(0, u.valToPos(allowed, "y", true) - top));
+    u.ctx.restore();
+  };
+}
+
+function tolerance(allowed, said, colours) {
+  return (u) => {
+    const { left, width } = u.bbox;
+    const y = u.valToPos(allowed, "y", true);
+    const space = 4 * devicePixelRatio;
+    u.ctx.save();
+    stroke(u, left, width, u.valToPos(0, "y", true), colours.muted, []);
+    stroke(u, left, width, y, colours.allowed, [6, 4]);
     u.ctx.textAlign = "left";
     u.ctx.textBaseline = "bottom";
-    u.ctx.fillStyle = colours.harm;
-    u.ctx.fillRect(left, top, width, Math.max(0, y - top));
-    stroke(u, left, width, zero, colours.muted, []);
-    stroke(u, left, width, y, colours.allowed, [6, 4]);
     u.ctx.fillStyle = colours.allowed;
     u.ctx.font = `${10 * devicePixelRatio}px system-ui, sans-serif`;
-    u.ctx.fillText(`${said(allowed)} allowed`, left + 4 * devicePixelRatio, y - 4 * devicePixelRatio);
+    u.ctx.fillText(`${said(allowed)} allowed`, left + space, y - space);
     u.ctx.restore();
   };
 }

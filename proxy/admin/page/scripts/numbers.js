@@ -1,7 +1,7 @@
 // Numbers as the axes and legends of charts say them.
 
 export function seconds(value) {
-  if (value >= 1) return `${trim(value)} s`;
+  if (value >= 1 || value === 0) return `${trim(value)} s`;
   return value >= 1e-3 ? `${trim(value * 1e3)} ms` : `${trim(value * 1e6)} µs`;
 }
 
