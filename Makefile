@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench simulate format lock schema dashboards docs rules clean
+.PHONY: help install demo test test-slow check bench simulate format lock schema dashboards docs rules screenshots clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -14,7 +14,7 @@ $(shell rm -f $(INSTALLED))
 endif
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## Install counterfault and all it needs into .venv
 
@@ -72,6 +72,9 @@ rules: install ## Write the rules for the Prometheus operator anew
 
 docs: install ## Write the tables in docs/ anew
 	$(BIN)/python -m docs.metrics_table
+
+screenshots: install ## Take docs/images anew, of the page in Chromium (three minutes)
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/browser/test_screenshots.py $(ARGS)
 
 # mitmproxy wants an old typing_extensions on 3.12, and so gets an old pydantic there, which has no
 # wheels for 3.14. So 3.12's versions hold below 3.14, where they work too, and 3.13's from there.

@@ -94,7 +94,7 @@ class Supervisor:
         self.lease_until = 0.0
         self._started_at = clock()
         self._reloading = asyncio.Lock()
-        self._clock, self._wall = clock, wall
+        self._clock, self.wall = clock, wall
 
     def start(self) -> None:
         """Bind, find out what was going on before, and begin."""
@@ -120,7 +120,7 @@ class Supervisor:
                 self.reload_error = e
                 raise
             before, self.config = self.config, config
-            self.reload_error, self.reloaded_at = None, self._wall()
+            self.reload_error, self.reloaded_at = None, self.wall()
             self.ledger.edited(before, config)
             self.ledger.settle(config)
             generation = self._push()

@@ -12,6 +12,7 @@ from typing import Any
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
+from proxy.admin import page
 from proxy.admin.safety import foreign_host, foreign_origin
 from proxy.admin.token import Token
 from proxy.explain import unknown
@@ -22,6 +23,7 @@ from proxy.view import overview
 # How old a shared overview may be, in seconds; less than the pause between two events.
 FRESH = 0.9
 
+HTML = "text/html; charset=utf-8"
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -38,6 +40,8 @@ class Site:
     closing: bool = False
     _seen: dict[str, Any] = field(default_factory=dict)
     _seen_at: float = float("-inf")
+    _page: str = ""
+    _page_of: dict[str, Any] | None = None
 
     def overview(self) -> dict[str, Any]:
         """An overview that all streams and pages share: they must not keep the supervisor busy."""
@@ -45,6 +49,20 @@ class Site:
         if now - self._seen_at >= FRESH:
             self._seen, self._seen_at = overview(self.supervisor), now
         return self._seen
+
+    def outdated(self) -> None:
+        """Something was done: what is shown from now on has to show it."""
+        self._seen_at = float("-inf")
+
+    def page(self) -> str:
+        """The page for that overview, for all who look at it."""
+        seen = self.overview()
+        if self._page_of is not seen:
+            timeline = self.supervisor.ledger.timeline
+            timelines = {e["name"]: timeline(e["name"]) for e in seen["experiments"]}
+            self._page = page.render(seen, timelines, signed_in=self.token is not None)
+            self._page_of = seen
+        return self._page
 
     def foreign(self, host: str) -> str | None:
         """What is wrong with a Host header.
@@ -98,7 +116,8 @@ class Route(RequestHandler):
         self.set_header("Content-Security-Policy", _NOTHING)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.set_header("Referrer-Policy", "no-referrer")
+        # With no-referrer, a browser would call the origin of the page's own forms `null`.
+        self.set_header("Referrer-Policy", "same-origin")
 
     def prepare(self) -> None:
         self.site.begun(self)
@@ -121,6 +140,8 @@ class Route(RequestHandler):
 
     def on_finish(self) -> None:
         self.site.over(self)
+        if self.request.method not in ("GET", "HEAD"):
+            self.site.outdated()
 
     def compute_etag(self) -> None:
         """No answer is worth a hash."""
@@ -138,6 +159,15 @@ class Route(RequestHandler):
         body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
         more = {"errors": list(errors)} if errors else {}
         self.json(body | more, "application/problem+json")
+
+    def back_to_page(self) -> bool:
+        """Whether a browser without script has sent a form of the page; it is led back there."""
+        kind = self.request.headers.get("Content-Type", "")
+        by_form = kind.startswith("application/x-www-form-urlencoded")
+        if by_form and "text/html" in self.request.headers.get("Accept", ""):
+            self.redirect("/", status=HTTPStatus.SEE_OTHER)
+            return True
+        return False
 
     def unknown_experiment(self, name: str) -> None:
         known = [e.name for e in self.supervisor.config.experiments]

@@ -11,6 +11,8 @@ from proxy.admin.base import Route
 
 EVERY = 1.0
 MOST_STREAMS = 32
+# After how many milliseconds a browser that has lost its stream asks for another.
+RETRY = 1000
 # A client that reads nothing for so long has its stream closed.
 PATIENCE = 10.0
 
@@ -48,6 +50,7 @@ class Events(Route):
 
     async def _stream(self, ended: asyncio.Event) -> None:
         self.set_header("Content-Type", "text/event-stream")
+        self.write(f"retry: {RETRY}\n\n")
         # A new token ends the streams that an old one has opened.
         while not ended.is_set() and self.site.admits(self.request):
             self.write(f"data: {json.dumps(self.site.overview(), ensure_ascii=False)}\n\n")

@@ -6,7 +6,9 @@ from importlib.resources import files
 
 from proxy import metrics
 from proxy.admin import page
-from proxy.admin.base import Route
+from proxy.admin.base import HTML, Route
+from proxy.admin.page.assets import ASSETS
+from proxy.admin.series import series
 from proxy.config import ConfigError
 from proxy.explain import unknown
 from proxy.report import FORMATS
@@ -23,13 +25,32 @@ class Page(Route):
 
     def get(self) -> None:
         self.set_header("Content-Security-Policy", page.POLICY)
-        self.text(page.render(self.site.overview()), "text/html; charset=utf-8")
+        self.text(self.site.page(), HTML)
 
     head = get
 
     def unauthorized(self) -> None:
         self.set_header("Content-Security-Policy", page.LOGIN_POLICY)
-        self.text(page.login(), "text/html; charset=utf-8")
+        self.text(page.login(), HTML)
+
+
+class Asset(Route):
+    """GET /page/NAME"""
+
+    def get(self, name: str) -> None:
+        asset = ASSETS.get(name)
+        if asset is None:
+            self.problem(HTTPStatus.NOT_FOUND, f"no such file: {name}")
+            return
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("ETag", asset.etag)
+        if self.check_etag_header():
+            self.set_status(HTTPStatus.NOT_MODIFIED)
+            return
+        self.set_header("Content-Type", asset.kind)
+        self.finish(asset.content)
+
+    head = get
 
 
 class Metrics(Route):
@@ -132,6 +153,18 @@ class Report(Route):
     head = get
 
 
+class Series(Route):
+    """GET /api/experiments/NAME/series"""
+
+    def get(self, name: str) -> None:
+        try:
+            self.json(series(self.supervisor, name))
+        except UnknownExperiment:
+            self.unknown_experiment(name)
+
+    head = get
+
+
 class Stop(Route):
     """POST /api/stop and /api/experiments/NAME/stop; 202 if a worker has yet to confirm it."""
 
@@ -142,6 +175,8 @@ class Stop(Route):
             return self.unknown_experiment(str(e))
         if not confirmed:
             self.set_status(HTTPStatus.ACCEPTED)
+        if self.back_to_page():
+            return None
         supervisor = self.supervisor
         return self.json(overview(supervisor) if name is None else detail(supervisor, name))
 
@@ -151,7 +186,8 @@ class Resume(Route):
 
     def post(self) -> None:
         self.supervisor.resume()
-        self.json(overview(self.supervisor))
+        if not self.back_to_page():
+            self.json(overview(self.supervisor))
 
 
 class OpenApi(Route):

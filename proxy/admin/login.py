@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from proxy.admin import page
-from proxy.admin.base import Route, cookie_name
+from proxy.admin.base import HTML, Route, cookie_name
 from proxy.admin.token import SESSION
 
 
@@ -18,8 +18,8 @@ class Login(Route):
     head = get
 
     def post(self) -> None:
-        token = self.site.token
-        if token is not None and not token.matches(self.get_body_argument("token", "")):
+        token, offered = self.site.token, self.get_body_argument("token")
+        if token is not None and not token.matches(offered):
             self.set_status(HTTPStatus.UNAUTHORIZED)
             self.form("That is not the token.")
             return
@@ -30,7 +30,7 @@ class Login(Route):
     def form(self, wrong: str = "") -> None:
         """The form."""
         self.set_header("Content-Security-Policy", page.LOGIN_POLICY)
-        self.text(page.login(wrong), "text/html; charset=utf-8")
+        self.text(page.login(wrong), HTML)
 
 
 class Logout(Route):

@@ -27,6 +27,7 @@ PROBES: Routes = (
 )
 ROUTES: Routes = (
     (r"/", handlers.Page),
+    (r"/page/([^/]+)", handlers.Asset),
     (r"/login", Login),
     (r"/logout", Logout),
     *PROBES,
@@ -34,6 +35,7 @@ ROUTES: Routes = (
     (r"/api/experiments", handlers.Experiments),
     (r"/api/experiments/([^/]+)", handlers.Experiment),
     (r"/api/experiments/([^/]+)/report", handlers.Report),
+    (r"/api/experiments/([^/]+)/series", handlers.Series),
     (r"/api/experiments/([^/]+)/stop", handlers.Stop),
     (r"/api/stop", handlers.Stop),
     (r"/api/resume", handlers.Resume),

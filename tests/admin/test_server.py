@@ -4,10 +4,8 @@ import asyncio
 import json
 import re
 import socket
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from supervised import SLOW, World
 
 from proxy.admin import base, events, handlers, server
 from proxy.admin.safety import foreign_host, foreign_origin
+from proxy.admin.series import series
 from proxy.admin.server import ROUTES, Admin, serve
 from proxy.supervisor import Supervisor
 from proxy.view import detail, overview, report
@@ -31,6 +30,8 @@ GETS = (
     "/api/experiments",
     "/api/experiments/slow",
     "/api/experiments/slow/report",
+    "/api/experiments/slow/series",
+    "/page/main.js",
     "/api/events",
     "/openapi.json",
 )
@@ -351,7 +352,8 @@ async def test_our_own_page_may_post(client):
 async def test_every_answer_says_how_to_treat_it(client, path):
     answer = await client.get(path)
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["cache-control"] == "no-store"
+    kept = "no-cache" if path.startswith("/page/") else "no-store"
+    assert answer.headers["cache-control"] == kept
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "server" not in answer.headers
 
@@ -436,59 +438,10 @@ async def test_stopping_ends_streams_and_lets_requests_finish(world, admin, clie
         await client.get("/healthz")
 
 
-async def test_the_page_shows_cohorts_side_by_side(world, client):
-    world.count(("requests", "inbound", "slow", "control", "2xx"), 1234)
-    world.count(("requests", "inbound", "slow", "experiment", "5xx"), 617)
-    answer = await client.get("/")
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    for said in ("slow", "baseline", "1 min 00 s left", "1\u202f234", "617", "100.00%"):
-        assert said in answer.text
-
-
-async def test_the_page_escapes_what_users_wrote(world, client):
-    world.write(SLOW | {"hypothesis": "<script>alert(1)</script>&\"'"})
-    await client.post("/-/reload")
-    page = (await client.get("/")).text
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;" in page
-
-
-async def test_the_page_shows_what_is_wrong(world, client):
-    await client.post("/api/stop")
-    world.write(SLOW | {"duration": "<i>soon"})
-    await client.post("/-/reload")
-    world.supervisor.ledger.error = "state_dir /nowhere: <b>"
-    page = (await client.get("/")).text
-    assert "The kill switch is on." in page
-    assert "state_dir /nowhere: &lt;b&gt;" in page
-    assert "experiments/slow.yaml:4:" in page
-    assert "<i>" not in page
-
-
-async def test_an_empty_page_says_how_to_begin(world, client):
-    world.write()
-    await client.post("/-/reload")
-    page = (await client.get("/")).text
-    assert "No experiment is configured" in page
-    assert "experiments/NAME.yaml" in page
-
-
-async def test_the_page_runs_its_own_style_and_script_only(client):
-    answer = await client.get("/")
-    policy = answer.headers["content-security-policy"]
-    for tag, directive in (("style", "style-src"), ("script", "script-src")):
-        (inline,) = re.findall(f"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
-        digest = b64encode(sha256(inline.encode()).digest()).decode()
-        assert f"{directive} 'sha256-{digest}'" in policy
-    assert "unsafe" not in policy
-    assert not re.search(r"(src|href)=\"(https?:)?//", answer.text)
-    assert ' style="' not in answer.text
-
-
 async def test_openapi_describes_every_route(client):
     document = (await client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
-    patterns = {path.replace("{name}", "([^/]+)") for path in document["paths"]}
+    patterns = {re.sub("{(name|file)}", "([^/]+)", path) for path in document["paths"]}
     assert patterns == {pattern for pattern, _ in ROUTES}
     for path, operations in document["paths"].items():
         methods = {"post"} if path.replace("{name}", "slow") in POSTS else {"get"}
@@ -522,6 +475,8 @@ async def test_openapi_names_every_field(world, client):
     check(document, schemas["Overview"], overview(world.supervisor))
     check(document, schemas["Detail"], detail(world.supervisor, "slow"))
     check(document, schemas["Report"], report(world.supervisor, "slow"))
+    world.count(("seconds", "inbound", "slow", "control", 5), 3)
+    check(document, schemas["Series"], series(world.supervisor, "slow"))
     check(document, schemas["Problem"], (await client.get("/nothing")).json())
 
 

@@ -1,82 +1,104 @@
-"""The page: rendered here, kept fresh by a few lines of script or, without it, by the browser."""
+"""The page: rendered here, so that it needs no script; scripts keep it fresh and draw charts."""
 
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from tornado.template import Template
+from tornado.template import DictLoader
 
+from proxy.admin.page import words
+from proxy.admin.page.gauge import Gauge
 from proxy.units import percent
+
+_LIVE = ("baseline", "running", "recovering")
+_ORDER = (*_LIVE, "pending", "done", "stopped")
+# More experiments that are over are shown closed, below those under way.
+_FEW = 2
 
 
 def _file(name: str) -> str:
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+def _policy(**directives: str) -> str:
+    """A Content-Security-Policy: nothing is allowed but this."""
+    said = {"default-src": "'none'", "base-uri": "'none'", "frame-ancestors": "'none'"}
+    said |= {name.replace("_", "-"): value for name, value in directives.items()}
+    return "; ".join(f"{name} {value}" for name, value in said.items())
 
 
-_CSS, _JS = _file("page.css"), _file("page.js")
-_TEMPLATE = Template(_file("page.html"), "page.html", whitespace="all")
-
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        f"style-src {_hash(_CSS)}",
-        f"script-src {_hash(_JS)}",
-        "connect-src 'self'",
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+_LOADER = DictLoader(
+    {name: _file(name) for name in ("page.html", "experiment.html", "metric.html", "login.html")},
+    whitespace="all",
 )
-
 _LOGIN_CSS = _file("login.css")
-_LOGIN = Template(_file("login.html"), "login.html", whitespace="all")
-LOGIN_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        f"style-src {_hash(_LOGIN_CSS)}",
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
+_LOGIN_HASH = b64encode(sha256(_LOGIN_CSS.encode()).digest()).decode()
+
+POLICY = _policy(
+    script_src="'self'",
+    style_src="'self'",
+    connect_src="'self'",
+    img_src="data:",
+    form_action="'self'",
 )
+# Whoever has no token yet gets no other file, so the form brings its style along.
+LOGIN_POLICY = _policy(style_src=f"'sha256-{_LOGIN_HASH}'", img_src="data:", form_action="'self'")
 
 
 def login(wrong: str = "") -> str:
     """The form that asks for the token; `wrong` says why it asks again."""
-    return _LOGIN.generate(css=_LOGIN_CSS, wrong=wrong).decode()
+    return _LOADER.load("login.html").generate(css=_LOGIN_CSS, wrong=wrong).decode()
 
 
-def render(overview: dict[str, Any]) -> str:
-    """The page for an overview; the template escapes all text."""
-    return _TEMPLATE.generate(
-        o=overview, css=_CSS, js=_JS, percent=percent, seconds=seconds, left=left, many=many
-    ).decode()
+def render(
+    overview: dict[str, Any], timelines: dict[str, list[dict[str, Any]]], signed_in: bool = False
+) -> str:
+    """The page for an overview; the templates escape all text."""
+    experiments = sorted(overview["experiments"], key=lambda e: _ORDER.index(e["state"]))
+    few = sum(e["state"] not in _LIVE for e in experiments) <= _FEW
+    page = _LOADER.load("page.html").generate(
+        o=overview,
+        experiments=experiments,
+        timelines=timelines,
+        risk=_risk(overview),
+        signed_in=signed_in,
+        opened=lambda e: e["state"] in _LIVE or (few and e["state"] != "pending"),
+        percent=percent,
+        gauge=Gauge.of,
+        dose=_dose,
+        **_WORDS,
+    )
+    return page.decode()
 
 
-def seconds(value: float | None) -> str:
-    """A latency: 1.23 s, 45.6 ms; a dash where there is none."""
-    if value is None:
-        return "\N{EN DASH}"
-    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"
+_WORDS = {
+    word.__name__: word
+    for word in (
+        words.seconds,
+        words.left,
+        words.many,
+        words.share,
+        words.effect,
+        words.utc,
+        words.clock,
+        words.sample_ratio,
+        words.until_verdict,
+        words.phases,
+    )
+}
 
 
-def left(value: float) -> str:
-    """A time that passes: 9 s, 1 min 05 s, 2 h 00 min."""
-    whole = int(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+def _risk(overview: dict[str, Any]) -> dict[str, float]:
+    """The shares of users in live cohorts, and how much of the cap's bar each takes."""
+    cap = overview["limits"]["enrolled"]
+    found: dict[str, float] = {}
+    for cohort in ("experiment", "control"):
+        live = (e["cohorts"][cohort] for e in overview["experiments"] if e["state"] in _LIVE)
+        found[cohort] = sum(live)
+        found[f"{cohort}_width"] = round(found[cohort] / cap * 100, 2) if cap else 0.0
+    return found
 
 
-def many(value: int) -> str:
-    """A count with narrow spaces between its thousands."""
-    return f"{value:,}".replace(",", "\u202f")
+def _dose(dose: Any) -> str:
+    return dose if isinstance(dose, str) else percent(dose)

@@ -1,0 +1,31 @@
+"""The page's own files, read once; nothing else can be asked for."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+_KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file, what it is, and a name for just this content."""
+
+    content: bytes
+    kind: str
+    etag: str
+
+
+def _read(folder: Traversable) -> dict[str, Asset]:
+    found = {}
+    for file in folder.iterdir():
+        kind = _KINDS.get(file.name[file.name.rfind(".") :])
+        if kind and file.name != "login.css":
+            content = file.read_bytes()
+            found[file.name] = Asset(content, kind, f'"{sha256(content).hexdigest()[:16]}"')
+    return found
+
+
+_PAGE = files("proxy.admin.page")
+ASSETS = _read(_PAGE) | _read(_PAGE.joinpath("scripts")) | _read(_PAGE.joinpath("uplot"))

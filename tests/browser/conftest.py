@@ -1,0 +1,64 @@
+"""A real Chromium that looks at a real sidecar with real users."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import programs
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from programs import MakeNginx, MakeSidecar, Sidecar
+
+# As root, without a screen, and without asking anybody else for anything.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+RATE = 60
+# The answers of a shop: a page a user cannot see is no load.
+PATHS = "location / { return 200 'a page'; } location = /checkout { return 200 'thanks'; }"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = programs.program("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page whose script and policy must not complain."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if is_fault(said.text) else None)
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def is_fault(said: str) -> bool:
+    """Whether a line of the console is about our own page; a lost connection is told there too."""
+    return "Content Security Policy" in said or "Uncaught" in said
+
+
+@pytest.fixture
+def shop(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Iterator[Sidecar]:
+    """A sidecar in front of nginx, with users who come all the time."""
+    sidecar = make_sidecar(make_nginx(PATHS).url, limits={"enrolled": "100%"}).start()
+    command = [sys.executable, "-m", "proxy.demo.load", "--target", sidecar.url]
+    users = subprocess.Popen([*command, "--rate", str(RATE)], stdout=subprocess.DEVNULL)
+    yield sidecar
+    users.terminate()
+    users.wait(20)
