@@ -2,10 +2,13 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench simulate format lock schema dashboards docs rules screenshots clean
+.PHONY: help install demo test test-slow lint check bench simulate format lock schema dashboards docs rules screenshots clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
+
+# Compiled code is kept, or each of a thousand sidecars that the tests start compiles its own.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The stamp of a whole .venv holds this folder's path. If Python is gone or the folder has moved,
 # then it is no longer true, and goes.
@@ -36,18 +39,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## Try it: a small shop, a fault and a verdict
 	@$(BIN)/counterfault demo $(ARGS)
 
-test: install ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: install ## Run the tests, two at a time
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-slow: install ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-check: install ## Lint, types, layers and tests: what CI runs
+lint: install ## Lint, types and layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory test
+
+check: lint test ## Lint, types, layers and tests: what CI runs
 
 bench: install ## Measure the speed against stock mitmdump (wrk, h2load, nginx; ten minutes)
 	@PYTHONPATH=tests/support $(BIN)/python -m tests.bench.run $(ARGS)

@@ -324,7 +324,7 @@ def test_what_a_tcp_listener_cannot_have_is_told_with_its_place(tmp_path, first,
 SIDECAR_PROBLEMS = {
     "unknown key": (
         ("service: shop", "service: shop\nworker: 2"),
-        "2:1: unknown key 'worker'; known: admin, engine, forward_ca, limits, listeners, "
+        "2:1: unknown key 'worker'; known: admin, engine, envoy, forward_ca, limits, listeners, "
         "prometheus, protect, service, state_dir, trust, unit, workers; did you mean 'workers'?",
     ),
     "unknown key of a listener": (
@@ -346,7 +346,7 @@ SIDECAR_PROBLEMS = {
     ),
     "only one word": (
         ("service: shop", "service: shop\nengine: nginx"),
-        "2:9: engine: must be mitmproxy, not 'nginx'",
+        "2:9: engine: must be one of envoy, mitmproxy, not 'nginx'",
     ),
     "upstream": (
         ('"http://127.0.0.1:3001"', "[127.0.0.1:3001]"),

@@ -25,7 +25,8 @@ RATE = 60
 PATHS = "location / { return 200 'a page'; } location = /checkout { return 200 'thanks'; }"
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright runs, asyncio.run is refused in this thread.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = programs.program("chromium")
     with sync_playwright() as playwright:
