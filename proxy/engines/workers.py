@@ -193,6 +193,8 @@ class Workers:
             for sock in slot.sockets.values():
                 sock.close()
             if slot.channel is not None:
+                # Faults end here: nobody leaves later for what one of them holds.
+                slot.channel.send({"type": "lease", "until": 0.0})
                 slot.channel.send({"type": "drain"})
                 _signal(slot.pid, signal.SIGTERM)
         _, late = await asyncio.wait(self._keepers, timeout=grace + _GRACE)
