@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from proxy import __version__
+from proxy.addresses import HostPort, host_port
 from proxy.config import Config
 from proxy.engines import budget
 from proxy.engines.nursery import Nursery
 from proxy.engines.ports import PortTaken, address_of, listening, why_taken
 from proxy.engines.wire import Channel, Message
-from proxy.sidecar import HostPort, Sidecar, host_port
+from proxy.sidecar import Sidecar
 from proxy.tally import Rows
 
 log = logging.getLogger("counterfault")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.addresses import HostPort, host_port
 from proxy.config import Config
 from proxy.engines.envoy import behind, native
 from proxy.engines.envoy.admin import Admin
@@ -28,7 +29,6 @@ from proxy.engines.envoy.stats import WANTED, rows
 from proxy.engines.ports import PortTaken, address_of, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.engines.workers import Workers
-from proxy.sidecar import HostPort, host_port
 from proxy.tally import Rows, internal
 from proxy.totals import Tally
 
