@@ -14,6 +14,8 @@ from programs import until
 type Check = Callable[[Answer, Answer], None]
 
 AT_ONCE = 8
+# Of a busy machine, in seconds; how exact delays are is for test_distributions to say.
+SLACK = 3.0
 BODY_OF = Ask()
 UPLOAD = Ask("upload", "POST", BODY)
 SIZE = len(BODY)
@@ -24,7 +26,7 @@ def late(least: float, most: float) -> Check:
 
     def check(got: Answer, plain: Answer) -> None:
         assert (got.status, got.body, got.broken) == (200, plain.body, False)
-        assert least <= got.took < most + 0.7
+        assert least <= got.took < most + SLACK
 
     return check
 
@@ -44,7 +46,7 @@ def gone(least: float = 0.0) -> Check:
 
     def check(got: Answer, plain: Answer) -> None:
         assert (got.status, got.body, got.broken) == (None, b"", True)
-        assert least <= got.took < least + 0.7
+        assert least <= got.took < least + SLACK
 
     return check
 

@@ -249,6 +249,7 @@ def conforming(
             (sidecar.directory / "experiments" / name).write_bytes(content)
         stack.callback(sidecar.stop)
         groups = _groups(list(faults), len(upstreams))
+        sidecar.start()
         for number, group in enumerate(groups):
             share = f"{100 * _share(len(groups)):g}%"
             sidecar.experiment(
@@ -260,7 +261,6 @@ def conforming(
                     for at in upstreams
                 ],
             )
-        sidecar.start()
         for number in range(len(groups)):
             until(partial(_running, sidecar, f"x{number}"))
         world = World(engine, sidecar, nginx, directory / "ours-ca.pem", groups)
