@@ -194,6 +194,8 @@ class Workers:
             for sock in slot.sockets.values():
                 sock.close()
             if slot.channel is not None:
+                # Faults end here: nobody leaves later for what one of them holds.
+                slot.channel.send({"type": "lease", "until": 0.0})
                 slot.channel.send({"type": "drain"})
                 _signal(slot.pid, signal.SIGTERM)
         _, late = await asyncio.wait(self._keepers, timeout=grace + _GRACE)
@@ -214,9 +216,9 @@ class Workers:
         self._nursery.close()
 
     def _has(self, name: str, address: HostPort) -> bool:
-        """Whether the sockets of this name, if there are any, are on this address."""
-        if name in self._addresses:
-            return self._addresses[name] == address
+        """Whether this address is what was asked for, or where the sockets of this name are."""
+        if self._addresses.get(name) == address:
+            return True
         held = [s.sockets[name] for s in self._slots if name in s.sockets]
         return bool(held) and all(address_of(sock) == address for sock in held)
 
