@@ -216,9 +216,9 @@ class Workers:
         self._nursery.close()
 
     def _has(self, name: str, address: HostPort) -> bool:
-        """Whether the sockets of this name, if there are any, are on this address."""
-        if name in self._addresses:
-            return self._addresses[name] == address
+        """Whether this address is what was asked for, or where the sockets of this name are."""
+        if self._addresses.get(name) == address:
+            return True
         held = [s.sockets[name] for s in self._slots if name in s.sockets]
         return bool(held) and all(address_of(sock) == address for sock in held)
 

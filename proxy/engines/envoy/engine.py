@@ -29,8 +29,7 @@ from proxy.engines.envoy.stats import WANTED, rows
 from proxy.engines.ports import PortTaken, address_of, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.engines.workers import Workers
-from proxy.tally import Rows, internal
-from proxy.totals import Tally
+from proxy.tally import Rows, Tally, internal
 
 log = logging.getLogger("counterfault")
 

@@ -11,7 +11,7 @@ from proxy.cohorts import Cohort
 from proxy.engines.envoy.listeners import ESTABLISHED, FIELDS
 from proxy.experiment import Experiment
 from proxy.steady_state import Metric
-from proxy.totals import Tally
+from proxy.tally import Tally
 
 # What one line is made of: the listener, Envoy's fields, and in the last of them these nine.
 _OWN = 9
