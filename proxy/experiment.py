@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never
 
 from pydantic import (
@@ -312,14 +313,14 @@ class Metric(Strict):
                 raise ValueError(f"prometheus takes no `{key}`: its query says what is counted")
         return self
 
-    @property
+    @cached_property
     def kind(self) -> SuccessRate | Latency | Slow | Rate | Prometheus:
         kind = self.success_rate or self.latency or self.slow or self.rate or self.prometheus
         if kind is None:  # pragma: no cover - _one_kind has refused it
             raise ValueError(f"{self.name} has no kind")
         return kind
 
-    @property
+    @cached_property
     def tolerance(self) -> Tolerance:
         """How much worse it may get."""
         match self.kind:
