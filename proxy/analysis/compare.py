@@ -6,9 +6,10 @@ from math import copysign, exp, inf, log
 from proxy.analysis.deviance import Boundary, clusters, events_of, proportion, quantile, rate
 from proxy.analysis.reading import Reading
 from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
-from proxy.experiment import Cohorts, Latency, Metric, Prometheus, Rate, SuccessRate
+from proxy.experiment import Cohorts
 from proxy.quantile import latency_quantile
 from proxy.sample import BAD, GOOD, Pair, Sample
+from proxy.steady_state import Latency, Metric, Prometheus, Rate, SuccessRate
 
 # With fewer, what replicates say of each other means little: some single users decide.
 LEAST_CLUSTERS = 8.0
