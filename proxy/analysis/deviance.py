@@ -175,8 +175,8 @@ def _divergence(share: float, p: float) -> float:
 
 def _divergences(shares: Numbers, p: float) -> Numbers:
     """The same of many shares at once."""
-    both = np.stack((shares, 1 - shares)) + _NOT_ZERO
-    found: Numbers = (both * (np.log(both) - np.log((p, 1 - p)).reshape(2, 1, 1))).sum(axis=0)
+    bad, good = shares + _NOT_ZERO, (1 + _NOT_ZERO) - shares
+    found: Numbers = bad * (np.log(bad) - log(p)) + good * (np.log(good) - log(1 - p))
     return found
 
 
