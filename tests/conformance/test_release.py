@@ -25,10 +25,25 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class World:
     sidecar: Sidecar
-    nginx: Nginx
+    run: int = 0
+
+    def begin(self) -> None:
+        """A new run; what the test before did to its own is over."""
+        self.run += 1
+        self.sidecar.running(
+            run=self.run,
+            faults=[
+                {"at": at, "match": {"path": f"/{name}"}, **rule, "unsafe": True}
+                for name, rule in RULES.items()
+                for at in self.sidecar.settings["listeners"]
+            ],
+        )
+
+    def user(self, cohort: str = "experiment") -> str:
+        return user(cohort, run=self.run)
 
     def port(self, listener: str) -> int:
         return int(self.sidecar.settings["listeners"][listener]["listen"].rpartition(":")[2])
@@ -37,8 +52,8 @@ class World:
         return self.sidecar.metric("counterfault_faults_active")
 
 
-@pytest.fixture
-def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("release")
     h2c = free_port()
     for name, size in (("big", BIG), ("middle", MIDDLE)):
@@ -58,21 +73,23 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
         settings = {"engine": engine, "listeners": listeners}
         sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
         stack.callback(sidecar.stop)
-        sidecar.start().running(
-            faults=[
-                {"at": at, "match": {"path": f"/{name}"}, **rule, "unsafe": True}
-                for name, rule in RULES.items()
-                for at in upstreams
-            ]
-        )
-        yield World(sidecar, nginx)
+        yield World(sidecar.start())
         assert sidecar.metric("counterfault_internal_errors_total") == 0
+
+
+@pytest.fixture
+def world(made: World) -> Iterator[World]:
+    """Each test has a run of its own, whose end lets go of whatever is left."""
+    made.begin()
+    yield made
+    made.sidecar.post("/api/experiments/x/stop")
+    until(lambda: made.active() == 0)
 
 
 def begin(world: World, path: str, length: int = 0) -> socket.socket:
     """A request whose answer, or whose body, is still to come."""
     sock = connect(world.port("reading" if length else "inbound"))
-    who, method = user("experiment"), "POST" if length else "GET"
+    who, method = world.user(), "POST" if length else "GET"
     more = f"Content-Length: {length}\r\n"
     said = f"{method} /{path} HTTP/1.1\r\nHost: a\r\nX-User-Id: {who}\r\n{more}\r\n"
     sock.sendall(said.encode())
@@ -169,10 +186,10 @@ def test_other_streams_of_a_connection_go_at_full_speed(world: World) -> None:
     before = memory(world.sidecar, "VmRSS")
     with connect(world.port("h2c")) as sock:
         peer = Peer(sock, client=True)
-        slow = get(peer, "/middle", user("experiment"))
+        slow = get(peer, "/middle", world.user())
         read_until(peer, lambda: bool(peer.messages[slow].body))
         start = time.monotonic()
-        quick = get(peer, "/middle", user("control"))
+        quick = get(peer, "/middle", world.user("control"))
         read_until(peer, lambda: peer.messages[quick].ended)
         assert len(peer.messages[quick].body) == MIDDLE
         took = time.monotonic() - start
