@@ -189,6 +189,11 @@ class Envoy:
         return self._config.sidecar.workers if whole else 0
 
     @property
+    def serves(self) -> bool:
+        """Whether Envoy acts on any plan."""
+        return bool(self._accepted or self._refusals) and self._process.alive()
+
+    @property
     def pids(self) -> list[int]:
         own = [self._process.pid] if self._process.alive() else []
         return own + (self._workers.pids if self._behind else [])
