@@ -9,7 +9,7 @@ from proxy.actions import Disconnect
 from proxy.analysis.compare import Threshold
 from proxy.analysis.size import ASSUMED_BAD, ASSUMED_SIGMA, expected
 from proxy.config import Config
-from proxy.engines.envoy.native import PLAIN, detours
+from proxy.engines.envoy.native import PLAIN, detours, served
 from proxy.experiment import Experiment
 from proxy.fault_rule import FaultRule
 from proxy.match import Match, Outcome
@@ -49,7 +49,7 @@ def _experiment(experiment: Experiment, sidecar: Sidecar, rates: Rates) -> Itera
     for rule in experiment.faults:
         yield from _labelled("fault", _fault(rule, sidecar))
     if sidecar.engine == "envoy":
-        yield from _labelled("detour", list(_detours(experiment)))
+        yield from _labelled("detour", list(_detours(experiment, sidecar)))
     yield from _labelled("holds if", _steady_state(experiment.steady_state))
     yield from _labelled("needs", list(_needs(experiment, rates)))
     yield from _labelled("phases", [_phases(experiment)])
@@ -82,12 +82,17 @@ def _fault(rule: FaultRule, sidecar: Sidecar) -> list[str]:
     return said
 
 
-def _detours(experiment: Experiment) -> Iterator[str]:
+def _detours(experiment: Experiment, sidecar: Sidecar) -> Iterator[str]:
     """Where Envoy needs workers behind it, and what it does otherwise than they would."""
+    own = served(sidecar)
+    for at in sorted({rule.at for rule in experiment.faults} & own):
+        yield f"workers serve {at}, and Envoy does not"
     for at, why in detours(experiment).items():
-        yield f"both cohorts' requests at {at} go through workers behind Envoy, for {why}"
+        if at not in own:
+            yield f"both cohorts' requests at {at} go through workers behind Envoy, for {why}"
     if any(
-        rule.fault.act(PLAIN, lambda: 0.0) == Disconnect(reset=True) for rule in experiment.faults
+        rule.at not in own and rule.fault.act(PLAIN, lambda: 0.0) == Disconnect(reset=True)
+        for rule in experiment.faults
     ):
         yield "HTTP/1 clients see a reset as a close: Envoy sends FIN, not RST"
 

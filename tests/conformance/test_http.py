@@ -205,7 +205,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
 def asked(world: World, request: pytest.FixtureRequest) -> Asked:
     """Nearly all that a fault costs here is waiting, so many wait at once."""
     protocol = str(request.param)
-    wanted = [(n, c) for n, c in product(CASES, ("experiment", "control")) if not _refuses(world, n)]
+    wanted = [
+        (n, c) for n, c in product(CASES, ("experiment", "control")) if not _refuses(world, n)
+    ]
 
     def ask(name: str, cohort: str) -> Answer:
         return world.ask(protocol, cohort, _path(name, protocol, cohort), CASES[name].ask)
