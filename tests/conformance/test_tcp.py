@@ -25,6 +25,7 @@ class World:
 
     def __init__(self, sidecar: Sidecar) -> None:
         self.sidecar, self.run = sidecar, 0
+        self.idle: dict[int, int] = {}
         listeners = sidecar.settings["listeners"]
         self.ports = {n: int(x["listen"].rpartition(":")[2]) for n, x in listeners.items()}
 
@@ -116,19 +117,35 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Worl
         settings = {"engine": engine, "listeners": listeners}
         sidecar = Sidecar(directory / "sidecar", "http://127.0.0.1:9", settings)
         stack.callback(sidecar.stop)
-        yield World(sidecar.start())
+        world = World(sidecar.start())
+        until(world.descriptors)
+        with query(world.ports["each"]) as warm:  # whatever is made once is made now
+            warm.execute("select 1")
+        world.idle = _settled(world)
+        yield world
         assert sidecar.metric("counterfault_internal_errors_total") == 0
+
+
+def _settled(world: World) -> dict[int, int]:
+    """The descriptors once no client is there: the same for a while."""
+    found: list[dict[int, int]] = []
+
+    def steady() -> bool:
+        found.append(world.descriptors())
+        return len(found) > 10 and all(f == found[-1] for f in found[-10:])
+
+    until(steady, every=0.05)
+    return found[-1]
 
 
 @pytest.fixture
 def world(made: World) -> Iterator[World]:
     """Each test has a run of its own, and leaves nothing behind."""
     made.run += 1
-    before = made.descriptors()
     yield made
     made.stop()
     until(made.nothing_active)
-    until(lambda: made.descriptors() == before)
+    until(lambda: made.descriptors() == made.idle)
 
 
 def took(ask: Callable[[], object]) -> float:
