@@ -50,7 +50,7 @@ def _experiment(experiment: Experiment, sidecar: Sidecar, rates: Rates) -> Itera
         yield from _labelled("fault", _fault(rule, sidecar))
     if sidecar.engine == "envoy":
         yield from _labelled("detour", list(_detours(experiment, sidecar)))
-    yield from _labelled("holds if", _steady_state(experiment.steady_state))
+    yield from _labelled("holds if", _steady_state(experiment.steady_state, sidecar))
     yield from _labelled("needs", list(_needs(experiment, rates)))
     yield from _labelled("phases", [_phases(experiment)])
     yield from _labelled("stops", list(_stops(experiment)))
@@ -64,6 +64,9 @@ def _labelled(label: str, lines: Sequence[str]) -> Iterator[str]:
 def _users(experiment: Experiment, sidecar: Sidecar) -> str:
     sources = [f"{kind} {name}" for source in sidecar.unit for kind, name in source if name]
     found = ", ".join([*sources[:-1], f"else {sources[-1]}"] if sources[1:] else sources)
+    hit = {at: sidecar.listeners[at] for at in sorted({rule.at for rule in experiment.faults})}
+    if all(listener.scheme == "tcp" for listener in hit.values()):
+        found = ", ".join(f"{listener.unit} at {at}" for at, listener in hit.items())
     cohorts = experiment.cohorts
     shares = f"{percent(cohorts.experiment)} experiment, {percent(cohorts.control)} control"
     return f"{shares}, by {found}"
@@ -73,9 +76,10 @@ def _fault(rule: FaultRule, sidecar: Sidecar) -> list[str]:
     listener = sidecar.listeners[rule.at]
     upstream = ", ".join(listener.upstream) or "a forward proxy"
     when = _when(rule)
-    if rule.spares("POST") and not rule.match.method:
+    if rule.spares("POST") and not rule.match.method and listener.scheme != "tcp":
         when += "; methods that are not idempotent pass"
-    where = f"{_requests(rule.match)} at {rule.at} ({upstream})"
+    what = "every connection" if listener.scheme == "tcp" else _requests(rule.match)
+    where = f"{what} at {rule.at} ({upstream})"
     said = [where, f"{rule.fault.describe()}; {rule.dose}, {when}"]
     if listener.forward and rule.match.host is None:
         said.append("https only to hosts that are named elsewhere: this match has no host")
@@ -114,17 +118,18 @@ def _requests(match: Match) -> str:
     return ", ".join(part for part in said if part) or "every request"
 
 
-def _steady_state(metrics: Sequence[Metric]) -> list[str]:
+def _steady_state(metrics: Sequence[Metric], sidecar: Sidecar) -> list[str]:
     width = max((len(metric.name) for metric in metrics), default=0)
-    return [f"{m.name:<{width}}  {_tolerance(m)}, {_measured(m)}" for m in metrics] or [
+    return [f"{m.name:<{width}}  {_tolerance(m)}, {_measured(m, sidecar)}" for m in metrics] or [
         "nothing is measured, so there will be no verdict"
     ]
 
 
-def _measured(metric: Metric) -> str:
+def _measured(metric: Metric, sidecar: Sidecar) -> str:
     """Where a metric comes from."""
     if metric.prometheus is None:
-        return f"{_requests(metric.match)} at {metric.at}"
+        raw = sidecar.listeners[metric.at].scheme == "tcp"
+        return f"{'every turn' if raw else _requests(metric.match)} at {metric.at}"
     required = "; without data the run stops" if metric.prometheus.required else ""
     return f"says Prometheus: {metric.prometheus.query}{required}"
 

@@ -1,5 +1,6 @@
 """What a fault holds: it is bounded, hinders nobody else, and is let go when the fault ends."""
 
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from h2wire import Peer
 from passing import MEGA, digest, memory
-from programs import Nginx, Sidecar, free_port, until, user
+from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until, user
 from wire import connect, read_head, scripted
 
 BIG = 32 * MEGA
@@ -166,6 +167,29 @@ def test_an_answer_too_long_to_change_passes_as_it_is_and_has_failed(world: Worl
             size += len(sock.recv(1 << 20))
     labels = {"fault": "corrupt", "result": "failed"}
     until(lambda: world.sidecar.metric("counterfault_faults_total", **labels) == 1)
+
+
+def test_a_sidecar_that_is_told_to_end_lets_go_of_what_it_holds(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
+) -> None:
+    nginx = make_nginx('location / { return 200 "hello"; }')
+    sidecar = make_sidecar(nginx.url, engine=engine).start()
+    hang = {"drop": {"mode": "hang", "hang": "1h"}}
+    sidecar.running(faults=[{"at": "inbound", **hang, **more} for more in ({}, {"when": "after"})])
+    ends_by = sidecar.settings["limits"].get("drain", 30) / 2
+    with connect(sidecar.port) as sock:
+        sock.sendall(
+            f"GET / HTTP/1.1\r\nHost: a\r\nX-User-Id: {user('experiment')}\r\n\r\n".encode()
+        )
+        until(lambda: sidecar.metric("counterfault_faults_active") == 1)
+        assert sidecar.process is not None
+        start = time.monotonic()
+        sidecar.process.send_signal(signal.SIGTERM)
+        sock.settimeout(ends_by)
+        assert b" 200 " in read_head(sock)
+    assert sidecar.process.wait(ends_by) == 0
+    assert time.monotonic() - start < ends_by
+    sidecar.process = None
 
 
 def get(peer: Peer, path: str, who: str) -> int:
