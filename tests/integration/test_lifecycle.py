@@ -20,8 +20,8 @@ SLOW = 'location /slow { limit_rate 2000; alias BODY; } location / { return 200 
 
 
 @pytest.fixture
-def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
-    return make_sidecar(make_nginx(HELLO).url).start()
+def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str) -> Sidecar:
+    return make_sidecar(make_nginx(HELLO).url, engine=engine).start()
 
 
 def code(sidecar: Sidecar, who: str) -> int:
@@ -99,13 +99,14 @@ def test_a_restarted_supervisor_resumes_no_run(
 def test_without_a_supervisor_faults_end_with_the_lease_and_traffic_goes_on(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
+    engine: str,
     user: Callable[..., str],
     until: Callable[..., Any],
     number: int,
 ) -> None:
     lease = 1.0
     sidecar = make_sidecar(
-        make_nginx(HELLO).url, limits={"enrolled": "100%", "lease": f"{lease:g}s"}
+        make_nginx(HELLO).url, engine=engine, limits={"enrolled": "100%", "lease": f"{lease:g}s"}
     ).start()
     sidecar.running(faults=ERROR)
     assert sidecar.process is not None
@@ -155,13 +156,14 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_down(
 def test_sigterm_finishes_what_is_under_way_and_refuses_what_is_new(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
+    engine: str,
     tmp_path: Any,
     until: Callable[..., Any],
 ) -> None:
     body = tmp_path / "body"
     body.write_bytes(b"x" * 4000)
     nginx = make_nginx(SLOW.replace("BODY", str(body)))
-    sidecar = make_sidecar(nginx.url).start()
+    sidecar = make_sidecar(nginx.url, engine=engine).start()
     answers: list[tuple[int, int]] = []
     begun = threading.Event()
 
@@ -190,10 +192,10 @@ def refused(port: int) -> bool:
 
 
 def test_a_port_of_somebody_else_is_refused_at_start(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
     nginx = make_nginx(HELLO)
-    sidecar = make_sidecar(nginx.url)
+    sidecar = make_sidecar(nginx.url, engine=engine)
     sidecar.settings["listeners"]["inbound"]["listen"] = f"127.0.0.1:{nginx.port}"
     sidecar.write_settings()
     sidecar.start(ready=False)
@@ -206,9 +208,9 @@ def test_a_port_of_somebody_else_is_refused_at_start(
 
 
 def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, user: Callable[..., str]
 ) -> None:
-    sidecar = make_sidecar(make_nginx(HELLO).url)
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine)
     (sidecar.directory / "state").write_text("in the way")
     sidecar.experiment(faults=ERROR)
     sidecar.start()
@@ -221,10 +223,14 @@ def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, None])
 def test_a_new_supervisor_takes_over_without_a_failed_request(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, until: Callable[..., Any], number: int | None
+    make_sidecar: MakeSidecar,
+    make_nginx: MakeNginx,
+    engine: str,
+    until: Callable[..., Any],
+    number: int | None,
 ) -> None:
     """After a crash, from one that is stalled, and from one that is well."""
-    sidecar = make_sidecar(make_nginx(HELLO).url, workers=2).start()
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine, workers=2).start()
     workers, old = sidecar.workers(), sidecar.process
     assert old is not None
     with Clients(sidecar.url, "keep-alive") as one, Clients(sidecar.url, "close") as other:
@@ -242,9 +248,9 @@ def test_a_new_supervisor_takes_over_without_a_failed_request(
 
 
 def test_a_supervisor_in_a_crash_loop_costs_no_request(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, until: Callable[..., Any]
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, until: Callable[..., Any]
 ) -> None:
-    sidecar = make_sidecar(make_nginx(HELLO).url).start()
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine).start()
     workers = sidecar.workers()
     with Clients(sidecar.url, "keep-alive") as one, Clients(sidecar.url, "close") as other:
         for _ in range(3):
@@ -274,9 +280,9 @@ def test_orphans_leave_after_their_bound(
 
 
 def test_sigterm_while_it_starts_ends_it_at_once(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, until: Callable[..., Any]
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, until: Callable[..., Any]
 ) -> None:
-    sidecar = make_sidecar(make_nginx(HELLO).url).start(ready=False)
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine).start(ready=False)
     process = sidecar.process
     assert process is not None
     until(lambda: not refused(sidecar.admin_port))
