@@ -13,7 +13,12 @@ export function spreadChart(box, { edges, control, experiment }, colours) {
       y: { range: (_, low, high) => [0, (high || 1) * 1.1] },
     },
     axes: [
-      { ...axis(colours), values: (_, ticks) => ticks.map((x) => (x === null ? "" : round(x))) },
+      {
+        ...axis(colours),
+        splits: (_, __, low, high) => marks(low, high),
+        filter: (_, ticks) => ticks,
+        values: (_, ticks) => ticks.map((x) => (worded(x, ticks) ? seconds(x) : "")),
+      },
       axis(colours, share),
     ],
     series: [
@@ -31,8 +36,20 @@ function shares(counts) {
   return [...found, found.at(-1)];
 }
 
-// Of the ticks of a logarithmic axis those at 1, 2 and 5 have room for words.
-function round(value) {
-  const first = Number(value.toExponential()[0]);
-  return [1, 2, 5].includes(first) ? seconds(value) : "";
+// 1 to 9 of each power of ten. uPlot's own never come to an end from, say, 9.9 ms on.
+function marks(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+    for (let digit = 1; digit <= 9; digit++) {
+      const mark = Number(`${digit}e${power}`);
+      if (low <= mark && mark <= high) found.push(mark);
+    }
+  }
+  return found;
+}
+
+// Few decades have room for 1, 2 and 5, many for the powers of ten.
+function worded(mark, marks) {
+  const digits = marks.length > 27 ? "1" : marks.length > 6 ? "125" : "123456789";
+  return digits.includes(mark.toExponential()[0]);
 }
