@@ -23,6 +23,33 @@ SLOW: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def running(shared_shop: Sidecar) -> Sidecar:
+    """A sidecar that others look at too, with a new run of the experiment `x` and no other."""
+    shared_shop.post("/api/resume")
+    for file in (shared_shop.directory / "experiments").iterdir():
+        if file.name != "x.yaml":
+            file.unlink()
+    known = {e["name"]: e["run"] for e in shared_shop.get("/api/experiments")["experiments"]}
+    run = known.get("x", 0) + 1
+    shared_shop.experiment("x", run=run, **SLOW)
+
+    def begun() -> bool:
+        found = shared_shop.get("/api/experiments")["experiments"]
+        runs = {(e["name"], e["run"], e["state"]) for e in found}
+        return runs == {("x", run, "running")} and shared_shop.acts()
+
+    until(begun)
+    return shared_shop
+
+
+def open_all(page: Page) -> None:
+    """All that can be opened on the page."""
+    closed = page.locator("details:not([open]) > summary")
+    while closed.count():
+        closed.first.click()
+
+
 def card(page: Page, name: str = "x") -> Locator:
     return page.locator(f"#experiment-{name}")
 
@@ -83,26 +110,25 @@ def drawn(chart: Locator, cohort: str) -> int:
     return pixels
 
 
-def test_the_kill_switch_asks_once_and_can_be_lifted(page: Page, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
-    open_page(page, shop)
+def test_the_kill_switch_asks_once_and_can_be_lifted(page: Page, running: Sidecar) -> None:
+    open_page(page, running)
     page.get_by_role("button", name="Stop everything…").click()
     dialog = page.get_by_role("dialog", name="Stop everything?")
     dialog.get_by_role("button", name="Cancel").click()
     expect(dialog).to_be_hidden()
-    assert shop.state() == "running"
+    assert running.state() == "running"
 
     page.get_by_role("button", name="Stop everything…").click()
     dialog.get_by_role("button", name="Stop everything").click()
     expect(dialog).to_be_hidden()
     expect(page.get_by_text("The kill switch is on.")).to_be_visible()
     expect(card(page).locator(".state")).to_have_text("stopped")
-    assert shop.get("/api/experiments")["killed"] is True
+    assert running.get("/api/experiments")["killed"] is True
     expect(page.get_by_role("button", name="Stop everything…")).to_have_count(0)
 
     page.get_by_role("button", name="Lift the kill switch").click()
     expect(page.get_by_text("The kill switch is on.")).to_have_count(0)
-    assert shop.state() == "stopped"
+    assert running.state() == "stopped"
 
 
 def test_it_says_that_the_supervisor_is_gone_and_when_it_is_back(page: Page, shop: Sidecar) -> None:
@@ -122,9 +148,8 @@ def test_it_says_that_the_supervisor_is_gone_and_when_it_is_back(page: Page, sho
     expect(card(page)).to_contain_text("the supervisor was restarted")
 
 
-def test_everything_can_be_done_by_keyboard(page: Page, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
-    open_page(page, shop)
+def test_everything_can_be_done_by_keyboard(page: Page, running: Sidecar) -> None:
+    open_page(page, running)
 
     def focused() -> str:
         return str(page.evaluate("document.activeElement.textContent.trim()"))
@@ -148,8 +173,8 @@ def test_everything_can_be_done_by_keyboard(page: Page, shop: Sidecar) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("region", name="Faults of x")).to_be_visible()
     # What is open and focused stays so while the page is kept fresh.
-    before = page.locator(".remaining").text_content()
-    expect(page.locator(".remaining")).not_to_have_text(before or "")
+    before = card(page).locator(".remaining").text_content()
+    expect(card(page).locator(".remaining")).not_to_have_text(before or "")
     assert focused() == "Faults, listeners and timeline of x"
     expect(page.get_by_role("region", name="Faults of x")).to_be_visible()
 
@@ -161,17 +186,15 @@ def test_everything_can_be_done_by_keyboard(page: Page, shop: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Browser, shop: Sidecar, scheme: Any) -> None:
-    shop.running("x", **SLOW)
-    shop.experiment("gone", **SLOW | {"cohorts": {"experiment": "5%", "control": "5%"}})
+def test_axe_finds_nothing_serious(browser: Browser, running: Sidecar, scheme: Any) -> None:
+    running.experiment("gone", **SLOW | {"cohorts": {"experiment": "5%", "control": "5%"}})
     # Read by axe, which is not of the page and so has no place in its policy.
     context = browser.new_context(color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
-    open_page(page, shop)
-    shop.post("/api/experiments/gone/stop")
+    open_page(page, running)
+    running.post("/api/experiments/gone/stop")
     expect(card(page, "gone").locator(".state")).to_have_text("stopped")
-    for summary in page.locator("#experiment-x details:not([open]) > summary").all():
-        summary.click()
+    open_all(page)
     expect(page.locator("#experiment-x canvas").first).to_be_visible(timeout=30_000)
     assert serious(page) == []
     page.get_by_role("button", name="Stop everything…").click()
@@ -194,21 +217,22 @@ def serious(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_a_narrow_screen_needs_no_sideways_scroll(page: Page, shop: Sidecar, width: int) -> None:
+def test_a_narrow_screen_needs_no_sideways_scroll(page: Page, running: Sidecar, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    shop.running("name-" * 7 + "label", **SLOW)
-    open_page(page, shop)
-    for summary in page.locator("details:not([open]) > summary").all():
-        summary.click()
-    expect(page.locator("canvas").first).to_be_visible(timeout=30_000)
+    long = f"w{width}-" + "name-" * 6 + "label"
+    running.running(long, **SLOW | {"cohorts": {"experiment": "5%", "control": "5%"}})
+    open_page(page, running)
+    expect(card(page, long)).to_be_visible()
+    open_all(page)
+    for name in ("x", long):
+        expect(card(page, name).locator("canvas").first).to_be_visible(timeout=30_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_times_are_the_readers_and_utc_on_hover(browser: Browser, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
+def test_times_are_the_readers_and_utc_on_hover(browser: Browser, running: Sidecar) -> None:
     context = browser.new_context(timezone_id="Asia/Kathmandu", locale="en-GB")
     page = context.new_page()
-    open_page(page, shop)
+    open_page(page, running)
     page.locator("#more-x > summary").click()
     first = page.locator(".timeline time").first
     shown, title = first.text_content() or "", first.get_attribute("title") or ""
@@ -221,17 +245,16 @@ def test_times_are_the_readers_and_utc_on_hover(browser: Browser, shop: Sidecar)
     context.close()
 
 
-def test_without_script_it_still_tells_and_stops(browser: Browser, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
+def test_without_script_it_still_tells_and_stops(browser: Browser, running: Sidecar) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(shop.admin)
+    page.goto(running.admin)
     expect(card(page).locator(".state")).to_have_text("running")
     expect(card(page).locator(".cohorts").first).to_be_visible()
     expect(page.locator("canvas")).to_have_count(0)
     card(page).get_by_role("button", name="Stop x").click()
     expect(card(page).locator(".state")).to_have_text("stopped")
-    assert page.url == f"{shop.admin}/"
+    assert page.url == f"{running.admin}/"
     context.close()
 
 
