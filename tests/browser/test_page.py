@@ -287,3 +287,5 @@ def test_a_token_is_asked_for_once_and_again_when_it_has_changed(page: Page, sho
     expect(card(page).locator(".state")).to_have_text("stopped")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Token")).to_be_visible()
+    said = shop.log.read_text() + page.content()
+    assert not any(word in said for word in ("sixteen-bytes", "not-the-token"))
