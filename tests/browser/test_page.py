@@ -81,6 +81,10 @@ def test_a_reload_starts_it_the_curves_part_and_stop_stops_it(page: Page, shop: 
         polling=500,
     )
     until(lambda: min(drawn(chart, cohort) for cohort in ("control", "experiment")) > 40)
+    at_risk = "60% of users are enrolled, of at most 100%"
+    expect(page.get_by_role("img", name=at_risk)).to_be_visible()
+    bar = page.locator(".bar rect")
+    assert [x.get_attribute("width") for x in bar.all()] == ["30.0", "30.0"]
 
     card(page).get_by_role("button", name="Stop x").click()
     expect(card(page).locator(".state")).to_have_text("stopped")
@@ -89,6 +93,11 @@ def test_a_reload_starts_it_the_curves_part_and_stop_stops_it(page: Page, shop: 
     assert shop.state() == "stopped"
     expect(card(page).get_by_role("button", name="Stop x")).to_have_count(0)
     expect(page.locator("#title-x")).to_be_focused()
+
+    for kind, file in (("JSON", "x-1.json"), ("JUnit", "x-1.xml")):
+        with page.expect_download() as downloaded:
+            card(page).get_by_role("link", name=kind).click()
+        assert downloaded.value.suggested_filename == file
 
 
 def drawn(chart: Locator, cohort: str) -> int:
