@@ -173,6 +173,11 @@ class Workers:
         return sum(0 < slot.applied == self._generation for slot in self._slots)
 
     @property
+    def serves(self) -> bool:
+        """Whether a worker acts on any plan."""
+        return any(slot.applied for slot in self._slots)
+
+    @property
     def pids(self) -> list[int]:
         """The worker processes."""
         return [slot.pid for slot in self._slots if slot.channel is not None]

@@ -127,7 +127,7 @@ class Envoy:
         wanted = {
             name: host_port(listener.listen)
             for name, listener in config.sidecar.listeners.items()
-            if not listener.forward
+            if not native.by_workers(listener)
         }
         for name, address in wanted.items():
             if address[1] == 0 or address in self._addresses.values():
@@ -187,6 +187,11 @@ class Envoy:
         told = self._accepted >= self._generation or self._generation in self._refusals
         whole = told and self._process.alive()
         return self._config.sidecar.workers if whole else 0
+
+    @property
+    def serves(self) -> bool:
+        """Whether Envoy acts on any plan."""
+        return bool(self._accepted or self._refusals) and self._process.alive()
 
     @property
     def pids(self) -> list[int]:
