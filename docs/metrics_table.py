@@ -1,4 +1,4 @@
-"""Writes the tables of metrics in docs/metrics.md and README.md from what is exported: `make docs`."""
+"""Writes the table of what is exported into docs/metrics.md and README.md: `make docs`."""
 
 from collections.abc import Iterator
 from pathlib import Path

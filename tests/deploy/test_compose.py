@@ -146,7 +146,9 @@ def test_everything_works_together(tmp_path: Path) -> None:
     token = SERVICES["sidecar"]["environment"]["COUNTERFAULT_TOKEN_FILE"]
     drive = shlex.join([sys.executable, "-c", DRIVE, token])
     healthy = shlex.join(_installed(IMAGE.healthcheck))
-    status = shlex.join([f"COUNTERFAULT_TOKEN_FILE={token}", *_installed(["counterfault", "status"])])
+    status = shlex.join(
+        [f"COUNTERFAULT_TOKEN_FILE={token}", *_installed(["counterfault", "status"])]
+    )
     told = f"{drive} && {healthy} && env {status}"
     lines.append(f"{told} || {{ tail -n 20 /tmp/*.log; exit 1; }}")
     said = run("\n".join(lines), tmp_path / "machine", timeout=280)
