@@ -17,7 +17,7 @@ export function spreadChart(box, { edges, control, experiment }, colours) {
         ...axis(colours),
         splits: (_, __, low, high) => marks(low, high),
         filter: (_, ticks) => ticks,
-        values: (_, ticks) => ticks.map((x) => (worded(x, ticks) ? seconds(x) : "")),
+        values: (u, ticks) => words(u, ticks),
       },
       axis(colours, share),
     ],
@@ -48,8 +48,13 @@ function marks(low, high) {
   return found;
 }
 
-// Few decades have room for 1, 2 and 5, many for the powers of ten.
-function worded(mark, marks) {
-  const digits = marks.length > 27 ? "1" : marks.length > 6 ? "125" : "123456789";
-  return digits.includes(mark.toExponential()[0]);
+// Which of the marks 1 to 9 have words, and how close the closest of these are, in decades.
+const WORDED = [["123456789", 0.045], ["125", 0.3], ["13", 0.47], ["1", 1]];
+const ROOM = 48;
+
+function words(u, ticks) {
+  const { min, max } = u.scales.x;
+  const decade = u.bbox.width / devicePixelRatio / Math.log10(max / min);
+  const [digits] = WORDED.find(([, apart]) => apart * decade >= ROOM) ?? WORDED.at(-1);
+  return ticks.map((x) => (digits.includes(x.toExponential()[0]) ? seconds(x) : ""));
 }
