@@ -62,7 +62,7 @@ def test_the_shipped_configuration_reads_like_this():
         "(if latencies are alike, lognormal with sigma 0.7)",
         "            orders            about 6,037 events in each cohort "
         "(if they come alike, each by itself)",
-        "  phases    baseline 1m → faults 30m → recovery 1m, not after 2026-12-01 18:00 UTC",
+        "  phases    baseline 1m → faults 30m → recovery 1m, not after 2030-01-01 00:00 UTC",
         "  stops     at harm beyond a tolerance, at 95% confidence",
         "            if the cohorts differ in the baseline",
         "            if control gets worse than its own baseline by 3 tolerances within 1m",
