@@ -210,6 +210,8 @@ class SidecarTcp(layers.TCPLayer):
             self._hang.release()
             self._hang = self._hung = None
             if full:
+                if self.turn is None:
+                    self._begin_turn()  # whoever has come wants an answer, and gets none
                 yield from self._end(self._resets)
             else:
                 yield from self._resume()

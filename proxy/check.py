@@ -10,18 +10,11 @@ from proxy.analysis.compare import Threshold
 from proxy.analysis.size import ASSUMED_BAD, ASSUMED_SIGMA, expected
 from proxy.config import Config
 from proxy.engines.envoy.native import PLAIN, detours
-from proxy.experiment import (
-    Experiment,
-    FaultRule,
-    Latency,
-    Metric,
-    Prometheus,
-    Rate,
-    Slow,
-    SuccessRate,
-)
+from proxy.experiment import Experiment
+from proxy.fault_rule import FaultRule
 from proxy.match import Match, Outcome
 from proxy.sidecar import Sidecar
+from proxy.steady_state import Latency, Metric, Prometheus, Rate, Slow, SuccessRate
 from proxy.units import human, percent, roughly
 from proxy.watch import TOLERANCES, WINDOW
 

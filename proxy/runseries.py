@@ -7,8 +7,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from proxy.analysis.verdict import Findings, Result
 from proxy.cohorts import Cohort
-from proxy.experiment import Experiment, Slow, SuccessRate
+from proxy.experiment import Experiment
 from proxy.guard import Run, State
+from proxy.steady_state import Slow, SuccessRate
 from proxy.supervisor import Supervisor
 
 # Exported replicates; the 64 of the analysis would be four times the series.

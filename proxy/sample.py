@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.cohorts import REPLICATES
-from proxy.experiment import Metric
+from proxy.steady_state import Metric
 from proxy.tally import LATENCY_BUCKETS
 
 type Counts = NDArray[np.float64]

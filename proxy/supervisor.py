@@ -57,6 +57,10 @@ class Engine(Protocol):
         """How many workers act on the present plan."""
 
     @property
+    def serves(self) -> bool:
+        """Whether traffic passes at all, on this plan or one before."""
+
+    @property
     def pids(self) -> list[int]:
         """The worker processes."""
 
@@ -87,7 +91,7 @@ class Supervisor:
             wall,
             self.failed,
             account=self._committed,
-            serving=lambda: engine.ready > 0,  # a phase in which nobody is served tells nothing
+            serving=lambda: engine.serves,  # a phase in which nobody is served tells nothing
         )
         self.judge = Judge(totals, clock)
         self.reload_error: ConfigError | None = None

@@ -14,10 +14,11 @@ from proxy.analysis.ratio import SampleRatio
 from proxy.analysis.reading import Reading
 from proxy.analysis.verdict import Dose, Findings
 from proxy.cohorts import Cohort
-from proxy.experiment import Experiment, Metric
+from proxy.experiment import Experiment
 from proxy.guard import Reason, Run, State
 from proxy.outside import Outside
 from proxy.sample import Pair, Sample, cells_for
+from proxy.steady_state import Metric
 from proxy.totals import Totals
 
 # The chance that sound cohorts are found to differ in a baseline.

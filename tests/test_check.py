@@ -8,7 +8,7 @@ from proxy.analysis.compare import Threshold
 from proxy.analysis.size import expected
 from proxy.check import summary
 from proxy.config import Config, load
-from proxy.experiment import Metric
+from proxy.steady_state import Metric
 
 SIDECAR = {
     "service": "shop",

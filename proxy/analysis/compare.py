@@ -15,8 +15,9 @@ from proxy.analysis.deviance import (
 )
 from proxy.analysis.reading import Reading
 from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
-from proxy.experiment import Cohorts, Latency, Metric, Prometheus, Rate, SuccessRate
+from proxy.experiment import Cohorts
 from proxy.sample import BAD, GOOD, Pair, Sample
+from proxy.steady_state import Latency, Metric, Prometheus, Rate, SuccessRate
 from proxy.tally import LATENCY_BUCKETS
 
 # With fewer, what replicates say of each other means little: some single users decide.

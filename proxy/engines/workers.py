@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from proxy import __version__
+from proxy.addresses import HostPort, host_port
 from proxy.config import Config
 from proxy.engines import budget
 from proxy.engines.nursery import Nursery
 from proxy.engines.ports import PortTaken, address_of, listening, why_taken
 from proxy.engines.wire import Channel, Message
-from proxy.sidecar import HostPort, Sidecar, host_port
+from proxy.sidecar import Sidecar
 from proxy.tally import Rows
 
 log = logging.getLogger("counterfault")
@@ -172,6 +173,11 @@ class Workers:
         return sum(0 < slot.applied == self._generation for slot in self._slots)
 
     @property
+    def serves(self) -> bool:
+        """Whether a worker acts on any plan."""
+        return any(slot.applied for slot in self._slots)
+
+    @property
     def pids(self) -> list[int]:
         """The worker processes."""
         return [slot.pid for slot in self._slots if slot.channel is not None]
@@ -193,6 +199,8 @@ class Workers:
             for sock in slot.sockets.values():
                 sock.close()
             if slot.channel is not None:
+                # Faults end here: nobody leaves later for what one of them holds.
+                slot.channel.send({"type": "lease", "until": 0.0})
                 slot.channel.send({"type": "drain"})
                 _signal(slot.pid, signal.SIGTERM)
         _, late = await asyncio.wait(self._keepers, timeout=grace + _GRACE)
@@ -213,9 +221,9 @@ class Workers:
         self._nursery.close()
 
     def _has(self, name: str, address: HostPort) -> bool:
-        """Whether the sockets of this name, if there are any, are on this address."""
-        if name in self._addresses:
-            return self._addresses[name] == address
+        """Whether this address is what was asked for, or where the sockets of this name are."""
+        if self._addresses.get(name) == address:
+            return True
         held = [s.sockets[name] for s in self._slots if name in s.sockets]
         return bool(held) and all(address_of(sock) == address for sock in held)
 

@@ -18,8 +18,8 @@ from proxy.analysis.deviance import (
     rate,
 )
 from proxy.analysis.sequential import Signal
-from proxy.experiment import Latency, Metric
 from proxy.sample import BAD, GOOD, Counts
+from proxy.steady_state import Latency, Metric
 from tests.analysis import reference
 
 EQUAL = Boundary(plus=0.01)

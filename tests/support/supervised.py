@@ -52,6 +52,7 @@ class Idle:
 
     budget: Budget = field(default_factory=lambda: Budget(budget.create()))
     ready: int = 2
+    serves: bool = True
     pids: list[int] = field(default_factory=lambda: [1, 2])
     generation: int = 0
     runs: dict[str, Any] = field(default_factory=dict)

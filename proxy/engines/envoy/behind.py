@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from proxy import tally
+from proxy.addresses import HostPort
 from proxy.config import Config
 from proxy.engines.envoy import native
 from proxy.engines.envoy.compile import active_faults
-from proxy.sidecar import HostPort, Sidecar
+from proxy.sidecar import Sidecar
 from proxy.tally import Key, Rows
 
 _LOOPBACK = "127.0.0.1"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from proxy.addresses import HostPort
 from proxy.engines.envoy.lua import STICKY
 from proxy.engines.envoy.names import (
     HOLD,
@@ -15,7 +16,7 @@ from proxy.engines.envoy.names import (
     typed,
     workers_of,
 )
-from proxy.sidecar import HostPort, Limits, Listener, Sidecar
+from proxy.sidecar import Limits, Listener, Sidecar
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Envoy's own bounds (1024 of each) would fail traffic; `limits.connections` bounds all of it.

@@ -8,6 +8,7 @@ routes      one for each listener, with the assignment inside; swapped at every 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proxy.addresses import HostPort
 from proxy.config import Config
 from proxy.engines.envoy import lua, native
 from proxy.engines.envoy.clusters import clusters
@@ -28,7 +29,7 @@ from proxy.engines.envoy.stats import BUCKETS
 from proxy.experiment import Experiment
 from proxy.guard import LIVE, State
 from proxy.plan import Status
-from proxy.sidecar import HostPort, Limits, Sidecar
+from proxy.sidecar import Limits, Sidecar
 
 # How often Envoy merges its histograms.
 FLUSH = 0.5

@@ -13,7 +13,8 @@ _POLL = 0.004
 # How long Envoy may take to say something about a version before we look for its reasons.
 _PATIENCE = 4.0
 _STATS = r"(version_text|update_rejected|update_failure)$"
-# A worker thread acts on what the main thread has accepted in its next turn.
+# Envoy names a version once it has handed it to its threads, and these take what they were handed
+# before what has come over the wire since. Its reasons for refusing one come another way, later.
 _TURN = 0.01
 
 
@@ -46,7 +47,6 @@ class Delivery:
                 raise
             self._files = stage
         await self._accepted(wanted, {})  # it may have started since
-        await asyncio.sleep(_TURN)
 
     def _present(self, wanted: Mapping[str, Json]) -> dict[str, Json]:
         """What an Envoy that we have adopted acts on."""
@@ -65,7 +65,7 @@ class Delivery:
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             raise Rejected(self._reasons() or "envoy has not taken the configuration") from None
-        await asyncio.sleep(_TURN)  # its reasons come another way
+        await asyncio.sleep(_TURN)
         raise Rejected(self._reasons() or "envoy has rejected the configuration")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.addresses import HostPort, host_port
 from proxy.config import Config
 from proxy.engines.envoy import behind, native
 from proxy.engines.envoy.admin import Admin
@@ -28,9 +29,7 @@ from proxy.engines.envoy.stats import WANTED, rows
 from proxy.engines.ports import PortTaken, address_of, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.engines.workers import Workers
-from proxy.sidecar import HostPort, host_port
-from proxy.tally import Rows, internal
-from proxy.totals import Tally
+from proxy.tally import Rows, Tally, internal
 
 log = logging.getLogger("counterfault")
 
@@ -188,6 +187,11 @@ class Envoy:
         told = self._accepted >= self._generation or self._generation in self._refusals
         whole = told and self._process.alive()
         return self._config.sidecar.workers if whole else 0
+
+    @property
+    def serves(self) -> bool:
+        """Whether Envoy acts on any plan."""
+        return bool(self._accepted or self._refusals) and self._process.alive()
 
     @property
     def pids(self) -> list[int]:

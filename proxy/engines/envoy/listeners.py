@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from math import ceil
 
+from proxy.addresses import host_port
 from proxy.engines.envoy.clusters import HTTP1, HTTP2
 from proxy.engines.envoy.names import (
     CUT,
@@ -23,7 +24,7 @@ from proxy.engines.envoy.names import (
     typed,
     watched,
 )
-from proxy.sidecar import Limits, Listener, Sidecar, host_port
+from proxy.sidecar import Limits, Listener, Sidecar
 
 _BACKLOG = 4096
 # What one connection may leave unread on either side; then the sender waits.

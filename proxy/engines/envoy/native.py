@@ -18,7 +18,8 @@ from proxy.actions import (
     Throttle,
     Truncate,
 )
-from proxy.experiment import Experiment, FaultRule
+from proxy.experiment import Experiment
+from proxy.fault_rule import FaultRule
 from proxy.http import Request
 from proxy.match import Match
 

@@ -83,7 +83,7 @@ def test_a_reload_is_active_when_it_answers_and_within_a_tenth_of_a_second(
     who = user("experiment")
     sidecar.running(faults=ERROR)
     took = []
-    for number in range(15):
+    for number in range(15):  # each is overtaken by the one that the change of the file brings
         status = 500 + number
         sidecar.experiment(faults=[{"at": "inbound", "error": status}], run=number + 2)
         start = time.monotonic()
