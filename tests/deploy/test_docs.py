@@ -90,3 +90,19 @@ def test_the_command_that_starts_an_experiment_does() -> None:
 
 def test_the_table_of_metrics_is_current() -> None:
     assert PAGE.read_text() == written(PAGE.read_text()), "run `make docs`"
+
+
+def test_the_readme_names_the_same_series_with_the_same_labels() -> None:
+    section = (TREE / "README.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    assert _series(section) == _series(PAGE.read_text())
+
+
+def _series(text: str) -> dict[str, str]:
+    """Labels by name, of a table whose last or second to last column has the labels."""
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `counterfault_"):
+            labels = cells[1] if len(cells) == 2 else cells[2]
+            found |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), labels)
+    return found
