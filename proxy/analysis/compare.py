@@ -6,7 +6,7 @@ from math import copysign, exp, inf, log
 
 from proxy.analysis.deviance import (
     Boundary,
-    clusters,
+    Events,
     events_of,
     log_quantile,
     proportion,
@@ -89,7 +89,7 @@ class Comparison:
     @cached_property
     def clusters(self) -> float:
         """Effective replicates, of the cohort that has fewer; one user alone is one."""
-        return min(clusters(events_of(s.counts)) for s in (self.pair.control, self.pair.experiment))
+        return min(events_of(s.counts).clusters for s in (self.pair.control, self.pair.experiment))
 
     @property
     def harmed(self) -> bool:
@@ -209,13 +209,15 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
     nc, ne = events_of(control), events_of(experiment)
     boundary = boundary_of(metric, tolerances)
     if metric.prometheus is not None:
-        nc, ne = nc[: pair.replicates], ne[: pair.replicates]
+        rows = pair.replicates
+        nc, ne = Events.of(nc.each[:rows]), Events.of(ne.each[:rows])
     if metric.rate is not None or metric.prometheus is not None:
         # That the experiment has no events may be just what harm looks like.
-        if nc.sum() < LEAST_EVENTS or clusters(nc) < LEAST_CLUSTERS:
+        if nc.total < LEAST_EVENTS or nc.clusters < LEAST_CLUSTERS:
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
-    if min(nc.sum(), ne.sum()) < LEAST_EVENTS or min(clusters(nc), clusters(ne)) < LEAST_CLUSTERS:
+    few = min(nc.total, ne.total) < LEAST_EVENTS
+    if few or min(nc.clusters, ne.clusters) < LEAST_CLUSTERS:
         return None
     if metric.latency is not None:
         return quantile((control, nc), (experiment, ne), metric.latency.quantile, boundary)
