@@ -185,10 +185,10 @@ def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, ala
 
 
 def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> bool:
-    if not pair.fewest:
-        return False
     at = boundary_of(metric, tolerances)
     if metric.latency is not None:
+        if not pair.fewest:
+            return False
         control, experiment = (
             log_quantile(s.counts, metric.latency.quantile) for s in (pair.control, pair.experiment)
         )
