@@ -20,15 +20,8 @@ from samples import (
     width,
 )
 
-from proxy.analysis.compare import (
-    NOTHING,
-    Threshold,
-    boundary_of,
-    compare,
-    differ,
-    exceeds,
-    worse,
-)
+from proxy.analysis.alarm import differ, exceeds, worse
+from proxy.analysis.compare import NOTHING, Threshold, boundary_of, compare
 from proxy.analysis.size import needed
 from proxy.experiment import Cohorts
 from proxy.sample import Pair, Sample

@@ -99,7 +99,7 @@ def test_the_readme_names_the_same_series_with_the_same_labels() -> None:
 
 def _series(text: str) -> dict[str, str]:
     """Labels by name, of a table whose last or second to last column has the labels."""
-    found = {}
+    found: dict[str, str] = {}
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         if line.startswith("| `counterfault_"):
