@@ -111,7 +111,8 @@ class Client(Conversation):
         self._tasks: set[asyncio.Task[None]] = set()
         self.parts: list[layer.Layer] = []
         entry = Entry(Context(peer, shared.options), self, shared.raw)
-        self.layer = Hooked(self, shared.hooks(self), entry)
+        self.layer = hooked = Hooked(self, shared.hooks(self), entry)
+        self.answers = hooked.answers
 
     @property
     def limits(self) -> Limits:
