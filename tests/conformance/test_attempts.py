@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,9 +35,10 @@ class World:
     h2c: int
     run: int = 0
 
-    def begin(self, fault: dict[str, Any]) -> None:
+    def begin(self, *faults: dict[str, Any]) -> None:
         listeners = self.sidecar.settings["listeners"]
-        self.sidecar.running(run=self.run, faults=[{"at": at, **fault} for at in listeners])
+        rules = [{"at": at, **fault} for at in listeners for fault in faults]
+        self.sidecar.running(run=self.run, faults=rules)
 
     def stop(self) -> None:
         self.sidecar.post("/api/experiments/x/stop")
@@ -115,6 +117,27 @@ def test_an_open_connection_gets_the_fault_with_its_next_request_and_loses_it(
         assert both(spared) == (200, b"200")
         world.stop()
         assert both(hit) == (200, b"200")
+
+
+LATE = {"latency": "500ms"}
+
+
+@pytest.mark.parametrize(
+    ("faults", "late"), [((LATE, ERROR), True), ((ERROR, LATE), False)], ids=["late", "at once"]
+)
+def test_several_faults_happen_in_their_order(
+    world: World, faults: tuple[dict[str, Any], ...], late: bool
+) -> None:
+    """After an answer there is nothing to be late any more."""
+    world.begin(*faults)
+    failed = {"fault": "latency", "result": "failed"}
+    before = world.sidecar.metric("counterfault_faults_total", **failed)
+    with connect(world.sidecar.port) as sock:
+        start = time.monotonic()
+        assert status(sock, world.user()) == 503
+        assert (time.monotonic() - start > 0.45) == late
+    if not late:
+        until(lambda: world.sidecar.metric("counterfault_faults_total", **failed) == before + 1)
 
 
 def test_what_a_client_tries_again_is_the_same_users(world: World) -> None:
