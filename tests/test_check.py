@@ -155,12 +155,12 @@ def test_a_forward_proxy_is_said_and_what_it_cannot_reach():
 
 
 def test_a_tcp_listener_has_connections_and_their_turns():
-    cache = {"listen": "127.0.0.1:1", "upstream": "tcp://127.0.0.1:2", "unit": "client_ip"}
+    listener = {"listen": "127.0.0.1:1", "upstream": "tcp://127.0.0.1:2", "unit": "client_ip"}
     changes = {
         "faults": [{"at": "cache", "latency": "5ms", "when": "after"}],
         "steady_state": [{"name": "quick", "at": "cache", "slow": {"over": "1s", "rise": "1pp"}}],
     }
-    listeners = SIDECAR["listeners"] | {"cache": cache}
+    listeners = {"cache": listener}
     found = "\n".join(lines(EXPERIMENT | changes, listeners=listeners, engine="envoy"))
     assert "by client_ip at cache" in found
     assert "every connection at cache (tcp://127.0.0.1:2)" in found
