@@ -10,10 +10,10 @@ from addons.exchange import Exchange, Peer, attach
 from addons.live import Live
 from addons.upstream import targets
 from proxy import tag
+from proxy.addresses import Network
 from proxy.cohorts import Enrolment
 from proxy.http import Request
 from proxy.plan import Plan, Route
-from proxy.sidecar import Network
 
 
 class Assign:

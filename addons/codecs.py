@@ -60,6 +60,15 @@ class Http1(Http1Connection):
     ReceiveTrailers: type[RequestTrailers | ResponseTrailers]
     _unsent: http.Headers | None = None
 
+    def _handle_event(self, event: events.Event) -> Generator[None]:
+        """mitmproxy's, a step shorter."""
+        if isinstance(event, HttpEvent):
+            return self.send(event)
+        if isinstance(event, events.DataReceived) and self.state != self.passthrough:
+            self.buf += event.data
+        passed: Generator[None] = self.state(event)
+        return passed
+
     def read_body(self, event: events.Event) -> Generator[None]:
         if type(self.body_reader) is ChunkedReader:
             self.body_reader = _Chunks()
@@ -230,7 +239,8 @@ class ToUpstream(HttpClient):
         if not err:
             child = Http2ToUpstream if server.alpn == HTTP2 else Http1ToUpstream
             self.child_layer = child(self.context)
-            self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
+            # From now on it stands in for this layer; but what has come meanwhile waits here.
+            self.handle_event = self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
             yield from self._handle_event(event)
         yield RegisterHttpConnection(server, err)
 

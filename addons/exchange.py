@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mitmproxy import http
+from mitmproxy.proxy import commands
 
 from addons.live import Hold
 from addons.shape import Shape
@@ -46,6 +47,9 @@ class Peer(Protocol):
 
     def intercepts(self, host: str) -> bool:
         """Whether TLS to this host, by CONNECT, is to be read."""
+
+    def answers(self, hook: commands.StartHook) -> bool:
+        """Run a hook's handlers; False if the layer has to yield it, as one of them waits."""
 
     def reset(self) -> None:
         """Cut it with a TCP RST."""

@@ -18,6 +18,30 @@ type Table = dict[str, tuple[tuple[str, Handler], ...]]
 _CORK = 1 << 16
 
 
+def in_place(
+    answers: Callable[[commands.StartHook], bool], inner: layer.CommandGenerator[None]
+) -> layer.CommandGenerator[None]:
+    """A layer's commands; its hooks for which nobody waits do not go through all other layers.
+
+    But for the answer's: with it an exchange may be over, and the next one on the same connection
+    must not begin before the layer that has read the answer to its end is done with this one.
+    """
+    reply = None
+    try:
+        while True:
+            command = inner.send(reply)
+            if (
+                isinstance(command, commands.StartHook)
+                and command.name != "response"
+                and answers(command)
+            ):
+                reply = None
+            else:
+                reply = yield command
+    except StopIteration:
+        return
+
+
 class Owner(Protocol):
     """The connection that the layers belong to."""
 
@@ -36,6 +60,7 @@ class Hooked:
         self._table = table
         self._child = child
         self._dead = False
+        self._waiting: dict[commands.StartHook, Awaitable[None]] = {}
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """The child's commands but hooks, with writes to one connection joined.
@@ -72,8 +97,15 @@ class Hooked:
         if self._dead:
             yield commands.CloseConnection(self._child.context.client)
 
-    def _answer(self, hook: commands.StartHook, pending: deque[events.Event]) -> None:
+    def answers(self, hook: commands.StartHook) -> bool:
+        """For a layer that asks before it yields a hook: True if it may go on instead."""
         waiting = self._run(hook)
+        if waiting is not None:
+            self._waiting[hook] = waiting
+        return waiting is None
+
+    def _answer(self, hook: commands.StartHook, pending: deque[events.Event]) -> None:
+        waiting = self._waiting.pop(hook, None) or self._run(hook)
         if waiting is not None:
             self._owner.finish_later(hook, waiting)
         elif hook.blocking:

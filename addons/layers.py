@@ -190,15 +190,19 @@ class SidecarHttp(HttpLayer):
                 self._own.discard(connection)
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
-        if isinstance(event, Leave):
+        passed: Generator[None]
+        if isinstance(event, events.ConnectionEvent):
+            child = self.connections.get(event.connection)
+            if child is not None:
+                passed = self.event_to_child(child, event)
+            elif event.connection is self.context.server:
+                passed = super()._handle_event(event)
+            else:
+                return nothing()
+        elif isinstance(event, Leave):
             return self._codec.go_away() if self._codec is not None else nothing()
-        if (
-            isinstance(event, events.ConnectionEvent)
-            and event.connection not in self.connections
-            and event.connection is not self.context.server
-        ):
-            return nothing()
-        passed: Generator[None] = super()._handle_event(event)
+        else:
+            passed = super()._handle_event(event)
         return passed if self._codec is None else self._windowed(passed, self._codec)
 
     def _windowed(self, passed: Generator[None], codec: Http2FromClient) -> Generator[None]:

@@ -81,6 +81,9 @@ class Listener:
 
     def _accept(self, link: Link) -> None:
         clients, live = self._shared.clients, self._shared.live
+        if link.transport.get_extra_info("peername") is None:
+            link.transport.abort()  # it has left already, with a reset
+            return
         if len(clients) >= live.plan.limits.connections // live.workers:
             link.transport.abort()
             return
@@ -108,7 +111,8 @@ class Client(Conversation):
         self._tasks: set[asyncio.Task[None]] = set()
         self.parts: list[layer.Layer] = []
         entry = Entry(Context(peer, shared.options), self, shared.raw)
-        self.layer = Hooked(self, shared.hooks(self), entry)
+        self.layer = hooked = Hooked(self, shared.hooks(self), entry)
+        self.answers = hooked.answers
 
     @property
     def limits(self) -> Limits:

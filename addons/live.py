@@ -9,8 +9,7 @@ from typing import Protocol
 
 from proxy.engines.budget import Budget
 from proxy.plan import Injection, Plan
-from proxy.tally import DOSE, STEADY, USERS, internal
-from proxy.totals import Tally
+from proxy.tally import DOSE, STEADY, USERS, Tally, internal
 
 log = logging.getLogger("counterfault")
 

@@ -37,7 +37,7 @@ async def _main(control: socket.socket, budget: int, index: int) -> None:
     beat = asyncio.ensure_future(worker.beat())
     await worker.stop.wait()
     await worker.drain()
-    await beat
+    beat.cancel()
 
 
 def run(control: socket.socket, budget: int, index: int) -> None:

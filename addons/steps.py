@@ -62,9 +62,9 @@ def event_to_child(self: HttpLayer, child: layer.Layer, event: events.Event) -> 
     command: Any
     for command in child.handle_event(event):
         kind = _meaning(command.__class__)
-        if command.blocking or isinstance(command, commands.RequestWakeup):
-            self.command_sources[command] = child
         if kind is None:
+            if command.blocking or isinstance(command, commands.RequestWakeup):
+                self.command_sources[command] = child
             if isinstance(command, commands.OpenConnection):
                 self.connections[command.connection] = child
             yield command
@@ -81,6 +81,7 @@ def event_to_child(self: HttpLayer, child: layer.Layer, event: events.Event) -> 
         elif kind is DropStream:
             self.streams.pop(command.stream_id, None)
         elif kind is GetHttpConnection:
+            self.command_sources[command] = child
             yield from self.get_connection(command)
         else:
             yield from self.register_connection(command)

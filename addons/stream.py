@@ -18,15 +18,21 @@ from mitmproxy.proxy.layers.http import GetHttpConnection, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
+    ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
+    ResponseTrailers,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook
 
 from addons.codecs import codec_of, is_interim
 from addons.exchange import Exchange, Peer, exchange_of
+from addons.hooks import in_place
 from addons.inbound import Http2FromClient
 from addons.messages import MessageLayer, by_message
 from addons.shaping import HIGH_WATER, OwnConnection, ShapedStream
@@ -34,6 +40,8 @@ from addons.upstream import address_of, targets
 
 type Generator[T] = layer.CommandGenerator[T]
 
+_OF_REQUEST = (RequestHeaders, RequestData, RequestTrailers, RequestEndOfMessage)
+_OF_ANSWER = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage)
 # An answer that an injected one replaces is read to its end, if that is near.
 _SHORT = 1 << 20
 _UNCLEAN = re.compile(rb"[\r\n\0]")
@@ -84,10 +92,13 @@ class SidecarStream(ShapedStream):
         return upstream is not None and upstream.unsent(self.stream_id) > HIGH_WATER
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
-        if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
-            passed: Generator[None] = super()._handle_event(event)
-            return passed
-        return self._pass_interim(event)
+        if isinstance(event, _OF_REQUEST):
+            return in_place(self._peer.answers, self.client_state(event))
+        if not isinstance(event, _OF_ANSWER):
+            return in_place(self._peer.answers, super()._handle_event(event))
+        if isinstance(event, ResponseHeaders) and is_interim(event.response):
+            return self._pass_interim(event)
+        return in_place(self._peer.answers, self.server_state(event))
 
     def _pass_interim(self, event: ResponseHeaders) -> Generator[None]:
         if self.server_state == self.state_wait_for_response_headers:

@@ -148,9 +148,9 @@ class Worker:
         self._say(self._live.tally.everything() if self._live else [])
 
     async def beat(self) -> None:
-        """Send what changed and let go of what the lease no longer covers, until stopped."""
+        """Send what changed and let go of what the lease no longer covers, to the end."""
         swept = 0.0
-        while not self.stop.is_set():
+        while True:
             self._report()
             if self._live is not None and self._live.holds:
                 self._live.release_ended()

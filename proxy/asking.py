@@ -15,11 +15,11 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from proxy.answer import Answer, NoAnswer, answer, line
 from proxy.cohorts import Cohort
-from proxy.experiment import Metric, Prometheus
 from proxy.files import contents, why
 from proxy.guard import Run
 from proxy.outside import When
 from proxy.sidecar import PrometheusServer
+from proxy.steady_state import Metric, Prometheus
 from proxy.supervisor import TICK, Supervisor
 
 log = logging.getLogger("counterfault")

@@ -1,7 +1,7 @@
 """Where an exchange falls in a metric's sample."""
 
 from proxy import tally
-from proxy.experiment import Latency, Metric, Prometheus, Rate, Slow, SuccessRate
+from proxy.steady_state import Latency, Metric, Prometheus, Rate, Slow, SuccessRate
 
 
 def cell_of(metric: Metric, status: int | None, duration: float) -> str | int:

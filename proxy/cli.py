@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from proxy import __version__
-from proxy.check import summary
 from proxy.client import Client, Refused
 from proxy.config import ConfigError, load
 from proxy.files import why
@@ -109,6 +108,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """Say what is wrong in DIR or, if nothing is, what would happen."""
+    from proxy.check import summary
     from proxy.rates import present_rates
 
     config = load(args.directory)

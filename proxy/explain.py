@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from proxy.document import Document, Json, Problem, Where, dotted
-from proxy.experiment import FaultRule
+from proxy.fault_rule import FaultRule
 from proxy.faults import KNOWN
 from proxy.faults.base import Files
 from proxy.units import human, percent, shown

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from proxy.analysis.compare import Comparison, Threshold, level_of
 from proxy.analysis.size import ASSUMED_BAD, expected, needed
-from proxy.experiment import Experiment, Metric
+from proxy.experiment import Experiment
 from proxy.guard import State
 from proxy.sample import Pair
+from proxy.steady_state import Metric
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from proxy import tally
 from proxy.analysis.reading import Reading, effect
 from proxy.answer import Answer, Counts, Level, Series, replicate_of
 from proxy.cohorts import Cohort
-from proxy.experiment import Metric
 from proxy.guard import Run, State
+from proxy.steady_state import Metric
 from proxy.totals import Totals
 
 # Without a good answer for so many seconds there is no data.

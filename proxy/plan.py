@@ -9,13 +9,16 @@ from functools import lru_cache
 from typing import Protocol
 
 from proxy.actions import Action, Hang
+from proxy.addresses import Network
 from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim, user
 from proxy.dose import Limit
-from proxy.experiment import Experiment, FaultRule, Metric
+from proxy.experiment import Experiment
+from proxy.fault_rule import FaultRule
 from proxy.faults import Random
 from proxy.guard import LIVE, State
 from proxy.http import Headers, Request, baggage, cookie, first
-from proxy.sidecar import Network, Sidecar, UnitSource
+from proxy.sidecar import Sidecar, UnitSource
+from proxy.steady_state import Metric
 
 # Remembered units; a worker meets the same users again and again.
 UNITS = 65536

@@ -6,10 +6,10 @@ from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.addresses import host_port
 from proxy.client import Client, Refused
 from proxy.config import Config
 from proxy.loopback import is_loopback
-from proxy.sidecar import host_port
 
 _SERIES = "counterfault_requests_total"
 _BETWEEN = 1.0

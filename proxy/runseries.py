@@ -7,8 +7,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from proxy.analysis.verdict import Findings, Result
 from proxy.cohorts import Cohort
-from proxy.experiment import Experiment, Slow, SuccessRate
+from proxy.experiment import Experiment
 from proxy.guard import Run, State
+from proxy.steady_state import Slow, SuccessRate
 from proxy.supervisor import Supervisor
 
 # Exported replicates; the 64 of the analysis would be four times the series.
@@ -89,8 +90,7 @@ def _verdicts(supervisor: Supervisor) -> Metric:
         labels=("service", "experiment", "verdict"),
     )
     for e in supervisor.config.experiments:
-        account = supervisor.account(e.name)
-        present = account["verdict"]["result"] if account else Result.INCONCLUSIVE
+        present = supervisor.result(e.name)
         for result in Result:
             series = (supervisor.config.sidecar.service, e.name, result)
             family.add_metric(series, float(result == present))

@@ -1,6 +1,10 @@
-"""The keys that everything is counted under, and the buckets of durations."""
+"""What a worker counts: under which keys, and in which buckets of durations."""
 
 from bisect import bisect_left
+from collections.abc import Callable
+
+from proxy.cohorts import Cohort
+from proxy.users import Users
 
 type Key = tuple[str | int, ...]
 """The kind of count, then its labels; see the constructors below."""
@@ -64,3 +68,50 @@ def latency_cell(duration: float) -> int:
 
 def internal(where: str) -> Key:
     return (INTERNAL, where)
+
+
+class Tally:
+    """Counts of one process, with the cells that changed since they were last taken."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Key, float] = {}
+        self._changed: set[Key] = set()
+        self._users: dict[tuple[str, str], Users] = {}
+
+    def add(self, key: Key, amount: float = 1) -> None:
+        self.counts[key] = self.counts.get(key, 0) + amount
+        self._changed.add(key)
+
+    def meet(self, experiment: str, edit: str, cohort: Cohort, number: int) -> None:
+        """A user has been enrolled, perhaps not for the first time."""
+        users = self._users.get((experiment, edit))
+        if users is None:
+            users = self._users[experiment, edit] = Users()
+        if users.add(cohort, number):
+            self._changed.add(user(experiment, edit, cohort, number))
+
+    def take_changed(self) -> Rows:
+        """The changed cells with their cumulative values."""
+        rows = [(key, self._value(key)) for key in self._changed]
+        self._changed.clear()
+        return [(key, value) for key, value in rows if value]
+
+    def everything(self) -> Rows:
+        met = [
+            (user(experiment, edit, cohort, number), 1.0)
+            for (experiment, edit), users in self._users.items()
+            for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
+            for number in users.of(cohort)
+        ]
+        return [*self.counts.items(), *met]
+
+    def forget(self, gone: Callable[[Key], bool]) -> None:
+        """Drop cells that no longer mean anything, such as those of a discarded epoch."""
+        for key in [key for key in self.counts if gone(key)]:
+            del self.counts[key]
+        for experiment, edit in list(self._users):
+            if gone((USERS, experiment, edit)):
+                del self._users[experiment, edit]
+
+    def _value(self, key: Key) -> float:
+        return 1.0 if key[0] == USERS else self.counts.get(key, 0)

@@ -1,62 +1,16 @@
-"""Cumulative counts of each worker, and how they become one sum that never goes down."""
+"""The counts of all workers, as one sum that never goes down."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from proxy.cohorts import Cohort
-from proxy.sample import Sample, cells_of, column
-from proxy.tally import STEADY, USERS, Key, Rows, user
+from proxy.sample import Counts, Sample, cells_of, column
+from proxy.tally import STEADY, USERS, Key
 from proxy.users import Users
 
 type Group = tuple[str | int, ...]
 """What a sample is of: experiment, epoch, metric and cohort; or users: experiment and edit."""
-
-
-class Tally:
-    """Counts of one process, with the cells that changed since they were last taken."""
-
-    def __init__(self) -> None:
-        self.counts: dict[Key, float] = {}
-        self._changed: set[Key] = set()
-        self._users: dict[tuple[str, str], Users] = {}
-
-    def add(self, key: Key, amount: float = 1) -> None:
-        self.counts[key] = self.counts.get(key, 0) + amount
-        self._changed.add(key)
-
-    def meet(self, experiment: str, edit: str, cohort: Cohort, number: int) -> None:
-        """A user has been enrolled, perhaps not for the first time."""
-        users = self._users.get((experiment, edit))
-        if users is None:
-            users = self._users[experiment, edit] = Users()
-        if users.add(cohort, number):
-            self._changed.add(user(experiment, edit, cohort, number))
-
-    def take_changed(self) -> Rows:
-        """The changed cells with their cumulative values."""
-        rows = [(key, self._value(key)) for key in self._changed]
-        self._changed.clear()
-        return [(key, value) for key, value in rows if value]
-
-    def everything(self) -> Rows:
-        met = [
-            (user(experiment, edit, cohort, number), 1.0)
-            for (experiment, edit), users in self._users.items()
-            for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
-            for number in users.of(cohort)
-        ]
-        return [*self.counts.items(), *met]
-
-    def forget(self, gone: Callable[[Key], bool]) -> None:
-        """Drop cells that no longer mean anything, such as those of a discarded epoch."""
-        for key in [key for key in self.counts if gone(key)]:
-            del self.counts[key]
-        for experiment, edit in list(self._users):
-            if gone((USERS, experiment, edit)):
-                del self._users[experiment, edit]
-
-    def _value(self, key: Key) -> float:
-        return 1.0 if key[0] == USERS else self.counts.get(key, 0)
 
 
 class Totals:
@@ -65,7 +19,9 @@ class Totals:
     def __init__(self) -> None:
         self._parts: dict[str, dict[Key, float]] = {}
         self._sum: dict[Key, float] = {}
+        self._counts: dict[Group, Counts] = {}
         self._samples: dict[Group, Sample] = {}
+        """Copies of counts that have not changed since."""
         self._users: defaultdict[Group, Users] = defaultdict(Users)
 
     def update(self, incarnation: str, rows: Iterable[tuple[Key, float]]) -> None:
@@ -94,9 +50,15 @@ class Totals:
         return self._parts.get(incarnation, {}).get(key, 0)
 
     def sample(self, experiment: str, epoch: str, metric: str, cohort: str, cells: int) -> Sample:
-        """A steady-state metric's events so far: a copy, which stays as it is."""
-        found = self._samples.get((experiment, epoch, metric, cohort))
-        return Sample.empty(cells) if found is None else Sample(found.counts.copy())
+        """A steady-state metric's events so far, which stays as it is; the same until it grows."""
+        group = (experiment, epoch, metric, cohort)
+        found = self._samples.get(group)
+        if found is None:
+            counts = self._counts.get(group)
+            if counts is None:
+                return _nothing(cells)
+            found = self._samples[group] = Sample(counts.copy())
+        return found
 
     def users(self, experiment: str, edit: str) -> Users:
         """The users that a run has met."""
@@ -106,8 +68,9 @@ class Totals:
         for cells in (self._sum, *self._parts.values()):
             for key in [key for key in cells if gone(key)]:
                 del cells[key]
-        for group in [group for group in self._samples if gone((STEADY, *group))]:
-            del self._samples[group]
+        for group in [group for group in self._counts if gone((STEADY, *group))]:
+            del self._counts[group]
+            self._samples.pop(group, None)
         for group in [group for group in self._users if gone((USERS, *group))]:
             del self._users[group]
 
@@ -115,8 +78,14 @@ class Totals:
         if key[0] != STEADY:
             self._sum[key] = self._sum.get(key, 0) + gain
             return
-        *group, replicate, cell = key[1:]
-        sample = self._samples.get(tuple(group))
-        if sample is None:
-            sample = self._samples[tuple(group)] = Sample.empty(cells_of(cell))
-        sample.counts[int(replicate), column(cell)] += gain
+        group, replicate, cell = key[1:5], key[5], key[6]
+        counts = self._counts.get(group)
+        if counts is None:
+            counts = self._counts[group] = Sample.empty(cells_of(cell)).counts
+        counts[int(replicate), column(cell)] += gain
+        self._samples.pop(group, None)
+
+
+@cache
+def _nothing(cells: int) -> Sample:
+    return Sample.empty(cells)

@@ -1,10 +1,13 @@
-"""The scalars a user writes: `250ms`, `0.05%`, tolerances (`0.5pp`, `20%`), `10KB`, `50KB/s`."""
+"""The scalars a user writes: names, moments, `250ms`, `0.05%`, `0.5pp`, `10KB`, `50KB/s`."""
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+NAME = r"[a-z0-9-]{1,40}"
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,12})?"
@@ -103,6 +106,24 @@ def rate(value: Any) -> float:
     return bytes_per_second
 
 
+def _moment(value: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(
+            f"must be a moment with its time zone such as 2026-12-01T18:00:00Z, not {shown(value)}"
+        )
+    return moment
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(NAME, value):
+        raise ValueError(f"must be 1 to 40 of a-z, 0-9 and -, not {shown(value)}")
+    return value
+
+
 def human_size(count: float) -> str:
     """A size as a person would write it: 512B, 10KB."""
     for unit in ("GB", "MB", "KB"):
@@ -143,3 +164,5 @@ Share = Annotated[float, BeforeValidator(share), _schema(_SHARE, "1%")]
 ToleranceText = Annotated[Tolerance, BeforeValidator(tolerance), _schema(_TOLERANCE, "0.5pp")]
 Size = Annotated[int, BeforeValidator(size), _schema(_SIZE, "10KB")]
 Rate = Annotated[float, BeforeValidator(rate), _schema(_RATE, "50KB/s")]
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME}$"})]
+Moment = Annotated[datetime, BeforeValidator(_moment)]

@@ -7,13 +7,14 @@ from proxy.account import VERSIONS, account
 from proxy.analysis.verdict import conclude
 from proxy.analysis.words import kind_of, tolerance_of
 from proxy.cohorts import Cohort
-from proxy.experiment import Experiment, Metric
+from proxy.experiment import Experiment
 from proxy.forecast import forecast
 from proxy.guard import LIVE, OVER, Run, State
 from proxy.judge import PHASES
 from proxy.quantile import duration_quantile, latency_quantile
 from proxy.runrecord import NotRecorded, record
 from proxy.sample import Pair, Sample
+from proxy.steady_state import Metric
 from proxy.supervisor import Supervisor, UnknownExperiment
 from proxy.users import Users
 

@@ -8,7 +8,7 @@ from proxy.analysis.compare import Threshold
 from proxy.analysis.size import expected
 from proxy.check import summary
 from proxy.config import Config, load
-from proxy.experiment import Metric
+from proxy.steady_state import Metric
 
 SIDECAR = {
     "service": "shop",
@@ -152,6 +152,21 @@ def test_a_forward_proxy_is_said_and_what_it_cannot_reach():
     assert "every request at out (a forward proxy)" in found
     assert "host a at out (a forward proxy)" in found
     assert found.count("https only to hosts that are named elsewhere") == 1
+
+
+def test_a_tcp_listener_has_connections_and_their_turns():
+    cache = {"listen": "127.0.0.1:1", "upstream": "tcp://127.0.0.1:2", "unit": "client_ip"}
+    changes = {
+        "faults": [{"at": "cache", "latency": "5ms", "when": "after"}],
+        "steady_state": [{"name": "quick", "at": "cache", "slow": {"over": "1s", "rise": "1pp"}}],
+    }
+    listeners = SIDECAR["listeners"] | {"cache": cache}
+    found = "\n".join(lines(EXPERIMENT | changes, listeners=listeners, engine="envoy"))
+    assert "by client_ip at cache" in found
+    assert "every connection at cache (tcp://127.0.0.1:2)" in found
+    assert "after the upstream\n" in found
+    assert "workers serve cache, and Envoy does not" in found
+    assert "above control, every turn at cache" in found
 
 
 def test_each_kind_of_metric_is_said():

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.dose import Dose, Limit
-from proxy.experiment import AnyFaultRule
+from proxy.fault_rule import AnyFaultRule
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from proxy.experiment import Experiment, Prometheus, Rate, SuccessRate
+from proxy.experiment import Experiment
+from proxy.steady_state import Prometheus, Rate, SuccessRate
 
 RULE = {"at": "payments", "latency": "400ms"}
 METRIC = {"name": "success", "at": "inbound", "success_rate": {"drop": "1pp"}}

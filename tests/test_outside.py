@@ -12,10 +12,11 @@ from proxy.analysis.deviance import rate
 from proxy.analysis.verdict import Findings, conclude
 from proxy.answer import Answer, Counts, Level
 from proxy.cohorts import Cohort
-from proxy.experiment import Cohorts, Experiment, Metric
+from proxy.experiment import Cohorts, Experiment
 from proxy.guard import Reason, Run, State
 from proxy.outside import When, increase
 from proxy.sample import Pair, Sample
+from proxy.steady_state import Metric
 from proxy.totals import Totals
 from proxy.users import Users
 from proxy.watch import Watch, stops

@@ -5,7 +5,8 @@ from ipaddress import ip_network
 import pytest
 from pydantic import ValidationError
 
-from proxy.sidecar import LOOPBACK, Sidecar, host_port
+from proxy.addresses import LOOPBACK, host_port
+from proxy.sidecar import Sidecar
 
 INBOUND = {"listen": "127.0.0.1:8080", "upstream": "http://127.0.0.1:3000"}
 LEAST = {"service": "shop", "listeners": {"inbound": INBOUND}}

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import tally
-from proxy.tally import Key
-from proxy.totals import Tally, Totals
+from proxy.tally import Key, Tally
+from proxy.totals import Totals
 
 keys = st.sampled_from([("requests", "in", "", "bystander", c) for c in tally.CODES])
 counted = st.lists(st.tuples(st.integers(0, 3), keys, st.integers(1, 5)), max_size=60)

@@ -7,8 +7,9 @@ from typing import Any
 from proxy import tally
 from proxy.analysis.words import kind_of
 from proxy.cohorts import Cohort
-from proxy.experiment import Experiment, Metric
+from proxy.experiment import Experiment
 from proxy.guard import OVER, Run, State
+from proxy.steady_state import Metric
 from proxy.supervisor import Supervisor, UnknownExperiment
 
 type Data = dict[str, Any]

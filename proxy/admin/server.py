@@ -10,12 +10,12 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from proxy.addresses import HostPort, host_port
 from proxy.admin import handlers
 from proxy.admin.base import Nowhere, Site
 from proxy.admin.events import Events
 from proxy.admin.login import Login, Logout
 from proxy.admin.token import Token
-from proxy.sidecar import HostPort, host_port
 from proxy.supervisor import Supervisor
 
 type Routes = tuple[tuple[str, type[RequestHandler]], ...]

@@ -1,14 +1,24 @@
 """One steady-state metric of two cohorts, compared: effect, bounds and evidence."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import copysign, exp, inf, log
 
-from proxy.analysis.deviance import Boundary, clusters, events_of, proportion, quantile, rate
+from proxy.analysis.deviance import (
+    Boundary,
+    clusters,
+    events_of,
+    log_quantile,
+    proportion,
+    quantile,
+    rate,
+)
 from proxy.analysis.reading import Reading
 from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
-from proxy.experiment import Cohorts, Latency, Metric, Prometheus, Rate, SuccessRate
-from proxy.quantile import latency_quantile
+from proxy.experiment import Cohorts
 from proxy.sample import BAD, GOOD, Pair, Sample
+from proxy.steady_state import Latency, Metric, Prometheus, Rate, SuccessRate
+from proxy.tally import LATENCY_BUCKETS
 
 # With fewer, what replicates say of each other means little: some single users decide.
 LEAST_CLUSTERS = 8.0
@@ -36,7 +46,7 @@ class Threshold:
         return cls(log(max(metrics, 1) / alpha), log(1 / alpha))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what many ask for is computed once
 class Comparison:
     """What is known of one metric; effects are positive where users are worse off.
 
@@ -63,7 +73,7 @@ class Comparison:
         """Why an outside metric has no data now; empty: it has."""
         return self.reading.no_data if self.reading is not None else ""
 
-    @property
+    @cached_property
     def levels(self) -> tuple[float | None, float | None]:
         """Control's and experiment's: share of bad events, seconds, or events per 1 % of users.
 
@@ -76,7 +86,7 @@ class Comparison:
             level_of(self.metric, self.pair.experiment, self.cohorts.experiment),
         )
 
-    @property
+    @cached_property
     def clusters(self) -> float:
         """Effective replicates, of the cohort that has fewer; one user alone is one."""
         return min(clusters(events_of(s.counts)) for s in (self.pair.control, self.pair.experiment))
@@ -96,12 +106,19 @@ class Comparison:
             return self.reading.effect
         return None if self.signal is None else self._effect(self.signal.distance)
 
+    @cached_property
+    def _distances(self) -> tuple[float, float] | None:
+        """Bounds of the distance from the boundary."""
+        if self.signal is None:
+            return None
+        return bounds(self.signal, self.threshold.harm, self.threshold.within)
+
     @property
     def bounds(self) -> tuple[float, float] | None:
         """Anytime-valid, each side by itself; they pass the tolerance just when evidence does."""
-        if self.signal is None:
+        if self._distances is None:
             return None
-        low, high = bounds(self.signal, self.threshold.harm, self.threshold.within)
+        low, high = self._distances
         least, most = self._possible
         return max(self._effect(low), least), min(self._effect(high), most)
 
@@ -115,9 +132,9 @@ class Comparison:
     @property
     def detectable(self) -> float | None:
         """The effect that four of five runs with as many events would have found."""
-        if self.signal is None:
+        if self.signal is None or self._distances is None:
             return None
-        low, _ = bounds(self.signal, self.threshold.harm, self.threshold.within)
+        low, _ = self._distances
         return self._effect(self.signal.distance - low + _POWER * self.signal.error)
 
     def _effect(self, distance: float) -> float:
@@ -159,6 +176,30 @@ def worse(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> fl
     return evidence(found).harm if found else 0.0
 
 
+def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, alarm: float) -> bool:
+    """Whether evidence that the experiment is worse by more than so many tolerances is enough."""
+    # Mostly it is not worse at all, which is quickly seen.
+    return _beyond(metric, pair, cohorts, tolerances) and (
+        worse(metric, pair, cohorts, tolerances) >= alarm
+    )
+
+
+def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> bool:
+    if not pair.fewest:
+        return False
+    at = boundary_of(metric, tolerances)
+    if metric.latency is not None:
+        control, experiment = (
+            log_quantile(s.counts, metric.latency.quantile) for s in (pair.control, pair.experiment)
+        )
+        return experiment - control > log(at.rho)
+    pc = level_of(metric, pair.control, cohorts.control) or 0.0
+    pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0
+    if metric.success_rate is not None and at.sign < 0:  # a level is the share of bad ones
+        pc, pe = 1 - pc, 1 - pe
+    return at.sign * (pe - at.rho * pc - at.delta) > 0
+
+
 def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0) -> Signal | None:
     """Where the experiment stands against a boundary of so many tolerances; 0: equality.
 
@@ -177,7 +218,7 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
     if min(nc.sum(), ne.sum()) < LEAST_EVENTS or min(clusters(nc), clusters(ne)) < LEAST_CLUSTERS:
         return None
     if metric.latency is not None:
-        return quantile(control, experiment, metric.latency.quantile, boundary)
+        return quantile((control, nc), (experiment, ne), metric.latency.quantile, boundary)
     hits = GOOD if boundary.sign < 0 else BAD
     return proportion((control[:, hits], nc), (experiment[:, hits], ne), boundary)
 
@@ -197,7 +238,11 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
     """A cohort's own level; None without events."""
     match metric.kind:
         case Latency(quantile=q):
-            return latency_quantile(sample.cells, q)
+            if not sample.counts.any():
+                return None
+            seconds = exp(log_quantile(sample.counts, q))
+            # Beyond the outer bounds, they are all that is known.
+            return min(max(seconds, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
         case Rate() | Prometheus():
             return sample.events / (share * 100)
         case _:

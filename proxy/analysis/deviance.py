@@ -59,7 +59,7 @@ def events_of(counts: Counts) -> Numbers:
 
 def clusters(events: Numbers) -> float:
     """How many replicates of equal size would tell as much."""
-    total = float(events.sum())
+    total = _sum(events)
     return total * total / float(events @ events) if total else 0.0
 
 
@@ -68,8 +68,8 @@ def proportion(
 ) -> Signal:
     """Shares: for each cohort hits and events per replicate, each of shape (64,)."""
     (yc, nc), (ye, ne) = control, experiment
-    tc, te = float(nc.sum()), float(ne.sum())
-    pc, pe = float(yc.sum()) / tc, float(ye.sum()) / te
+    tc, te = _sum(nc), _sum(ne)
+    pc, pe = _sum(yc) / tc, _sum(ye) / te
     level = _level(tc, pc, te, pe, at)
     expected = at.rho * level + at.delta
     independent = expected * (1 - expected) / te + at.rho**2 * level * (1 - level) / tc
@@ -82,38 +82,49 @@ def proportion(
     return Signal(distance, z, inflation * independent, at.reach(level), _freedom(nc, ne))
 
 
-def quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    """A quantile's ratio: counts of shape (64, 161); the distance is a logarithm of ratios.
+def quantile(
+    control: tuple[Counts, Numbers], experiment: tuple[Counts, Numbers], q: float, at: Boundary
+) -> Signal:
+    """A quantile's ratio: for each cohort counts of shape (64, 161) and events per replicate.
 
     Along a grid of thresholds, the one at which both cohorts' shares deviate least from q (cf.
-    Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function).
+    Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function). The distance is
+    a logarithm of ratios.
     """
-    nc, ne = events_of(control), events_of(experiment)
-    below_c, below_e = _distribution(control), _distribution(experiment)
+    (hc, nc), (he, ne) = control, experiment
+    below_c, below_e = _below(hc), _below(he)
+    tc, te = float(below_c[-1]), float(below_e[-1])
     shift = log(at.rho)
-    xc, xe = _inverse(below_c, q), _inverse(below_e, q) - shift
+    xc, xe = _inverse(below_c, q * tc), _inverse(below_e, q * te) - shift
     grid = min(xc, xe) + abs(xc - xe) * _GRID
-    fc = np.interp(grid, _EDGES, below_c)
-    fe = np.interp(grid + shift, _EDGES, below_e)
-    tc, te = float(nc.sum()), float(ne.sum())
-    deviances = tc * _divergences(fc, q) + te * _divergences(fe, q)
+    shares = np.empty((2, len(grid)))
+    shares[0], shares[1] = _at(grid, below_c), _at(grid + shift, below_e)
+    sizes = np.array((tc, te))
+    shares /= sizes[:, np.newaxis]
+    deviances = sizes @ _divergences(shares, q)
     best = int(deviances.argmin())
     x = float(grid[best])
-    yc, ye = _above(control, x), _above(experiment, x + shift)
+    yc, ye = _above(hc, x), _above(he, x + shift)
     independent = q * (1 - q) * (1 / tc + 1 / te)
-    seen = _between(yc, nc, float(yc.sum()) / tc) + _between(ye, ne, float(ye.sum()) / te)
+    seen = _between(yc, nc, _sum(yc) / tc) + _between(ye, ne, _sum(ye) / te)
     inflation = max(1.0, seen / independent)
     z = copysign(sqrt(2 * max(0.0, float(deviances[best])) / inflation), xe - xc)
-    apart = log(1 + at.times)
-    reach = abs(float(np.interp(xc + apart, _EDGES, below_c) - np.interp(xc, _EDGES, below_c)))
+    near, apart = _at(np.array((xc, xc + log(1 + at.times))), below_c).tolist()
+    reach = abs(apart - near) / tc
     return Signal(xe - xc, z, inflation * independent, max(reach, 1e-12), _freedom(nc, ne))
+
+
+def log_quantile(counts: Counts, q: float) -> float:
+    """A quantile's logarithm, of counts of shape (64, 161) that are not all zero."""
+    below = _below(counts)
+    return _inverse(below, q * float(below[-1]))
 
 
 def rate(control: tuple[Numbers, float], experiment: tuple[Numbers, float], at: Boundary) -> Signal:
     """Rates: for each cohort events per replicate and the cohort's exposure, in any unit."""
     (yc, wc), (ye, we) = control, experiment
     nc, ne = np.full(len(yc), wc / len(yc)), np.full(len(ye), we / len(ye))
-    rc, re = float(yc.sum()) / wc, float(ye.sum()) / we
+    rc, re = _sum(yc) / wc, _sum(ye) / we
     # Events of one user may well be as regular as a clock; between users nothing is.
     least = re / we + at.rho**2 * rc / wc
     variance = max(_between(ye, ne, re) + at.rho**2 * _between(yc, nc, rc), least, 1e-300)
@@ -147,6 +158,10 @@ def _between(hits: Numbers, events: Numbers, ratio: float) -> float:
     return k / (k - 1) * float(off @ off) / (total * total)
 
 
+def _sum(numbers: Numbers) -> float:
+    return float(np.add.reduce(numbers))
+
+
 def _freedom(control: Numbers, experiment: Numbers) -> float:
     return max(1.0, clusters(control) + clusters(experiment) - 2)
 
@@ -159,21 +174,27 @@ def _divergence(share: float, p: float) -> float:
 
 
 def _divergences(shares: Numbers, p: float) -> Numbers:
-    bad, good = shares + _NOT_ZERO, 1 - shares + _NOT_ZERO
-    found: Numbers = bad * np.log(bad / p) + good * np.log(good / (1 - p))
+    """The same of many shares at once."""
+    bad, good = shares + _NOT_ZERO, (1 + _NOT_ZERO) - shares
+    found: Numbers = bad * (np.log(bad) - log(p)) + good * (np.log(good) - log(1 - p))
     return found
 
 
-def _distribution(counts: Counts) -> Numbers:
-    """The share of events below each edge."""
+def _below(counts: Counts) -> Numbers:
+    """The number of events below each edge."""
     below = np.zeros(counts.shape[1] + 1)
-    np.cumsum(_ALL_REPLICATES @ counts, out=below[1:])
-    below /= below[-1]
+    np.add.accumulate(_ALL_REPLICATES @ counts, out=below[1:])
     return below
 
 
-def _inverse(below: Numbers, q: float) -> float:
-    return float(np.interp(q, below, _EDGES))
+def _at(x: Numbers, below: Numbers) -> Numbers:
+    """The number of events below any places."""
+    return np.interp(x, _EDGES, below)
+
+
+def _inverse(below: Numbers, events: float) -> float:
+    """Below which place there are so many events."""
+    return float(np.interp(events, below, _EDGES))
 
 
 def _above(counts: Counts, x: float) -> Numbers:

@@ -12,8 +12,9 @@ import numpy as np
 from proxy.analysis.compare import Comparison, Threshold, signal
 from proxy.analysis.sequential import needed_times
 from proxy.cohorts import REPLICATES
-from proxy.experiment import Cohorts, Latency, Metric, Prometheus, Rate
+from proxy.experiment import Cohorts
 from proxy.sample import BAD, GOOD, Pair, Sample, cells_for
+from proxy.steady_state import Latency, Metric, Prometheus, Rate
 from proxy.tally import LATENCY_BUCKETS
 
 # What is assumed before anything has been measured; `check` says so.

@@ -5,7 +5,7 @@ from math import isfinite
 from typing import assert_never
 
 from proxy.analysis.compare import Comparison
-from proxy.experiment import KINDS, Latency, Metric, Prometheus, Rate, Slow, SuccessRate
+from proxy.steady_state import KINDS, Latency, Metric, Prometheus, Rate, Slow, SuccessRate
 from proxy.units import human
 
 _NOTHING = 5e-7

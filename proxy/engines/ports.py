@@ -2,7 +2,7 @@
 
 import socket
 
-from proxy.sidecar import HostPort
+from proxy.addresses import HostPort
 
 _BACKLOG = 4096
 

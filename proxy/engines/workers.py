@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from proxy import __version__
+from proxy.addresses import HostPort, host_port
 from proxy.config import Config
 from proxy.engines import budget
 from proxy.engines.nursery import Nursery
 from proxy.engines.ports import PortTaken, address_of, listening, why_taken
 from proxy.engines.wire import Channel, Message
-from proxy.sidecar import HostPort, Sidecar, host_port
+from proxy.sidecar import Sidecar
 from proxy.tally import Rows
 
 log = logging.getLogger("counterfault")
@@ -198,6 +199,8 @@ class Workers:
             for sock in slot.sockets.values():
                 sock.close()
             if slot.channel is not None:
+                # Faults end here: nobody leaves later for what one of them holds.
+                slot.channel.send({"type": "lease", "until": 0.0})
                 slot.channel.send({"type": "drain"})
                 _signal(slot.pid, signal.SIGTERM)
         _, late = await asyncio.wait(self._keepers, timeout=grace + _GRACE)

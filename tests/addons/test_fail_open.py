@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from mitmproxy import http
+from mitmproxy.proxy import commands
 from mitmproxy.test import tflow
 
 from addons.assign import Assign
@@ -59,6 +60,9 @@ class Peer:
     limits: Limits = field(default_factory=Limits)
 
     def intercepts(self, host: str) -> bool:
+        return False
+
+    def answers(self, hook: commands.StartHook) -> bool:
         return False
 
     def reset(self) -> None:

@@ -10,7 +10,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 from mitmproxy.test import tflow
 
-from addons.hooks import Hooked, Table
+from addons.hooks import Hooked, Table, in_place
 from addons.options import options
 
 
@@ -94,6 +94,59 @@ def test_a_handler_that_waits_pauses_the_layer_and_the_next_handlers() -> None:
     asyncio.run(_await(waiting))
     assert calls == ["waited", "b"]
     assert owner.failures == [("a", "late")]
+
+
+class Asking(Script):
+    """A layer that asks before it yields a hook."""
+
+    hooked: Hooked
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        return in_place(self.hooked.answers, super()._handle_event(event))
+
+
+def asking(script: Callable[[], Iterator[Any]], table: Table) -> tuple[Asking, Owner]:
+    client = Client(peername=("::1", 1), sockname=("::1", 2), state=ConnectionState.OPEN)
+    made, owner = Asking(Context(client, options()), script), Owner()
+    made.hooked = Hooked(owner, table, made)
+    return made, owner
+
+
+def test_a_layer_that_asks_first_does_not_pause_for_hooks_that_are_done() -> None:
+    calls: list[str] = []
+
+    def script() -> Iterator[Any]:
+        said = yield HttpRequestHook(tflow.tflow())
+        yield commands.SendData(CONNECTION, repr(said).encode())
+
+    made, _ = asking(script, {"request": (("a", lambda _: calls.append("a")),)})
+    # Not even the layer's own commands have the hook among them.
+    sent: list[Any] = list(made.handle_event(events.Start()))
+    assert [c.data for c in sent] == [b"None"]
+    assert calls == ["a"]
+
+
+def test_a_layer_that_asks_first_pauses_for_one_that_waits_which_runs_once() -> None:
+    calls: list[str] = []
+
+    async def wait() -> None:
+        calls.append("waited")
+
+    def begin(_: Any) -> Awaitable[None]:
+        calls.append("begun")
+        return wait()
+
+    def script() -> Iterator[Any]:
+        yield HttpRequestHook(tflow.tflow())
+        yield commands.SendData(CONNECTION, b"after")
+
+    made, owner = asking(script, {"request": (("a", begin),)})
+    assert list(made.hooked.handle_event(events.Start())) == []
+    ((hook, waiting),) = owner.later
+    asyncio.run(_await(waiting))
+    assert calls == ["begun", "waited"]
+    sent: list[Any] = list(made.hooked.handle_event(events.HookCompleted(hook)))
+    assert [c.data for c in sent] == [b"after"]
 
 
 async def _await(waiting: Awaitable[None]) -> None:

@@ -22,8 +22,9 @@ from samples import (
 
 from proxy.analysis.compare import NOTHING, Threshold, boundary_of, compare, differ, worse
 from proxy.analysis.size import needed
-from proxy.experiment import Cohorts, Metric
+from proxy.experiment import Cohorts
 from proxy.sample import Pair, Sample
+from proxy.steady_state import Metric
 
 FINE = {name: share(5000, 0) for name in KINDS} | {name: cells({80: 5000}) for name in LATENCIES}
 OUTAGE = (

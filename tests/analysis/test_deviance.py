@@ -18,8 +18,8 @@ from proxy.analysis.deviance import (
     rate,
 )
 from proxy.analysis.sequential import Signal
-from proxy.experiment import Latency, Metric
 from proxy.sample import BAD, GOOD, Counts
+from proxy.steady_state import Latency, Metric
 from tests.analysis import reference
 
 EQUAL = Boundary(plus=0.01)
@@ -31,10 +31,14 @@ def _shares(control: Counts, experiment: Counts, at: Boundary, hits: int = BAD) 
     )
 
 
+def _quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
+    return quantile((control, events_of(control)), (experiment, events_of(experiment)), q, at)
+
+
 def _signal(of: Metric, control: Counts, experiment: Counts) -> Signal:
     at = boundary_of(of)
     if isinstance(of.kind, Latency):
-        return quantile(control, experiment, of.kind.quantile, at)
+        return _quantile(control, experiment, of.kind.quantile, at)
     if of.rate is not None:
         return rate((events_of(control), 1.0), (events_of(experiment), 1.0), at)
     return _shares(control, experiment, at, GOOD if at.sign < 0 else BAD)
@@ -140,7 +144,7 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
 
 
 def test_a_quantile_beyond_all_bounds_is_in_the_outermost_bucket() -> None:
-    found = quantile(
+    found = _quantile(
         cells({80: 1000}).counts, cells({160: 1000}).counts, 0.5, Boundary(rho=1.2, times=0.2)
     )
     assert found.distance == pytest.approx(80 * log(2) / 8 - log(1.2))

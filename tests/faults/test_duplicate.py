@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.actions import Repeat
-from proxy.experiment import AnyFaultRule
+from proxy.fault_rule import AnyFaultRule
 from proxy.faults.duplicate import Duplicate
 from proxy.http import Request
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -25,7 +24,7 @@ from h2.events import (
     StreamEnded,
 )
 from passing import VICTIM, lines
-from programs import MakeNginx, MakeSidecar, Sidecar, free_port, until
+from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until
 from websockets.sync.client import connect as websocket
 from websockets.sync.server import ServerConnection, serve
 from wire import Scripted, connect, fields, read_all, read_answer, read_head, scripted
@@ -423,20 +422,11 @@ def served(sidecar: Sidecar) -> bool:
 # --- time
 
 
-@pytest.fixture
-def hurried(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Callable[..., Sidecar]:
-    """Makes sidecars with such limits."""
-    nginx = make_nginx('location / { return 200 "hello"; }')
-
-    def make(upstream: str = nginx.url, **limits: Any) -> Sidecar:
-        return make_sidecar(upstream, limits={"enrolled": "100%", **limits}).start()
-
-    return make
-
-
-def test_idle_connections_are_closed(hurried: Callable[..., Sidecar]) -> None:
+def test_idle_connections_are_closed(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> None:
     """Those that never said a word too; one on which something moves stays."""
-    sidecar = hurried(idle="1s")
+    limits = {"enrolled": "100%", "idle": "1s"}
+    sidecar = make_sidecar(make_nginx('location / { return 200 "hello"; }').url, limits=limits)
+    sidecar.start()
     with crowd(sidecar.port, 3) as (silent, idle, busy):
         assert asked(idle) == 200
         start = time.monotonic()
@@ -465,11 +455,39 @@ def drip(sock: socket.socket, head: bytes) -> float:
     return time.monotonic() - start
 
 
-def test_a_head_that_dribbles_is_cut_while_others_are_served(
-    hurried: Callable[..., Sidecar],
-) -> None:
-    sidecar = hurried(head_time="1s")
-    with Clients(sidecar.url) as others, crowd(sidecar.port, 50) as slow:
+def repeat(talking: ServerConnection) -> None:
+    for message in talking:
+        talking.send(message)
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """A head has a second; a WebSocket server is behind `talk`."""
+    directory = tmp_path_factory.mktemp("hurried")
+    with serve(repeat, "127.0.0.1", 0) as server, ExitStack() as stack:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        stack.callback(serving.join)
+        stack.callback(server.shutdown)
+        nginx = Nginx(directory / "nginx", 'location / { return 200 "hello"; }')
+        stack.callback(nginx.stop)
+        talk = {
+            "listen": f"127.0.0.1:{free_port()}",
+            "upstream": f"http://127.0.0.1:{server.socket.getsockname()[1]}",
+        }
+        settings = {
+            "limits": {"enrolled": "100%", "head_time": "1s"},
+            "listeners": {"talk": talk},
+        }
+        sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
+        stack.callback(sidecar.stop)
+        hang = {"at": "inbound", "drop": "hang", "match": {"path": "/hang"}}
+        sidecar.start().running(faults=[hang])
+        yield sidecar
+
+
+def test_a_head_that_dribbles_is_cut_while_others_are_served(hurried: Sidecar) -> None:
+    with Clients(hurried.url) as others, crowd(hurried.port, 50) as slow:
         for sock in slow[1:]:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: a")
         before = others.count
@@ -481,44 +499,25 @@ def test_a_head_that_dribbles_is_cut_while_others_are_served(
     assert others.wrong == []
 
 
-def test_the_second_head_of_a_connection_may_not_dribble_either(
-    hurried: Callable[..., Sidecar],
-) -> None:
-    sidecar = hurried(head_time="1s")
-    with connect(sidecar.port) as sock:
+def test_the_second_head_of_a_connection_may_not_dribble_either(hurried: Sidecar) -> None:
+    with connect(hurried.port) as sock:
         assert asked(sock) == 200
         assert 1 < drip(sock, b"GET / HTTP/1.1\r\nX: ") < 4.5
 
 
-def repeat(talking: ServerConnection) -> None:
-    for message in talking:
-        talking.send(message)
-
-
-def test_head_time_is_not_for_what_comes_after_the_head(
-    hurried: Callable[..., Sidecar], user: User
-) -> None:
+def test_head_time_is_not_for_what_comes_after_the_head(hurried: Sidecar, user: User) -> None:
     """A WebSocket, a hang, a slow upload; a head that is cut later shows that time has passed."""
-    with serve(repeat, "127.0.0.1", 0) as server, ExitStack() as stack:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        stack.callback(serving.join)
-        stack.callback(server.shutdown)
-        port = server.socket.getsockname()[1]
-        sidecar = hurried(f"http://127.0.0.1:{port}", head_time="1s")
-        sidecar.running(
-            faults=[{"at": "inbound", "drop": "hang", "match": {"path": "/hang"}}],
-        )
-        talking = stack.enter_context(websocket(f"ws://127.0.0.1:{sidecar.port}/", proxy=None))
-        hanging, uploading = stack.enter_context(crowd(sidecar.port, 2))
+    talk = hurried.settings["listeners"]["talk"]["listen"]
+    with websocket(f"ws://{talk}/", proxy=None) as talking, crowd(hurried.port, 2) as some:
+        hanging, uploading = some
         hanging.sendall(get("/hang", {"x-user-id": user("experiment")}))
         uploading.sendall(put("/", 100) + b"x")
-        until(lambda: sidecar.metric("counterfault_faults_active") == 1)
-        with connect(sidecar.port) as slow:
+        until(lambda: hurried.metric("counterfault_faults_active") == 1)
+        with connect(hurried.port) as slow:
             drip(slow, b"GET / HTTP/1.1\r\nHost: a")
         talking.send("still there?")
         assert talking.recv(timeout=10) == "still there?"
-        assert sidecar.metric("counterfault_faults_active") == 1
+        assert hurried.metric("counterfault_faults_active") == 1
         hanging.settimeout(0.1)
         with pytest.raises(TimeoutError):
             hanging.recv(1)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from passing import PEOPLE, lines
+from passing import PEOPLE, lines, memory
 from programs import Sidecar, free_port, until, user
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -89,8 +89,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         sidecar = Sidecar(directory, websocket, {"listeners": listeners})
         with ExitStack() as stack:
             stack.callback(sidecar.stop)
-            fault = {"at": "inbound", "error": 503, "match": {"path": "/faulty"}}
-            sidecar.start().running(faults=[fault])
+            faults = [
+                {"at": "inbound", "error": 503, "match": {"path": "/faulty"}},
+                {"at": "inbound", "latency": "1ms", "per": "message", "match": {"path": "/each"}},
+            ]
+            sidecar.start().running(faults=faults)
             yield World(sidecar)
             assert sidecar.metric("counterfault_internal_errors_total") == 0
 
@@ -174,6 +177,18 @@ def test_many_messages_keep_their_order(world: World, person: dict[str, str]):
         sender.start()
         assert [socket.recv(10) for _ in range(3000)] == [str(i) for i in range(3000)]
         sender.join(10)
+
+
+@pytest.mark.parametrize("cohort", ["experiment", "control"])
+def test_messages_are_not_kept(world: World, cohort: str):
+    """Those that a fault may delay, each by itself, no more than others."""
+    message = bytes(2 * MEGA)
+    with connected(world, {"x-user-id": user(cohort)}, "/each", compression=None) as socket:
+        before = memory(world.sidecar, "VmRSS")
+        for _ in range(48):
+            socket.send(message)
+            assert len(socket.recv(10)) == len(message)
+        assert memory(world.sidecar, "VmRSS") < before + 32 * MEGA
 
 
 def test_the_subprotocol_is_negotiated_end_to_end(world: World, person: dict[str, str]):

@@ -10,8 +10,8 @@ from math import log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.experiment import Latency, Metric, Rate, SuccessRate
 from proxy.sample import LATENCY_CELLS
+from proxy.steady_state import Latency, Metric, Rate, SuccessRate
 from proxy.tally import LATENCY_BUCKETS
 from tests.simulate.crowds import Indexes, Numbers
 from tests.simulate.traffic import Cohort, Traffic

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from proxy.experiment import Metric
+from proxy.steady_state import Metric
 from tests.simulate.crowds import Crowd, Indexes
 from tests.simulate.traffic import World
 

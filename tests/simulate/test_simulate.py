@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from proxy.experiment import Latency
 from proxy.quantile import latency_quantile
+from proxy.steady_state import Latency
 from tests.simulate.chances import at_least, fixed, interval
 from tests.simulate.crowds import Crowd, senders, who
 from tests.simulate.outcome import Outcome, run

@@ -7,8 +7,8 @@ from math import log, sqrt
 import numpy as np
 
 from proxy.cohorts import REPLICATES
-from proxy.experiment import Latency, Metric, Rate, SuccessRate
 from proxy.sample import LATENCY_CELLS, SHARE_CELLS, Counts, Pair, Sample
+from proxy.steady_state import Latency, Metric, Rate, SuccessRate
 from proxy.tally import LATENCY_BUCKETS
 from tests.simulate.crowds import (
     BROKEN_SHARE,

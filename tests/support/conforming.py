@@ -66,17 +66,17 @@ class Ask:
 
 @dataclass(slots=True)
 class World:
-    """`directly`: a protocol's upstream without the sidecar."""
+    """A sidecar with a listener for each protocol, and what is behind it."""
 
     engine: str
     sidecar: Sidecar
     nginx: Nginx
     ca: Path
-    directly: dict[str, str]
     groups: list[frozenset[str]]
     """The names of the cases in each experiment."""
     idle: dict[int, int] = field(default_factory=dict)
     """Open descriptors of the workers while nobody is there."""
+    plain: dict[Ask, Answer] = field(default_factory=dict)
 
     def url(self, protocol: str) -> str:
         listener = self.sidecar.settings["listeners"][LISTENERS[protocol]]
@@ -99,9 +99,12 @@ class World:
         claim = first_claim(arcs(len(self.groups)))(unit.encode())
         return None if claim is None else (claim.experiment, str(claim.cohort))
 
-    def direct(self, protocol: str, path: str, ask: Ask) -> Answer:
+    def direct(self, ask: Ask) -> Answer:
         """Without the sidecar."""
-        return curl(f"{self.directly['http1']}{path}", {"x-gone": "soon"}, ask, self.ca)
+        if ask not in self.plain:
+            url = f"{self.nginx.url}/x/{ask.target}"
+            self.plain[ask] = curl(url, {"x-gone": "soon"}, ask, self.ca)
+        return self.plain[ask]
 
     def seen(self, path: str) -> int:
         """How often the upstream has seen a path."""
@@ -123,7 +126,8 @@ class World:
         return self.engine == "envoy" or self.descriptors() == self.idle
 
     def descriptors(self) -> dict[int, int]:
-        return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.sidecar.workers()}
+        pids = self.idle or self.sidecar.workers()
+        return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids}
 
 
 # The listener of each protocol: what clients speak, then what the upstream speaks.
@@ -259,9 +263,7 @@ def conforming(
             )
         for number in range(len(groups)):
             until(partial(_running, sidecar, f"x{number}"))
-        world = World(
-            engine, sidecar, nginx, directory / "ours-ca.pem", {"http1": nginx.url}, groups
-        )
+        world = World(engine, sidecar, nginx, directory / "ours-ca.pem", groups)
         # What Envoy cannot do by itself needs the workers behind it.
         until(lambda: engine != "envoy" or len(sidecar.workers()) > 1, 60)
         until(sidecar.acts)
@@ -302,8 +304,9 @@ def _nginx(directory: Path, conf: str) -> Nginx:
 
 
 def _settled(world: World) -> dict[int, int]:
-    """The descriptors once the clients' connections are gone."""
-    found: list[dict[int, int]] = []
+    """The descriptors once the clients' connections are gone: the same for a while."""
+    pids, found = dict.fromkeys(world.sidecar.workers(), 0), list[dict[int, int]]()
+    world.idle = pids
 
     def steady() -> bool:
         found.append(world.descriptors())

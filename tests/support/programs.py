@@ -173,7 +173,8 @@ class Sidecar:
     def running(self, name: str = "x", **changes: Any) -> None:
         """Write an experiment's file and wait until its faults are on."""
         self.experiment(name, **changes)
-        until(lambda: self.state(name) == "running" and self.acts())
+        wanted = (changes.get("run", 1), "running")
+        until(lambda: self._run(name) == wanted and self.acts())
 
     def acts(self) -> bool:
         """Whether the whole data plane acts on the present plan."""
@@ -183,8 +184,12 @@ class Sidecar:
 
     def state(self, name: str = "x") -> str | None:
         """The state of the run, None while it is not known."""
+        return self._run(name)[1]
+
+    def _run(self, name: str) -> tuple[int | None, str | None]:
+        """The present run's number and state."""
         found = [e for e in self.get("/api/experiments")["experiments"] if e["name"] == name]
-        return str(found[0]["state"]) if found else None
+        return (int(found[0]["run"]), str(found[0]["state"])) if found else (None, None)
 
     def get(self, path: str) -> Any:
         return json.loads(self.ask("GET", path))

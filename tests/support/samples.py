@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from proxy.analysis.compare import Comparison, Threshold, compare
 from proxy.cohorts import REPLICATES
-from proxy.experiment import Cohorts, Metric
+from proxy.experiment import Cohorts
 from proxy.sample import LATENCY_CELLS, SHARE_CELLS, Pair, Sample
+from proxy.steady_state import Metric
 
 EVEN = Cohorts.model_validate({"experiment": "1%", "control": "1%"})
 ONE = Threshold.of(0.95, 1)

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from proxy import tally
+from proxy.addresses import HostPort
 from proxy.config import Config
 from proxy.engines.envoy import native
 from proxy.engines.envoy.compile import active_faults
-from proxy.sidecar import HostPort, Sidecar
+from proxy.sidecar import Sidecar
 from proxy.tally import Key, Rows
 
 _LOOPBACK = "127.0.0.1"
@@ -18,7 +19,7 @@ _OF_LISTENERS = frozenset({tally.REQUESTS, tally.SECONDS, tally.SECONDS_SUM})
 
 def served(config: Config) -> frozenset[str]:
     """The listeners that workers serve by themselves."""
-    return frozenset(n for n, listener in config.sidecar.listeners.items() if listener.forward)
+    return native.served(config.sidecar)
 
 
 def detoured(config: Config) -> frozenset[str]:

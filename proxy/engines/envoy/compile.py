@@ -8,6 +8,7 @@ routes      one for each listener, with the assignment inside; swapped at every 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proxy.addresses import HostPort
 from proxy.config import Config
 from proxy.engines.envoy import lua, native
 from proxy.engines.envoy.clusters import clusters
@@ -28,7 +29,7 @@ from proxy.engines.envoy.stats import BUCKETS
 from proxy.experiment import Experiment
 from proxy.guard import LIVE, State
 from proxy.plan import Status
-from proxy.sidecar import HostPort, Limits, Sidecar
+from proxy.sidecar import Limits, Sidecar
 
 # How often Envoy merges its histograms.
 FLUSH = 0.5
@@ -95,12 +96,14 @@ def _bounded(limits: Limits) -> Json:
 def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compiled:
     """A configuration and the runs under way as Envoy has them."""
     sidecar = config.sidecar
-    reachable = tuple(e for e in config.experiments if _reachable(e, found))
+    # Without workers that serve its detours, nobody is enrolled in an experiment.
+    there = native.served(sidecar) | found.workers.keys()
+    reachable = tuple(e for e in config.experiments if native.detours(e).keys() <= there)
     limits = sidecar.limits.model_copy(update={"active_faults": active_faults(config)[0]})
     bounded = sidecar.model_copy(update={"limits": limits})
     made: dict[str, Json] = {}
     for name, listener in sidecar.listeners.items():
-        if listener.forward or listener.scheme == "tcp":
+        if native.by_workers(listener):
             continue
         arms = lua.arms(name, reachable, runs)
         live = [e for e in reachable if e.name in runs and runs[e.name].state in LIVE]
@@ -114,11 +117,6 @@ def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compil
     )
 
 
-def _reachable(e: Experiment, found: Found) -> bool:
-    """Without workers that serve its detours, nobody is enrolled in an experiment."""
-    return all(at in found.workers for at in native.detours(e))
-
-
 def _drops(e: Experiment, listener: str) -> bool:
     if listener in native.detours(e):
         return False
@@ -130,8 +128,12 @@ def active_faults(config: Config) -> tuple[int, int]:
     """`limits.active_faults` of Envoy and of the workers behind it: together, what is allowed."""
     most = config.sidecar.limits.active_faults
     running = [e for e in config.experiments if e.state == "running"]
-    detour = any(native.detours(e) for e in running)
-    own = any(rule.at not in native.detours(e) for e in running for rule in e.faults)
-    if not detour:
+    served = native.served(config.sidecar)
+    theirs = {
+        at in served or at in native.detours(e)
+        for e in running
+        for at in {rule.at for rule in e.faults}
+    }
+    if True not in theirs:
         return most, 0
-    return (most // 2, most - most // 2) if own else (0, most)
+    return (most // 2, most - most // 2) if False in theirs else (0, most)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.addresses import HostPort, host_port
 from proxy.config import Config
 from proxy.engines.envoy import behind, native
 from proxy.engines.envoy.admin import Admin
@@ -28,9 +29,7 @@ from proxy.engines.envoy.stats import WANTED, rows
 from proxy.engines.ports import PortTaken, address_of, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.engines.workers import Workers
-from proxy.sidecar import HostPort, host_port
-from proxy.tally import Rows, internal
-from proxy.totals import Tally
+from proxy.tally import Rows, Tally, internal
 
 log = logging.getLogger("counterfault")
 
@@ -128,7 +127,7 @@ class Envoy:
         wanted = {
             name: host_port(listener.listen)
             for name, listener in config.sidecar.listeners.items()
-            if not listener.forward
+            if not native.by_workers(listener)
         }
         for name, address in wanted.items():
             if address[1] == 0 or address in self._addresses.values():

@@ -9,8 +9,9 @@ from proxy import tally
 from proxy.cells import cell_of
 from proxy.cohorts import Cohort
 from proxy.engines.envoy.listeners import ESTABLISHED, FIELDS
-from proxy.experiment import Experiment, Metric
-from proxy.totals import Tally
+from proxy.experiment import Experiment
+from proxy.steady_state import Metric
+from proxy.tally import Tally
 
 # What one line is made of: the listener, Envoy's fields, and in the last of them these nine.
 _OWN = 9

@@ -10,7 +10,8 @@ from proxy.actions import Respond
 from proxy.cohorts import CIRCLE
 from proxy.engines.envoy import native
 from proxy.engines.envoy.native import Answer, Detour, Drop, Hold, Native
-from proxy.experiment import Experiment, FaultRule
+from proxy.experiment import Experiment
+from proxy.fault_rule import FaultRule
 from proxy.guard import LIVE, State
 from proxy.match import Match
 from proxy.plan import Status

@@ -18,9 +18,11 @@ from proxy.actions import (
     Throttle,
     Truncate,
 )
-from proxy.experiment import Experiment, FaultRule
+from proxy.experiment import Experiment
+from proxy.fault_rule import FaultRule
 from proxy.http import Request
 from proxy.match import Match
+from proxy.sidecar import Listener, Sidecar
 
 # A distribution's quantiles are drawn from this many even steps.
 POINTS = 1000
@@ -127,6 +129,16 @@ def detours(experiment: Experiment) -> dict[str, str]:
         if isinstance(made, Detour):
             found.setdefault(rule.at, made.why)
     return found
+
+
+def by_workers(listener: Listener) -> bool:
+    """Whether workers serve a listener by themselves: it has tunnels, or raw connections."""
+    return listener.forward or listener.scheme == "tcp"
+
+
+def served(sidecar: Sidecar) -> frozenset[str]:
+    """The listeners that workers serve by themselves."""
+    return frozenset(name for name, each in sidecar.listeners.items() if by_workers(each))
 
 
 def counted(matches: Sequence[Match]) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from proxy import tally
 from proxy.engines.envoy.lines import Count, parsed
 from proxy.experiment import Experiment
-from proxy.totals import Tally
+from proxy.tally import Tally
 
 EXPERIMENT = Experiment.model_validate(
     {
