@@ -1,6 +1,7 @@
 """`counterfault check` tells who is hit, where, how much and how long."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from proxy.check import summary
 from proxy.config import Config, load
 from proxy.steady_state import Metric
 
-SIDECAR = {
+SIDECAR: dict[str, Any] = {
     "service": "shop",
     "listeners": {
         "inbound": {"listen": "127.0.0.1:8080", "upstream": "http://127.0.0.1:3000"},
@@ -160,7 +161,7 @@ def test_a_tcp_listener_has_connections_and_their_turns():
         "faults": [{"at": "cache", "latency": "5ms", "when": "after"}],
         "steady_state": [{"name": "quick", "at": "cache", "slow": {"over": "1s", "rise": "1pp"}}],
     }
-    listeners = SIDECAR["listeners"] | {"cache": cache}
+    listeners = {**SIDECAR["listeners"], "cache": cache}
     found = "\n".join(lines(EXPERIMENT | changes, listeners=listeners, engine="envoy"))
     assert "by client_ip at cache" in found
     assert "every connection at cache (tcp://127.0.0.1:2)" in found
