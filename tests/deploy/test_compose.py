@@ -166,7 +166,10 @@ def _mounted(volume: str) -> str:
     made = f"mkdir -p $(dirname {target})"
     if not source.startswith("."):
         return f"mkdir -p {target}"
-    return f"{made} && cp -rT {(HERE / source).resolve()} {target}"
+    copied = f"{made} && cp -rT {(HERE / source).resolve()} {target}"
+    # What is recorded takes two scrapes, and so does the test.
+    faster = f" && sed -i 's/_interval: 5s/_interval: 1s/' {target}"
+    return copied + faster if target.endswith("/prometheus.yml") else copied
 
 
 def _installed(words: list[str]) -> list[str]:

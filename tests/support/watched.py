@@ -63,7 +63,7 @@ def _load(url: str) -> Iterator[None]:
 
 def _run(sidecar: Sidecar) -> None:
     """One experiment that does harm and one that does not, both to their end."""
-    phases = {"baseline": "1s", "duration": "6s", "recovery": "1s", "cohorts": _COHORTS}
+    phases = {"baseline": "2s", "duration": "6s", "recovery": "2s", "cohorts": _COHORTS}
     steady = {**phases, "steady_state": [_SUCCESS]}
     sidecar.experiment(FINE, **steady, faults=[{"at": "inbound", "latency": "20ms"}])
     sidecar.experiment(HARM, **steady, faults=[{"at": "inbound", "error": 503}])
