@@ -139,7 +139,7 @@ class Sidecar:
                 env={**os.environ, **self.environment},
             )
         if ready:
-            until(self.ready)
+            until(self.ready, deadline=90)  # two CPU seconds, of a machine that others use too
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:
