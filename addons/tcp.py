@@ -105,6 +105,11 @@ class SidecarTcp(layers.TCPLayer):
         elif isinstance(event, events.DataReceived):
             yield from self._data(event)
         elif isinstance(event, events.ConnectionClosed):
+            if self._hang is not None and event.connection is self.context.client:
+                # As with HTTP: whoever closes his half waits no more.
+                self._hang.release()
+                yield from self._end(reset=False)
+                return
             self._way(event.connection).valve.put(event)
             # Nobody reads any more what is on its way to the end that has left.
             if event.connection.state.name == "CLOSED":

@@ -95,14 +95,15 @@ def _estimate(c: Comparison) -> Data:
 
 def _sides(c: Comparison, pair: Pair) -> Data:
     """Both cohorts in a pair of samples; of a plain metric, which has none, its last values."""
-    sides = zip(COHORTS, (pair.control, pair.experiment), _shares(c.cohorts), c.levels, strict=True)
+    samples, shares = (pair.control, pair.experiment), _shares(c.cohorts)
+    levels = (
+        c.levels
+        if c.plain or pair is c.pair
+        else [level_of(c.metric, *of) for of in zip(samples, shares, strict=True)]
+    )
     return {
-        str(cohort): {
-            "events": sample.events,
-            "bad": sample.bad,
-            "level": _finite(last if c.plain else level_of(c.metric, sample, share)),
-        }
-        for cohort, sample, share, last in sides
+        str(cohort): {"events": sample.events, "bad": sample.bad, "level": _finite(level)}
+        for cohort, sample, level in zip(COHORTS, samples, levels, strict=True)
     }
 
 

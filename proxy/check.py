@@ -9,7 +9,7 @@ from proxy.actions import Disconnect
 from proxy.analysis.compare import Threshold
 from proxy.analysis.size import ASSUMED_BAD, ASSUMED_SIGMA, expected
 from proxy.config import Config
-from proxy.engines.envoy.native import PLAIN, detours
+from proxy.engines.envoy.native import PLAIN, detours, served
 from proxy.experiment import Experiment
 from proxy.fault_rule import FaultRule
 from proxy.match import Match, Outcome
@@ -49,8 +49,8 @@ def _experiment(experiment: Experiment, sidecar: Sidecar, rates: Rates) -> Itera
     for rule in experiment.faults:
         yield from _labelled("fault", _fault(rule, sidecar))
     if sidecar.engine == "envoy":
-        yield from _labelled("detour", list(_detours(experiment)))
-    yield from _labelled("holds if", _steady_state(experiment.steady_state))
+        yield from _labelled("detour", list(_detours(experiment, sidecar)))
+    yield from _labelled("holds if", _steady_state(experiment.steady_state, sidecar))
     yield from _labelled("needs", list(_needs(experiment, rates)))
     yield from _labelled("phases", [_phases(experiment)])
     yield from _labelled("stops", list(_stops(experiment)))
@@ -64,6 +64,9 @@ def _labelled(label: str, lines: Sequence[str]) -> Iterator[str]:
 def _users(experiment: Experiment, sidecar: Sidecar) -> str:
     sources = [f"{kind} {name}" for source in sidecar.unit for kind, name in source if name]
     found = ", ".join([*sources[:-1], f"else {sources[-1]}"] if sources[1:] else sources)
+    hit = {at: sidecar.listeners[at] for at in sorted({rule.at for rule in experiment.faults})}
+    if all(listener.scheme == "tcp" for listener in hit.values()):
+        found = ", ".join(f"{listener.unit} at {at}" for at, listener in hit.items())
     cohorts = experiment.cohorts
     shares = f"{percent(cohorts.experiment)} experiment, {percent(cohorts.control)} control"
     return f"{shares}, by {found}"
@@ -73,21 +76,27 @@ def _fault(rule: FaultRule, sidecar: Sidecar) -> list[str]:
     listener = sidecar.listeners[rule.at]
     upstream = ", ".join(listener.upstream) or "a forward proxy"
     when = _when(rule)
-    if rule.spares("POST") and not rule.match.method:
+    if rule.spares("POST") and not rule.match.method and listener.scheme != "tcp":
         when += "; methods that are not idempotent pass"
-    where = f"{_requests(rule.match)} at {rule.at} ({upstream})"
+    what = "every connection" if listener.scheme == "tcp" else _requests(rule.match)
+    where = f"{what} at {rule.at} ({upstream})"
     said = [where, f"{rule.fault.describe()}; {rule.dose}, {when}"]
     if listener.forward and rule.match.host is None:
         said.append("https only to hosts that are named elsewhere: this match has no host")
     return said
 
 
-def _detours(experiment: Experiment) -> Iterator[str]:
+def _detours(experiment: Experiment, sidecar: Sidecar) -> Iterator[str]:
     """Where Envoy needs workers behind it, and what it does otherwise than they would."""
+    own = served(sidecar)
+    for at in sorted({rule.at for rule in experiment.faults} & own):
+        yield f"workers serve {at}, and Envoy does not"
     for at, why in detours(experiment).items():
-        yield f"both cohorts' requests at {at} go through workers behind Envoy, for {why}"
+        if at not in own:
+            yield f"both cohorts' requests at {at} go through workers behind Envoy, for {why}"
     if any(
-        rule.fault.act(PLAIN, lambda: 0.0) == Disconnect(reset=True) for rule in experiment.faults
+        rule.at not in own and rule.fault.act(PLAIN, lambda: 0.0) == Disconnect(reset=True)
+        for rule in experiment.faults
     ):
         yield "HTTP/1 clients see a reset as a close: Envoy sends FIN, not RST"
 
@@ -109,17 +118,18 @@ def _requests(match: Match) -> str:
     return ", ".join(part for part in said if part) or "every request"
 
 
-def _steady_state(metrics: Sequence[Metric]) -> list[str]:
+def _steady_state(metrics: Sequence[Metric], sidecar: Sidecar) -> list[str]:
     width = max((len(metric.name) for metric in metrics), default=0)
-    return [f"{m.name:<{width}}  {_tolerance(m)}, {_measured(m)}" for m in metrics] or [
+    return [f"{m.name:<{width}}  {_tolerance(m)}, {_measured(m, sidecar)}" for m in metrics] or [
         "nothing is measured, so there will be no verdict"
     ]
 
 
-def _measured(metric: Metric) -> str:
+def _measured(metric: Metric, sidecar: Sidecar) -> str:
     """Where a metric comes from."""
     if metric.prometheus is None:
-        return f"{_requests(metric.match)} at {metric.at}"
+        raw = sidecar.listeners[metric.at].scheme == "tcp"
+        return f"{'every turn' if raw else _requests(metric.match)} at {metric.at}"
     required = "; without data the run stops" if metric.prometheus.required else ""
     return f"says Prometheus: {metric.prometheus.query}{required}"
 

@@ -100,11 +100,17 @@ class History:
             if account is not None:
                 _put_account(cursor, run, account)
 
-    def note(self, notes: Iterable[tuple[Run, Data, Data]], wall: float) -> None:
-        """Commit what runs under way have come to: for each its account and a point in time."""
+    def note(
+        self,
+        points: Iterable[tuple[Run, Data]],
+        accounts: Iterable[tuple[Run, Data]],
+        wall: float,
+    ) -> None:
+        """Commit what runs under way have come to."""
         with self._transaction("cannot commit samples") as cursor:
-            for run, account, point in notes:
+            for run, account in accounts:
                 _put_account(cursor, run, account)
+            for run, point in points:
                 cursor.execute(
                     "INSERT INTO points VALUES (?, ?, ?, ?)",
                     (run.experiment, run.run, wall, json.dumps(point)),

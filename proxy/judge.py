@@ -75,22 +75,21 @@ class Judge:
             for metric in experiment.steady_state
         }
 
-    def notes(self, live: Iterable[tuple[Run, Experiment]]) -> list[tuple[Run, Data, Data]]:
-        """Records and points of the runs for which they are due."""
+    def points(self, live: Iterable[tuple[Run, Experiment]]) -> list[tuple[Run, Data]]:
+        """Points of the runs for which they are due."""
         now = self._clock()
-        due = [(run, e) for run, e in live if self._chronicle.due(run, e, now)]
-        return [self._note(run, run, experiment, now) for run, experiment in due]
+        return [self.point(run, e) for run, e in live if self._chronicle.due(run, e, now)]
 
-    def last_note(self, before: Run, ended: Run, experiment: Experiment) -> tuple[Run, Data, Data]:
-        """The record of a run that has just ended, and the point that made it end."""
-        return self._note(before, ended, experiment, self._clock())
-
-    def _note(
-        self, before: Run, run: Run, experiment: Experiment, now: float
-    ) -> tuple[Run, Data, Data]:
+    def point(self, run: Run, experiment: Experiment) -> tuple[Run, Data]:
+        """A run as it was last found, as a point in time."""
         found = self.findings(run) or Findings()
-        point = self._chronicle.point(before, experiment, found, now)
-        return run, self.record(run, experiment), point
+        return run, self._chronicle.point(run, experiment, found, self._clock())
+
+    def records(self, live: Iterable[tuple[Run, Experiment]]) -> list[tuple[Run, Data]]:
+        """Records of the runs for which they are due, a few at a time."""
+        of = {run.experiment: (run, experiment) for run, experiment in live}
+        due = self._chronicle.whole(of.values(), self._clock())
+        return [(run, self.record(*of[run.experiment])) for run in due]
 
 
 def _samples(pair: Pair) -> Data:

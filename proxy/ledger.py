@@ -155,10 +155,12 @@ class Ledger:
         """A past run as reports tell it; None without a history. Raises NotRecorded."""
         return self._read(lambda h: recorded(h, experiment, number))
 
-    def note(self, notes: Iterable[tuple[Run, Data, Data]]) -> None:
-        """Commit accounts and points of runs under way."""
+    def note(
+        self, points: Iterable[tuple[Run, Data]], accounts: Iterable[tuple[Run, Data]]
+    ) -> None:
+        """Commit points and accounts of runs under way."""
         wall = self._wall()
-        self._read(lambda history: history.note(notes, wall))
+        self._read(lambda history: history.note(points, accounts, wall))
 
     def live(self) -> dict[str, dict[str, Any]]:
         """What a data plane needs to know of the runs under way."""

@@ -90,8 +90,7 @@ def _verdicts(supervisor: Supervisor) -> Metric:
         labels=("service", "experiment", "verdict"),
     )
     for e in supervisor.config.experiments:
-        account = supervisor.account(e.name)
-        present = account["verdict"]["result"] if account else Result.INCONCLUSIVE
+        present = supervisor.result(e.name)
         for result in Result:
             series = (supervisor.config.sidecar.service, e.name, result)
             family.add_metric(series, float(result == present))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, assert_never
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -155,14 +156,14 @@ class Metric(Strict):
                 raise ValueError(f"prometheus takes no `{key}`: its query says what is counted")
         return self
 
-    @property
+    @cached_property
     def kind(self) -> SuccessRate | Latency | Slow | Rate | Prometheus:
         kind = self.success_rate or self.latency or self.slow or self.rate or self.prometheus
         if kind is None:  # pragma: no cover - _one_kind has refused it
             raise ValueError(f"{self.name} has no kind")
         return kind
 
-    @property
+    @cached_property
     def tolerance(self) -> Tolerance:
         """How much worse it may get."""
         match self.kind:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from proxy.analysis.verdict import Result
 from proxy.config import Config, ConfigError, load
 from proxy.document import Problem
 from proxy.engines.budget import Budget
@@ -162,9 +163,15 @@ class Supervisor:
             self._push()
         else:
             self._renew()
-        notes = [*self.judge.notes(self.live()), *self._last_notes(live)]
-        if notes:
-            self.ledger.note(notes)
+        points = [*self.judge.points(self.live()), *self._last_points(live)]
+        records = self.judge.records(self.live())
+        if points or records:
+            self.ledger.note(points, records)
+
+    def close(self) -> None:
+        """Keep what is known of the runs under way, which end with this; then touch no disk."""
+        self.ledger.note([], [(run, self.judge.record(run, e)) for run, e in self.live()])
+        self.ledger.close()
 
     def renew(self) -> None:
         """Let faults go on; after a standstill longer than the lease, `tick` has to stop them."""
@@ -177,6 +184,16 @@ class Supervisor:
         if run is None:
             return None
         return self.judge.account(run) or self.ledger.account(name)
+
+    def result(self, name: str) -> Result:
+        """The verdict on the present run in one word."""
+        run = self.ledger.runs.get(name)
+        if run is None:
+            return Result.INCONCLUSIVE
+        if self.judge.findings(run) is not None:
+            return self.judge.verdict(run).result
+        told = self.ledger.account(name)
+        return Result(told["verdict"]["result"]) if told else Result.INCONCLUSIVE
 
     @property
     def lease_late(self) -> bool:
@@ -216,14 +233,11 @@ class Supervisor:
             if run is not None and run.state in LIVE:
                 yield run, experiment
 
-    def _last_notes(
-        self, live: Iterable[tuple[Run, Experiment]]
-    ) -> Iterator[tuple[Run, Data, Data]]:
+    def _last_points(self, live: Iterable[tuple[Run, Experiment]]) -> Iterator[tuple[Run, Data]]:
         """Of the runs that were live and are no more: what made them end is worth a point."""
-        for before, experiment in live:
-            run = self.ledger.runs[before.experiment]
-            if run.state in OVER:
-                yield self.judge.last_note(before, run, experiment)
+        for run, experiment in live:
+            if self.ledger.runs[run.experiment].state in OVER:
+                yield self.judge.point(run, experiment)
 
     def _committed(self, run: Run) -> Data | None:
         """What is committed with a run that moves."""

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from proxy.cohorts import Cohort
-from proxy.sample import Sample, cells_of, column
+from proxy.sample import Counts, Sample, cells_of, column
 from proxy.tally import STEADY, USERS, Key
 from proxy.users import Users
 
@@ -18,7 +19,9 @@ class Totals:
     def __init__(self) -> None:
         self._parts: dict[str, dict[Key, float]] = {}
         self._sum: dict[Key, float] = {}
+        self._counts: dict[Group, Counts] = {}
         self._samples: dict[Group, Sample] = {}
+        """Copies of counts that have not changed since."""
         self._users: defaultdict[Group, Users] = defaultdict(Users)
 
     def update(self, incarnation: str, rows: Iterable[tuple[Key, float]]) -> None:
@@ -47,9 +50,17 @@ class Totals:
         return self._parts.get(incarnation, {}).get(key, 0)
 
     def sample(self, experiment: str, epoch: str, metric: str, cohort: str, cells: int) -> Sample:
-        """A steady-state metric's events so far: a copy, which stays as it is."""
-        found = self._samples.get((experiment, epoch, metric, cohort))
-        return Sample.empty(cells) if found is None else Sample(found.counts.copy())
+        """A steady-state metric's events so far, which stays as it is; the same until it grows."""
+        group = (experiment, epoch, metric, cohort)
+        found = self._samples.get(group)
+        if found is None:
+            counts = self._counts.get(group)
+            if counts is None:
+                return _nothing(cells)
+            counts = counts.copy()
+            counts.flags.writeable = False
+            found = self._samples[group] = Sample(counts)
+        return found
 
     def users(self, experiment: str, edit: str) -> Users:
         """The users that a run has met."""
@@ -59,8 +70,9 @@ class Totals:
         for cells in (self._sum, *self._parts.values()):
             for key in [key for key in cells if gone(key)]:
                 del cells[key]
-        for group in [group for group in self._samples if gone((STEADY, *group))]:
-            del self._samples[group]
+        for group in [group for group in self._counts if gone((STEADY, *group))]:
+            del self._counts[group]
+            self._samples.pop(group, None)
         for group in [group for group in self._users if gone((USERS, *group))]:
             del self._users[group]
 
@@ -68,8 +80,16 @@ class Totals:
         if key[0] != STEADY:
             self._sum[key] = self._sum.get(key, 0) + gain
             return
-        *group, replicate, cell = key[1:]
-        sample = self._samples.get(tuple(group))
-        if sample is None:
-            sample = self._samples[tuple(group)] = Sample.empty(cells_of(cell))
-        sample.counts[int(replicate), column(cell)] += gain
+        group, replicate, cell = key[1:5], key[5], key[6]
+        counts = self._counts.get(group)
+        if counts is None:
+            counts = self._counts[group] = Sample.empty(cells_of(cell)).counts
+        counts[int(replicate), column(cell)] += gain
+        self._samples.pop(group, None)
+
+
+@cache
+def _nothing(cells: int) -> Sample:
+    found = Sample.empty(cells)
+    found.counts.flags.writeable = False
+    return found

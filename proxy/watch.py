@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from math import log
 
 from proxy import tally
-from proxy.analysis.compare import Comparison, Threshold, compare, differ, worse
+from proxy.analysis.alarm import differ, exceeds
+from proxy.analysis.compare import Comparison, Threshold, compare
 from proxy.analysis.ratio import SampleRatio
+from proxy.analysis.reading import Reading
 from proxy.analysis.verdict import Dose, Findings
 from proxy.cohorts import Cohort
 from proxy.experiment import Experiment
@@ -35,6 +37,8 @@ class _Memory:
     edit: str
     control: dict[str, deque[tuple[float, Sample]]] = field(default_factory=dict)
     """Snapshots of control, oldest first, in steps of time."""
+    compared: dict[str, Comparison] = field(default_factory=dict)
+    """What was found last: it stands until there is something new."""
     half: dict[str, Pair] = field(default_factory=dict)
     """The samples at half of recovery: what comes after tells whether the cohorts meet again."""
 
@@ -67,10 +71,9 @@ class Watch:
 
     def pair(self, run: Run, metric: Metric, state: State) -> Pair:
         """Both cohorts' samples of a metric in one phase of a run."""
+        epoch, cells = run.epoch_of(state), cells_for(metric)
         control, experiment = (
-            self._totals.sample(
-                run.experiment, run.epoch_of(state), metric.name, cohort, cells_for(metric)
-            )
+            self._totals.sample(run.experiment, epoch, metric.name, cohort, cells)
             for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
         )
         return Pair(control, experiment)
@@ -80,7 +83,11 @@ class Watch:
     ) -> Comparison:
         pair = self.pair(run, metric, State.RUNNING)
         reading = self.outside.reading(run, metric, now)
-        return compare(metric, pair, experiment.cohorts, threshold, reading)
+        last = self._memory[run.experiment].compared.get(metric.name)
+        if last is None or not _same(last, metric, pair, threshold, reading):
+            last = compare(metric, pair, experiment.cohorts, threshold, reading)
+            self._memory[run.experiment].compared[metric.name] = last
+        return last
 
     def _ratio(self, run: Run, experiment: Experiment) -> SampleRatio:
         users, cohorts = self._totals.users(run.experiment, run.edit), experiment.cohorts
@@ -118,7 +125,7 @@ class Watch:
             window = _window(memory.control.setdefault(metric.name, deque()), control, now)
             before = self.pair(run, metric, State.BASELINE).control
             past = Pair(before, window)
-            if worse(metric, past, experiment.cohorts, TOLERANCES) >= _ALARM:
+            if exceeds(metric, past, experiment.cohorts, TOLERANCES, _ALARM):
                 yield metric.name
 
     def _unrecovered(
@@ -138,7 +145,7 @@ class Watch:
                 memory.half[metric.name] = pair
                 continue
             since = pair - memory.half[metric.name] if metric.name in memory.half else pair
-            if worse(metric, since, experiment.cohorts, 0.0) >= threshold.harm:
+            if exceeds(metric, since, experiment.cohorts, 0.0, threshold.harm):
                 yield metric.name
 
 
@@ -165,6 +172,19 @@ def _missing(
     ending = run.state is State.BASELINE and now - run.entered >= experiment.baseline
     if ending or run.state is State.RUNNING:
         yield from (c for c in comparisons if c.reading is not None and c.reading.overdue)
+
+
+def _same(
+    last: Comparison, metric: Metric, pair: Pair, threshold: Threshold, reading: Reading | None
+) -> bool:
+    """Whether a comparison would come to the same; a sample is the same object until it grows."""
+    samples = last.pair.control is pair.control and last.pair.experiment is pair.experiment
+    return (
+        samples
+        and last.metric is metric
+        and last.threshold == threshold
+        and last.reading == reading
+    )
 
 
 def _window(snapshots: deque[tuple[float, Sample]], control: Sample, now: float) -> Sample:

@@ -130,3 +130,16 @@ def test_what_another_version_wrote_is_told_as_far_as_it_can_be(world, tmp_path)
     found = recorded(history, "slow")
     assert (found["hypothesis"], found["phases"], found["faults"]) == ("Old", None, [])
     history.close()
+
+
+def test_a_history_survives_kill_9_at_any_moment(tmp_path):
+    """Also in the midst of a commit: a supervisor that commits all the time, killed 15 times."""
+    program = Path(__file__).parent / "support" / "killed.py"
+    command = [sys.executable, str(program), str(tmp_path), "15", "20261124"]
+    path = f"{program.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 10

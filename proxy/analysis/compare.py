@@ -1,15 +1,24 @@
 """One steady-state metric of two cohorts, compared: effect, bounds and evidence."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import copysign, exp, inf, log
 
-from proxy.analysis.deviance import Boundary, clusters, events_of, proportion, quantile, rate
+from proxy.analysis.deviance import (
+    Boundary,
+    Events,
+    events_of,
+    log_quantile,
+    proportion,
+    quantile,
+    rate,
+)
 from proxy.analysis.reading import Reading
-from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
+from proxy.analysis.sequential import Evidence, Signal, bounds, evidence
 from proxy.experiment import Cohorts
-from proxy.quantile import latency_quantile
 from proxy.sample import BAD, GOOD, Pair, Sample
 from proxy.steady_state import Latency, Metric, Prometheus, Rate, SuccessRate
+from proxy.tally import LATENCY_BUCKETS
 
 # With fewer, what replicates say of each other means little: some single users decide.
 LEAST_CLUSTERS = 8.0
@@ -37,7 +46,7 @@ class Threshold:
         return cls(log(max(metrics, 1) / alpha), log(1 / alpha))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what many ask for is computed once
 class Comparison:
     """What is known of one metric; effects are positive where users are worse off.
 
@@ -64,7 +73,7 @@ class Comparison:
         """Why an outside metric has no data now; empty: it has."""
         return self.reading.no_data if self.reading is not None else ""
 
-    @property
+    @cached_property
     def levels(self) -> tuple[float | None, float | None]:
         """Control's and experiment's: share of bad events, seconds, or events per 1 % of users.
 
@@ -77,10 +86,10 @@ class Comparison:
             level_of(self.metric, self.pair.experiment, self.cohorts.experiment),
         )
 
-    @property
+    @cached_property
     def clusters(self) -> float:
         """Effective replicates, of the cohort that has fewer; one user alone is one."""
-        return min(clusters(events_of(s.counts)) for s in (self.pair.control, self.pair.experiment))
+        return min(events_of(s.counts).clusters for s in (self.pair.control, self.pair.experiment))
 
     @property
     def harmed(self) -> bool:
@@ -97,12 +106,19 @@ class Comparison:
             return self.reading.effect
         return None if self.signal is None else self._effect(self.signal.distance)
 
+    @cached_property
+    def _distances(self) -> tuple[float, float] | None:
+        """Bounds of the distance from the boundary."""
+        if self.signal is None:
+            return None
+        return bounds(self.signal, self.threshold.harm, self.threshold.within)
+
     @property
     def bounds(self) -> tuple[float, float] | None:
         """Anytime-valid, each side by itself; they pass the tolerance just when evidence does."""
-        if self.signal is None:
+        if self._distances is None:
             return None
-        low, high = bounds(self.signal, self.threshold.harm, self.threshold.within)
+        low, high = self._distances
         least, most = self._possible
         return max(self._effect(low), least), min(self._effect(high), most)
 
@@ -116,9 +132,9 @@ class Comparison:
     @property
     def detectable(self) -> float | None:
         """The effect that four of five runs with as many events would have found."""
-        if self.signal is None:
+        if self.signal is None or self._distances is None:
             return None
-        low, _ = bounds(self.signal, self.threshold.harm, self.threshold.within)
+        low, _ = self._distances
         return self._effect(self.signal.distance - low + _POWER * self.signal.error)
 
     def _effect(self, distance: float) -> float:
@@ -148,18 +164,6 @@ def compare(
     return Comparison(metric, pair, cohorts, threshold, found, told, reading)
 
 
-def differ(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
-    """Two-sided evidence that the cohorts differ at all, as a logarithm."""
-    found = signal(metric, pair, cohorts, 0.0)
-    return either(found) if found else 0.0
-
-
-def worse(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
-    """Evidence that the experiment is worse by more than so many tolerances, as a logarithm."""
-    found = signal(metric, pair, cohorts, tolerances)
-    return evidence(found).harm if found else 0.0
-
-
 def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0) -> Signal | None:
     """Where the experiment stands against a boundary of so many tolerances; 0: equality.
 
@@ -169,16 +173,18 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
     nc, ne = events_of(control), events_of(experiment)
     boundary = boundary_of(metric, tolerances)
     if metric.prometheus is not None:
-        nc, ne = nc[: pair.replicates], ne[: pair.replicates]
+        rows = pair.replicates
+        nc, ne = Events.of(nc.each[:rows]), Events.of(ne.each[:rows])
     if metric.rate is not None or metric.prometheus is not None:
         # That the experiment has no events may be just what harm looks like.
-        if nc.sum() < LEAST_EVENTS or clusters(nc) < LEAST_CLUSTERS:
+        if nc.total < LEAST_EVENTS or nc.clusters < LEAST_CLUSTERS:
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
-    if min(nc.sum(), ne.sum()) < LEAST_EVENTS or min(clusters(nc), clusters(ne)) < LEAST_CLUSTERS:
+    few = min(nc.total, ne.total) < LEAST_EVENTS
+    if few or min(nc.clusters, ne.clusters) < LEAST_CLUSTERS:
         return None
     if metric.latency is not None:
-        return quantile(control, experiment, metric.latency.quantile, boundary)
+        return quantile((control, nc), (experiment, ne), metric.latency.quantile, boundary)
     hits = GOOD if boundary.sign < 0 else BAD
     return proportion((control[:, hits], nc), (experiment[:, hits], ne), boundary)
 
@@ -198,7 +204,11 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
     """A cohort's own level; None without events."""
     match metric.kind:
         case Latency(quantile=q):
-            return latency_quantile(sample.cells, q)
+            if not sample.counts.any():
+                return None
+            seconds = exp(log_quantile(sample.counts, q))
+            # Beyond the outer bounds, they are all that is known.
+            return min(max(seconds, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
         case Rate() | Prometheus():
             return sample.events / (share * 100)
         case _:

@@ -50,26 +50,32 @@ class Boundary:
         return max(self.plus + self.times * level, 1e-12)
 
 
-def events_of(counts: Counts) -> Numbers:
-    """Events per replicate."""
+@dataclass(frozen=True, slots=True)
+class Events:
+    """One cohort's events: `each` replicate's, and how many of equal size would tell as much."""
+
+    each: Numbers
+    total: float
+    clusters: float
+
+    @classmethod
+    def of(cls, each: Numbers) -> "Events":
+        total = _sum(each)
+        return cls(each, total, total * total / float(each @ each) if total else 0.0)
+
+
+def events_of(counts: Counts) -> Events:
     # Three times as quick as a sum along the axis, and this is done every second.
-    found: Numbers = counts @ _ONES[counts.shape[1]]
-    return found
-
-
-def clusters(events: Numbers) -> float:
-    """How many replicates of equal size would tell as much."""
-    total = float(events.sum())
-    return total * total / float(events @ events) if total else 0.0
+    return Events.of(counts @ _ONES[counts.shape[1]])
 
 
 def proportion(
-    control: tuple[Numbers, Numbers], experiment: tuple[Numbers, Numbers], at: Boundary
+    control: tuple[Numbers, Events], experiment: tuple[Numbers, Events], at: Boundary
 ) -> Signal:
-    """Shares: for each cohort hits and events per replicate, each of shape (64,)."""
+    """Shares: for each cohort hits per replicate, of shape (64,), and events."""
     (yc, nc), (ye, ne) = control, experiment
-    tc, te = float(nc.sum()), float(ne.sum())
-    pc, pe = float(yc.sum()) / tc, float(ye.sum()) / te
+    tc, te = nc.total, ne.total
+    pc, pe = _sum(yc) / tc, _sum(ye) / te
     level = _level(tc, pc, te, pe, at)
     expected = at.rho * level + at.delta
     independent = expected * (1 - expected) / te + at.rho**2 * level * (1 - level) / tc
@@ -82,44 +88,55 @@ def proportion(
     return Signal(distance, z, inflation * independent, at.reach(level), _freedom(nc, ne))
 
 
-def quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    """A quantile's ratio: counts of shape (64, 161); the distance is a logarithm of ratios.
+def quantile(
+    control: tuple[Counts, Events], experiment: tuple[Counts, Events], q: float, at: Boundary
+) -> Signal:
+    """A quantile's ratio: for each cohort counts of shape (64, 161) and events.
 
     Along a grid of thresholds, the one at which both cohorts' shares deviate least from q (cf.
-    Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function).
+    Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function). The distance is
+    a logarithm of ratios.
     """
-    nc, ne = events_of(control), events_of(experiment)
-    below_c, below_e = _distribution(control), _distribution(experiment)
+    (hc, nc), (he, ne) = control, experiment
+    below_c, below_e = _below(hc), _below(he)
+    tc, te = nc.total, ne.total
     shift = log(at.rho)
-    xc, xe = _inverse(below_c, q), _inverse(below_e, q) - shift
+    xc, xe = _inverse(below_c, q * tc), _inverse(below_e, q * te) - shift
     grid = min(xc, xe) + abs(xc - xe) * _GRID
-    fc = np.interp(grid, _EDGES, below_c)
-    fe = np.interp(grid + shift, _EDGES, below_e)
-    tc, te = float(nc.sum()), float(ne.sum())
-    deviances = tc * _divergences(fc, q) + te * _divergences(fe, q)
+    shares = np.empty((2, len(grid)))
+    shares[0], shares[1] = _at(grid, below_c), _at(grid + shift, below_e)
+    sizes = np.array((tc, te))
+    shares /= sizes[:, np.newaxis]
+    deviances = sizes @ _divergences(shares, q)
     best = int(deviances.argmin())
     x = float(grid[best])
-    yc, ye = _above(control, x), _above(experiment, x + shift)
+    yc, ye = _above(hc, x), _above(he, x + shift)
     independent = q * (1 - q) * (1 / tc + 1 / te)
-    seen = _between(yc, nc, float(yc.sum()) / tc) + _between(ye, ne, float(ye.sum()) / te)
+    seen = _between(yc, nc, _sum(yc) / tc) + _between(ye, ne, _sum(ye) / te)
     inflation = max(1.0, seen / independent)
     z = copysign(sqrt(2 * max(0.0, float(deviances[best])) / inflation), xe - xc)
-    apart = log(1 + at.times)
-    reach = abs(float(np.interp(xc + apart, _EDGES, below_c) - np.interp(xc, _EDGES, below_c)))
+    near, apart = _at(np.array((xc, xc + log(1 + at.times))), below_c).tolist()
+    reach = abs(apart - near) / tc
     return Signal(xe - xc, z, inflation * independent, max(reach, 1e-12), _freedom(nc, ne))
 
 
-def rate(control: tuple[Numbers, float], experiment: tuple[Numbers, float], at: Boundary) -> Signal:
-    """Rates: for each cohort events per replicate and the cohort's exposure, in any unit."""
+def log_quantile(counts: Counts, q: float) -> float:
+    """A quantile's logarithm, of counts of shape (64, 161) that are not all zero."""
+    below = _below(counts)
+    return _inverse(below, q * float(below[-1]))
+
+
+def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Boundary) -> Signal:
+    """Rates: for each cohort events and its exposure, in any unit, the same for all replicates."""
     (yc, wc), (ye, we) = control, experiment
-    nc, ne = np.full(len(yc), wc / len(yc)), np.full(len(ye), we / len(ye))
-    rc, re = float(yc.sum()) / wc, float(ye.sum()) / we
+    rc, re = yc.total / wc, ye.total / we
     # Events of one user may well be as regular as a clock; between users nothing is.
     least = re / we + at.rho**2 * rc / wc
-    variance = max(_between(ye, ne, re) + at.rho**2 * _between(yc, nc, rc), least, 1e-300)
+    seen = _spread(ye) / we**2 + at.rho**2 * _spread(yc) / wc**2
+    variance = max(seen, least, 1e-300)
     distance = at.sign * (re - at.rho * rc - at.delta)
-    z = distance / sqrt(variance)
-    return Signal(distance, z, variance, at.reach(rc), _freedom(nc, ne))
+    freedom = max(1.0, len(yc.each) + len(ye.each) - 2.0)
+    return Signal(distance, distance / sqrt(variance), variance, at.reach(rc), freedom)
 
 
 def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
@@ -139,16 +156,26 @@ def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
     return (low + high) / 2
 
 
-def _between(hits: Numbers, events: Numbers, ratio: float) -> float:
+def _between(hits: Numbers, events: Events, ratio: float) -> float:
     """The variance of a ratio of sums, from how it varies between replicates."""
-    off = hits - ratio * events
+    off = hits - ratio * events.each
     k = len(hits)
-    total = float(events.sum())
-    return k / (k - 1) * float(off @ off) / (total * total)
+    return k / (k - 1) * float(off @ off) / (events.total * events.total)
 
 
-def _freedom(control: Numbers, experiment: Numbers) -> float:
-    return max(1.0, clusters(control) + clusters(experiment) - 2)
+def _spread(events: Events) -> float:
+    """The variance of a sum, from how its parts vary."""
+    k = len(events.each)
+    off = events.each - events.total / k
+    return k / (k - 1) * float(off @ off)
+
+
+def _sum(numbers: Numbers) -> float:
+    return float(np.add.reduce(numbers))
+
+
+def _freedom(control: Events, experiment: Events) -> float:
+    return max(1.0, control.clusters + experiment.clusters - 2)
 
 
 def _divergence(share: float, p: float) -> float:
@@ -159,21 +186,27 @@ def _divergence(share: float, p: float) -> float:
 
 
 def _divergences(shares: Numbers, p: float) -> Numbers:
-    bad, good = shares + _NOT_ZERO, 1 - shares + _NOT_ZERO
-    found: Numbers = bad * np.log(bad / p) + good * np.log(good / (1 - p))
+    """The same of many shares at once."""
+    bad, good = shares + _NOT_ZERO, (1 + _NOT_ZERO) - shares
+    found: Numbers = bad * (np.log(bad) - log(p)) + good * (np.log(good) - log(1 - p))
     return found
 
 
-def _distribution(counts: Counts) -> Numbers:
-    """The share of events below each edge."""
+def _below(counts: Counts) -> Numbers:
+    """The number of events below each edge."""
     below = np.zeros(counts.shape[1] + 1)
-    np.cumsum(_ALL_REPLICATES @ counts, out=below[1:])
-    below /= below[-1]
+    np.add.accumulate(_ALL_REPLICATES @ counts, out=below[1:])
     return below
 
 
-def _inverse(below: Numbers, q: float) -> float:
-    return float(np.interp(q, below, _EDGES))
+def _at(x: Numbers, below: Numbers) -> Numbers:
+    """The number of events below any places."""
+    return np.interp(x, _EDGES, below)
+
+
+def _inverse(below: Numbers, events: float) -> float:
+    """Below which place there are so many events."""
+    return float(np.interp(events, below, _EDGES))
 
 
 def _above(counts: Counts, x: float) -> Numbers:

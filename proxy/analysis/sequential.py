@@ -8,7 +8,7 @@ Waudby-Smith et al., Annals of Statistics 2024, for estimated variances).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import copysign, erfc, exp, inf, log, log1p, sqrt
+from math import copysign, erfc, exp, inf, log, log1p, pi, sqrt
 
 # Harm is mixed over the distance from the boundary to no effect, and over one ten times as far:
 # an outage is seen as soon as a slight degradation would be.
@@ -16,7 +16,12 @@ _NEAR, _FAR = 0.8, 0.2
 _FAR_VARIANCE = 100.0
 _STEPS = 60
 _CLOSE = 1e-4
-_MANY = 1e12
+_SMALL = 1e-3
+"""A step of Newton's after which the next would change nothing that is shown."""
+_ROOT2, _DENSITY = sqrt(2), sqrt(2 / pi)
+# Scores and events beyond these are as good as none.
+_MOST, _MANY = 1e6, 1e12
+_TINY = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +76,9 @@ def bounds(signal: Signal, harm_at: float, within_at: float) -> tuple[float, flo
     The lower one is above zero just when there is harm, the upper one below zero just when the
     effect is within.
     """
-    kappa = signal.kappa
-    harm = _student(_solve(lambda z: _harm(z, kappa), harm_at), signal.freedom)
-    within = _student(_solve(lambda z: _log_e(z, kappa), within_at), signal.freedom)
+    kappa, far = signal.kappa, _FAR_VARIANCE * signal.kappa
+    harm = _student(_inverse(((_NEAR, kappa), (_FAR, far)), harm_at), signal.freedom)
+    within = _student(_inverse(((1.0, kappa),), within_at), signal.freedom)
     return signal.distance - harm * signal.error, signal.distance + within * signal.error
 
 
@@ -89,7 +94,7 @@ def needed_times(signal: Signal, target: float) -> float:
     def within(times: float) -> float:
         return _log_e(_normal(z * sqrt(times), freedom), kappa * times)
 
-    return _solve(within, target, _MANY)
+    return _solve(within, target)
 
 
 def _harm(z: float, kappa: float) -> float:
@@ -113,6 +118,41 @@ def _log_mean(a: float, b: float, weight: float) -> float:
     return top + log(weight * exp(a - top) + (1 - weight) * exp(b - top))
 
 
+def _inverse(mixture: tuple[tuple[float, float], ...], target: float) -> float:
+    """The score at which a mixture's evidence is a target: its parts' weights and kappas.
+
+    By Newton's method: the evidence is convex in the score, so that from a score that is too high
+    each next one is lower and still high enough. Where it starts, one part alone is enough.
+    """
+    z = min(_enough(weight, kappa, target) for weight, kappa in mixture)
+    for _ in range(_STEPS):
+        value, slope = 0.0, 0.0
+        for weight, kappa in mixture:
+            part, rise = _tangent(z, kappa)
+            likelihood = weight * exp(part - target)
+            value, slope = value + likelihood, slope + likelihood * rise
+        step = log(value) * value / slope
+        z -= step
+        if step < _SMALL * z:
+            break
+    return min(z, _MOST)
+
+
+def _enough(weight: float, kappa: float, target: float) -> float:
+    """A score that is enough for a part of a mixture even if its e-value were two-sided."""
+    w = max(kappa / (1 + kappa), _TINY)
+    return min(sqrt(2 * (target - log(weight) + 0.5 * log1p(kappa)) / w), _MOST)
+
+
+def _tangent(z: float, kappa: float) -> tuple[float, float]:
+    """The logarithm of a one-sided mixture e-value of a score of at least 0, and its slope."""
+    w = kappa / (1 + kappa)
+    x = z * sqrt(w)
+    twice = erfc(-x / _ROOT2)
+    value = log(twice) - 0.5 * log1p(kappa) + 0.5 * x * x
+    return value, sqrt(w) * (x + _DENSITY * exp(-0.5 * x * x) / twice)
+
+
 def _normal(z: float, freedom: float) -> float:
     """A t-score as a normal score (Wallace, Annals of Mathematical Statistics 1959)."""
     scale = (8 * freedom + 1) / (8 * freedom + 3)
@@ -126,10 +166,10 @@ def _student(z: float, freedom: float) -> float:
     return sqrt(freedom * (exp(power) - 1)) if power < 700 else inf
 
 
-def _solve(rising: Callable[[float], float], target: float, most: float = 1e6) -> float:
+def _solve(rising: Callable[[float], float], target: float) -> float:
     """Where a rising function of a positive number reaches its target."""
     low, high = 0.0, 4.0
-    while rising(high) < target and high < most:
+    while rising(high) < target and high < _MANY:
         low, high = high, 2 * high
     for _ in range(_STEPS):
         middle = (low + high) / 2

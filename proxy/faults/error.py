@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, mod
 
 from proxy.actions import Action, Respond
 from proxy.faults.base import Fault, Random, named_file
-from proxy.faults.fields import FieldName, FieldValue
+from proxy.faults.fields import MOST_FIELDS, FieldName, FieldValue
 from proxy.http import Request, first
 from proxy.units import shown
 
@@ -68,7 +68,9 @@ class Error(Fault, name="error", scalar="status"):
         default=None, description="A file of up to 64 KiB, beside the experiment's"
     )
     headers: dict[FieldName, FieldValue] = Field(
-        default={}, description="Headers of the answer; content-type is text/plain if unset"
+        default={},
+        max_length=MOST_FIELDS,
+        description="Headers of the answer, up to 50; content-type is text/plain if unset",
     )
     grpc: Code | None = Field(
         default=None,

@@ -19,11 +19,15 @@ FRAMING = (
     "expect",
     "host",
 )
+MOST_FIELDS = 50
+_LONGEST_NAME = 256
 # They carry the cohort's tag.
 OURS = ("x-counterfault", "baggage")
 
 
 def _name(value: str) -> str:
+    if len(value) > _LONGEST_NAME:
+        raise ValueError(f"must be at most {_LONGEST_NAME} characters long")
     if value in FRAMING:
         raise ValueError(f"must not be a framing header ({', '.join(FRAMING)})")
     if value.replace("_", "-") in OURS:
@@ -37,5 +41,5 @@ def _value(value: str) -> str:
     return value
 
 
-FieldName = Annotated[HeaderName, Field(max_length=256), AfterValidator(_name)]
+FieldName = Annotated[HeaderName, AfterValidator(_name)]
 FieldValue = Annotated[str, Field(max_length=8192), AfterValidator(_value)]

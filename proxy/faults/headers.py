@@ -6,21 +6,21 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from proxy.actions import Action, Edit, Rewrite
 from proxy.faults.base import Fault, Random
-from proxy.faults.fields import FieldName, FieldValue
+from proxy.faults.fields import MOST_FIELDS, FieldName, FieldValue
 from proxy.http import Request
 from proxy.match import OneOrMore, Strict, listed
-
-_MOST = 50
 
 
 class Changes(Strict):
     """What happens to one head; framing headers and the cohort's tag are out of reach."""
 
     set: dict[FieldName, FieldValue] = Field(
-        default={}, max_length=_MOST, description="Names and values, up to 50; others are replaced"
+        default={},
+        max_length=MOST_FIELDS,
+        description="Names and values, up to 50; others are replaced",
     )
     remove: Annotated[tuple[FieldName, ...], BeforeValidator(listed), OneOrMore] = Field(
-        default=(), max_length=_MOST, description="A name or a list of up to 50"
+        default=(), max_length=MOST_FIELDS, description="A name or a list of up to 50"
     )
 
     @property

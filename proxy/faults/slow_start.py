@@ -1,8 +1,6 @@
 """`slow_start`: the answer's bytes dribble in."""
 
-from typing import Annotated
-
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from proxy.actions import Action, Pace, Throttle
 from proxy.faults.base import Fault, Random
@@ -14,10 +12,15 @@ class SlowStart(Fault, name="slow_start"):
     """The answer's body trickles: some bytes, a pause, some more."""
 
     stage = "around"
-    chunk: Annotated[Size, Field(le=1 << 20)] = Field(
-        description="So many bytes at a time, 1B to 1MiB"
-    )
+    chunk: Size = Field(description="So many bytes at a time, 1B to 1MiB")
     delay: Positive = Field(le=60.0, description="The pause after them, up to 60s")
+
+    @field_validator("chunk")
+    @classmethod
+    def _not_all(cls, value: int) -> int:
+        if value > 1 << 20:
+            raise ValueError("must be at most 1MiB")
+        return value
 
     def act(self, request: Request, random: Random) -> Action:
         return Throttle(None, Pace(self.chunk, self.delay))

@@ -14,7 +14,8 @@ from tests.bench.setups import Running
 
 _SCRIPT = Path(__file__).with_name("users.lua")
 _WARM_UP = 1
-_RATE = 100  # requests a second of the open loop, and as many directly
+# Requests a second of the open loops, and as many directly.
+_SLOW, _BRISK = 100, 200
 _REQUEST = (
     b"GET /orders HTTP/1.1\r\nHost: shop.example\r\nAccept: */*\r\nx-user-id: user-%d\r\n\r\n"
 )
@@ -65,8 +66,19 @@ def http2(proxy: Running, _: int, seconds: int) -> Seen:
 
 
 def slow(proxy: Running, direct: int, seconds: int) -> Seen:
-    """100 requests a second through the proxy, and between them as many directly."""
-    through, beside = asyncio.run(_open_loop(proxy.port, direct, seconds))
+    """So many requests a second through the proxy, and between them as many directly."""
+    return _at(_SLOW, proxy, direct, seconds)
+
+
+def brisk(proxy: Running, direct: int, seconds: int) -> Seen:
+    """The same, faster."""
+    return _at(_BRISK, proxy, direct, seconds)
+
+
+def _at(rate: int, proxy: Running, direct: int, seconds: int) -> Seen:
+    """What those saw who are in no experiment."""
+    lines = asyncio.run(_open_loop(rate, proxy.port, direct, seconds))
+    through, beside = ([t for user, t in line if proxy.bystander(user)] for line in lines)
     seen: Seen = {"requests": len(through), "seconds": seconds}
     for name, rank in (("p50_ms", 50), ("p99_ms", 99)):
         ours, theirs = (_percentile(times, rank) * 1000 for times in (through, beside))
@@ -78,15 +90,19 @@ LOADS: dict[str, tuple[str, Load]] = {
     "keep-alive": ("HTTP/1", keep_alive),
     "close": ("HTTP/1 without keep-alive", close),
     "http2": ("HTTP/2", http2),
-    "slow": (f"{_RATE} requests a second", slow),
+    "slow": (f"{_SLOW} requests a second", slow),
+    "brisk": (f"{_BRISK} requests a second", brisk),
 }
+
+
+OPEN = ("slow", "brisk")
 
 
 class _Line:
     """Keep-alive connections to one port."""
 
     def __init__(self, port: int) -> None:
-        self.times: list[float] = []
+        self.times: list[tuple[int, float]] = []
         self._port = port
         self._idle: list[socket.socket] = []
 
@@ -102,7 +118,7 @@ class _Line:
             if not data:
                 raise Failed(f"a connection was closed after {answer!r}")
             answer += data
-        self.times.append(time.perf_counter() - began)
+        self.times.append((user, time.perf_counter() - began))
         if not answer.startswith(b"HTTP/1.1 2"):
             raise Failed(f"not 2xx: {answer!r}")
         self._idle.append(sock)
@@ -119,15 +135,17 @@ class _Line:
         return sock
 
 
-async def _open_loop(port: int, direct: int, seconds: int) -> tuple[list[float], list[float]]:
-    """The times of both, in seconds; requests are sent whether the ones before are answered."""
+async def _open_loop(
+    rate: int, port: int, direct: int, seconds: int
+) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Users and times of both, in seconds; requests are sent whether those before are answered."""
     loop = asyncio.get_running_loop()
     lines = (_Line(port), _Line(direct))
-    skipped = 2 * _RATE * _WARM_UP
+    skipped = 2 * rate * _WARM_UP
     began = loop.time()
     async with asyncio.TaskGroup() as group:
-        for number in range(2 * _RATE * seconds + skipped):
-            await asyncio.sleep(began + number / (2 * _RATE) - loop.time())
+        for number in range(2 * rate * seconds + skipped):
+            await asyncio.sleep(began + number / (2 * rate) - loop.time())
             group.create_task(lines[number % 2].ask(number))
     for line in lines:
         line.close()
@@ -146,8 +164,8 @@ def _percentile(times: list[float], rank: int) -> float:
 
 
 def warm_up(load: str, proxy: Running, direct: int) -> None:
-    """So that caches are filled and connections' paths are known; `slow` does it by itself."""
-    if load != "slow":
+    """So that caches are filled and connections' paths are known; open loops do it themselves."""
+    if load not in OPEN:
         LOADS[load][1](proxy, direct, _WARM_UP)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import trustme
 from programs import Sidecar, free_port, until
 
+from proxy.cohorts import Arcs, first_claim, salt_of
 from proxy.engines.envoy.binary import binary
 from tests.bench.bare_envoy import configuration
 
@@ -31,6 +32,8 @@ class Running:
     """The processes that traffic goes through."""
     enrolled: Callable[[], float]
     """The share of its requests that were in an experiment."""
+    bystander: Callable[[int], bool] = lambda number: True
+    """Whether a user is in none."""
 
 
 type Setup = Callable[[Path, str], AbstractContextManager[Running]]
@@ -77,7 +80,11 @@ def bare_envoy(directory: Path, upstream: str) -> Iterator[Running]:
 
 
 def sidecar(
-    experiments: int, share: str = "1%", workers: int = 1, engine: str = "mitmproxy"
+    experiments: int,
+    share: str = "1%",
+    workers: int = 1,
+    engine: str = "mitmproxy",
+    detour: bool = False,
 ) -> Setup:
     """A sidecar whose running experiments meet users, but no request of the benchmark."""
 
@@ -97,21 +104,35 @@ def sidecar(
         made = Sidecar(directory, upstream, settings)
         names = [f"slow-orders-{i}" for i in range(experiments)]
         for name in names:
-            made.experiment(name, **_experiment(share))
+            made.experiment(name, **_experiment(share, detour))
         try:
             made.start()
             until(lambda: all(made.state(name) == "running" for name in names))
-            yield Running(made.port, secure, tuple(made.workers()), lambda: _enrolled(made))
+            until(lambda: len(made.workers()) == workers + detour and made.acts())
+            yield Running(
+                made.port,
+                secure,
+                tuple(made.workers()),
+                lambda: _enrolled(made),
+                _bystander(names, float(share[:-1]) / 100),
+            )
         finally:
             made.stop()
 
     return started
 
 
-def _experiment(share: str) -> dict[str, Any]:
+def _bystander(names: list[str], share: float) -> Callable[[int], bool]:
+    claim = first_claim(tuple(Arcs(name, salt_of(name, 1), share, share) for name in sorted(names)))
+    return lambda number: claim(b"user-%d" % number) is None
+
+
+def _experiment(share: str, detour: bool) -> dict[str, Any]:
+    when = {"when": "after"} if detour else {}
+    fault = {"at": "inbound", "match": {"path": "/another"}, "latency": {"fixed": "1s"}, **when}
     return {
         "cohorts": {"experiment": share, "control": share},
-        "faults": [{"at": "inbound", "match": {"path": "/another"}, "latency": {"fixed": "1s"}}],
+        "faults": [fault],
         "steady_state": [
             {"name": "success", "at": "inbound", "success_rate": {"drop": "50pp"}},
             {"name": "p99", "at": "inbound", "latency": {"quantile": 0.99, "rise": "900%"}},
@@ -134,6 +155,11 @@ SETUPS: dict[str, tuple[str, Setup]] = {
     "two": ("sidecar, 1 experiment, 2 workers", sidecar(1, workers=2)),
     "bare-envoy": ("bare Envoy, its own fault filter", bare_envoy),
     "envoy": ("engine: envoy, 1 of 1 % + 1 %", sidecar(1, engine="envoy")),
+    "envoy-none": ("engine: envoy, no experiment", sidecar(0, engine="envoy")),
+    "envoy-detour": (
+        "engine: envoy, 1 % + 1 % take a detour",
+        sidecar(1, engine="envoy", detour=True),
+    ),
 }
 
 

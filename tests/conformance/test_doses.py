@@ -1,85 +1,89 @@
 """Doses that are counted hold for the sidecar as a whole, whatever the number of workers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
-from programs import MakeNginx, MakeSidecar, Sidecar, until, user
+from programs import Nginx, Sidecar, until, user
 from wire import connect, read_answer
 
 
-@pytest.fixture(params=[1, 3], ids=["one worker", "three workers"])
-def sidecar(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, request: pytest.FixtureRequest
-) -> Sidecar:
-    nginx = make_nginx('location / { return 200 "hello"; }')
-    found = make_sidecar(nginx.url, engine=engine, workers=request.param).start()
-    found.running(
-        faults=[
-            {"at": "inbound", "match": {"path": f"/{name}"}, "error": 503, "dose": dose}
-            for name, dose in {
-                "first": {"first": 3},
-                "burst": {"burst": 5, "every": "1h"},
-                "often": {"burst": 5, "every": "1s"},
-            }.items()
-        ]
-    )
-    return found
+class World:
+    """A sidecar whose experiment begins a new run for each dose."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar, self._run = sidecar, 0
+        self.hits: list[str] = []
+        """Who got a fault, each time."""
+
+    def begin(self, dose: dict[str, Any]) -> None:
+        self._run += 1
+        rule = {"at": "inbound", "error": 503, "dose": dose}
+        self._sidecar.running(run=self._run, faults=[rule])
+
+    def user(self, cohort: str = "experiment", skip: int = 0) -> str:
+        return user(cohort, run=self._run, skip=skip)
+
+    def ask(self, who: str) -> int:
+        """The status of an answer on a connection of its own, by whichever worker."""
+        with connect(self._sidecar.port) as sock:
+            sock.sendall(f"GET / HTTP/1.1\r\nHost: a\r\nX-User-Id: {who}\r\n\r\n".encode())
+            status = read_answer(sock).status
+        if status == 503:
+            self.hits.append(who)
+        return status
+
+    def statuses(self, users: list[str]) -> list[int]:
+        with ThreadPoolExecutor(8) as threads:
+            return list(threads.map(self.ask, users))
+
+    def performed(self) -> float:
+        labels = {"fault": "error", "result": "performed"}
+        return self._sidecar.metric("counterfault_faults_total", **labels)
 
 
-def asking(sidecar: Sidecar, path: str) -> Callable[[str], int]:
-    def ask(who: str) -> int:  # on a connection of its own, at whichever worker
-        with connect(sidecar.port) as sock:
-            sock.sendall(f"GET /{path} HTTP/1.1\r\nHost: a\r\nX-User-Id: {who}\r\n\r\n".encode())
-            return read_answer(sock).status
+@pytest.fixture(scope="module", params=[1, 3], ids=["one worker", "three workers"])
+def world(
+    tmp_path_factory: pytest.TempPathFactory, engine: str, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("doses")
+    settings = {"engine": engine, "workers": request.param}
+    with ExitStack() as stack:
+        nginx = Nginx(directory / "nginx", 'location / { return 200 "hello"; }')
+        stack.callback(nginx.stop)
+        sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
+        stack.callback(sidecar.stop)
+        yield World(sidecar.start())
 
-    return ask
 
-
-def statuses(sidecar: Sidecar, path: str, users: list[str]) -> list[int]:
-    with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(asking(sidecar, path), users))
-
-
-def test_the_first_requests_of_each_user_get_the_fault(sidecar: Sidecar) -> None:
-    ann, bob, control = user("experiment"), user("experiment", skip=1), user("control")
-    found = statuses(sidecar, "first", [ann, bob, control] * 10)
+def test_the_first_requests_of_each_user_get_the_fault(world: World) -> None:
+    world.begin({"first": 3})
+    ann, bob, control = world.user(), world.user(skip=1), world.user("control")
+    found = world.statuses([ann, bob, control] * 10)
     assert [found[i::3].count(503) for i in range(3)] == [3, 3, 0]
-    assert asking(sidecar, "first")(ann) == 200
-    again = user("experiment", skip=2)
-    assert [asking(sidecar, "first")(again) for _ in range(5)] == [503] * 3 + [200] * 2
+    assert world.ask(ann) == 200
+    again = world.user(skip=2)
+    assert [world.ask(again) for _ in range(5)] == [503] * 3 + [200] * 2
 
 
-def test_a_burst_is_so_many_of_all_users_together(sidecar: Sidecar) -> None:
-    users = [user("experiment", skip=i) for i in range(8)]
-    assert statuses(sidecar, "burst", users * 5).count(503) == 5
-    labels = {"fault": "error", "result": "performed"}
-    until(lambda: sidecar.metric("counterfault_faults_total", **labels) == 5)
+def test_each_run_has_a_burst_of_its_own_of_all_users_together(world: World) -> None:
+    for _ in range(2):
+        world.begin({"burst": 5, "every": "1h"})
+        users = [world.user(skip=i) for i in range(8)]
+        assert world.statuses(users * 5).count(503) == 5
+    until(lambda: world.performed() == len(world.hits))
 
 
-def test_a_burst_begins_anew_when_its_time_has_come(sidecar: Sidecar) -> None:
-    ask, who = asking(sidecar, "often"), user("experiment")
-    start = time.monotonic()
-    first = [ask(who) for _ in range(7)]
-    assert time.monotonic() - start < 1
+def test_a_burst_begins_anew_when_its_time_has_come(world: World) -> None:
+    every = 2.0
+    world.begin({"burst": 5, "every": f"{every:g}s"})
+    who, start = world.user(), time.monotonic()
+    first = [world.ask(who) for _ in range(7)]
+    assert time.monotonic() - start < every, "too slow to tell"
     assert first == [503] * 5 + [200] * 2
-    while ask(who) == 200:
-        assert time.monotonic() - start < 5
-    assert time.monotonic() - start >= 0.99
-    assert [ask(who) for _ in range(5)] == [503] * 4 + [200]
-
-
-def test_a_new_run_has_a_burst_of_its_own(sidecar: Sidecar) -> None:
-    rule = {"at": "inbound", "error": 503, "dose": {"burst": 5, "every": "1h"}}
-    for run in (2, 3):
-        sidecar.experiment(run=run, faults=[rule])
-        until(partial(_runs, sidecar, run))
-        users = [user("experiment", run=run, skip=i) for i in range(3)]
-        assert statuses(sidecar, "", users * 5).count(503) == 5
-
-
-def _runs(sidecar: Sidecar, run: int) -> bool:
-    found = sidecar.get("/api/experiments/x")
-    return bool(found["run"] == run and found["state"] == "running")
+    until(lambda: world.ask(who) == 503)
+    assert time.monotonic() - start >= every - 0.01
+    assert [world.ask(who) for _ in range(5)] == [503] * 4 + [200]

@@ -1,5 +1,6 @@
 """What a fault holds: it is bounded, hinders nobody else, and is let go when the fault ends."""
 
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from h2wire import Peer
 from passing import MEGA, digest, memory
-from programs import Nginx, Sidecar, free_port, until, user
+from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until, user
 from wire import connect, read_head, scripted
 
 BIG = 32 * MEGA
@@ -25,10 +26,25 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class World:
     sidecar: Sidecar
-    nginx: Nginx
+    run: int = 0
+
+    def begin(self) -> None:
+        """A new run; what the test before did to its own is over."""
+        self.run += 1
+        self.sidecar.running(
+            run=self.run,
+            faults=[
+                {"at": at, "match": {"path": f"/{name}"}, **rule, "unsafe": True}
+                for name, rule in RULES.items()
+                for at in self.sidecar.settings["listeners"]
+            ],
+        )
+
+    def user(self, cohort: str = "experiment") -> str:
+        return user(cohort, run=self.run)
 
     def port(self, listener: str) -> int:
         return int(self.sidecar.settings["listeners"][listener]["listen"].rpartition(":")[2])
@@ -37,8 +53,8 @@ class World:
         return self.sidecar.metric("counterfault_faults_active")
 
 
-@pytest.fixture
-def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("release")
     h2c = free_port()
     for name, size in (("big", BIG), ("middle", MIDDLE)):
@@ -58,21 +74,23 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
         settings = {"engine": engine, "listeners": listeners}
         sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
         stack.callback(sidecar.stop)
-        sidecar.start().running(
-            faults=[
-                {"at": at, "match": {"path": f"/{name}"}, **rule, "unsafe": True}
-                for name, rule in RULES.items()
-                for at in upstreams
-            ]
-        )
-        yield World(sidecar, nginx)
+        yield World(sidecar.start())
         assert sidecar.metric("counterfault_internal_errors_total") == 0
+
+
+@pytest.fixture
+def world(made: World) -> Iterator[World]:
+    """Each test has a run of its own, whose end lets go of whatever is left."""
+    made.begin()
+    yield made
+    made.sidecar.post("/api/experiments/x/stop")
+    until(lambda: made.active() == 0)
 
 
 def begin(world: World, path: str, length: int = 0) -> socket.socket:
     """A request whose answer, or whose body, is still to come."""
     sock = connect(world.port("reading" if length else "inbound"))
-    who, method = user("experiment"), "POST" if length else "GET"
+    who, method = world.user(), "POST" if length else "GET"
     more = f"Content-Length: {length}\r\n"
     said = f"{method} /{path} HTTP/1.1\r\nHost: a\r\nX-User-Id: {who}\r\n{more}\r\n"
     sock.sendall(said.encode())
@@ -151,6 +169,29 @@ def test_an_answer_too_long_to_change_passes_as_it_is_and_has_failed(world: Worl
     until(lambda: world.sidecar.metric("counterfault_faults_total", **labels) == 1)
 
 
+def test_a_sidecar_that_is_told_to_end_lets_go_of_what_it_holds(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
+) -> None:
+    nginx = make_nginx('location / { return 200 "hello"; }')
+    sidecar = make_sidecar(nginx.url, engine=engine).start()
+    hang = {"drop": {"mode": "hang", "hang": "1h"}}
+    sidecar.running(faults=[{"at": "inbound", **hang, **more} for more in ({}, {"when": "after"})])
+    ends_by = sidecar.settings["limits"].get("drain", 30) / 2
+    with connect(sidecar.port) as sock:
+        sock.sendall(
+            f"GET / HTTP/1.1\r\nHost: a\r\nX-User-Id: {user('experiment')}\r\n\r\n".encode()
+        )
+        until(lambda: sidecar.metric("counterfault_faults_active") == 1)
+        assert sidecar.process is not None
+        start = time.monotonic()
+        sidecar.process.send_signal(signal.SIGTERM)
+        sock.settimeout(ends_by)
+        assert b" 200 " in read_head(sock)
+    assert sidecar.process.wait(ends_by) == 0
+    assert time.monotonic() - start < ends_by
+    sidecar.process = None
+
+
 def get(peer: Peer, path: str, who: str) -> int:
     stream = peer.h2.get_next_available_stream_id()
     fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a")]
@@ -169,10 +210,10 @@ def test_other_streams_of_a_connection_go_at_full_speed(world: World) -> None:
     before = memory(world.sidecar, "VmRSS")
     with connect(world.port("h2c")) as sock:
         peer = Peer(sock, client=True)
-        slow = get(peer, "/middle", user("experiment"))
+        slow = get(peer, "/middle", world.user())
         read_until(peer, lambda: bool(peer.messages[slow].body))
         start = time.monotonic()
-        quick = get(peer, "/middle", user("control"))
+        quick = get(peer, "/middle", world.user("control"))
         read_until(peer, lambda: peer.messages[quick].ended)
         assert len(peer.messages[quick].body) == MIDDLE
         took = time.monotonic() - start

@@ -23,18 +23,18 @@ SLOW = 'location /slow { limit_rate 2000; alias BODY; } location / { return 200 
 
 
 @pytest.fixture
-def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
-    return make_sidecar(make_nginx(HELLO).url).start()
+def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str) -> Sidecar:
+    return make_sidecar(make_nginx(HELLO).url, engine=engine).start()
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Sidecar]:
     """One for all tests that leave its supervisor alone; each has experiments of its own."""
     directory = tmp_path_factory.mktemp("lifecycle")
     with ExitStack() as stack:
         nginx = Nginx(directory / "nginx", HELLO)
         stack.callback(nginx.stop)
-        sidecar = Sidecar(directory / "sidecar", nginx.url, {})
+        sidecar = Sidecar(directory / "sidecar", nginx.url, {"engine": engine})
         stack.callback(sidecar.stop)
         yield sidecar.start()
 
@@ -127,11 +127,11 @@ def faulted_until(sidecar: Sidecar, who: str) -> float:
 
 
 def test_without_a_supervisor_faults_end_with_the_lease_and_traffic_goes_on(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, user: Callable[..., str]
 ) -> None:
     """One that stands still finds its run stopped; of one that is dead the workers live on."""
     limits = {"enrolled": "100%", "lease": f"{LEASE:g}s"}
-    sidecar = make_sidecar(make_nginx(HELLO).url, limits=limits).start()
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine, limits=limits).start()
     for run, number in ((1, signal.SIGSTOP), (2, signal.SIGKILL)):
         sidecar.running(run=run, faults=ERROR)
         workers, who = sidecar.workers(), user("experiment", run=run)
@@ -177,12 +177,13 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_down(shared: Sidecar
 def test_sigterm_finishes_what_is_under_way_and_refuses_what_is_new(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
+    engine: str,
     tmp_path: Any,
 ) -> None:
     body = tmp_path / "body"
     body.write_bytes(b"x" * 4000)
     nginx = make_nginx(SLOW.replace("BODY", str(body)))
-    sidecar = make_sidecar(nginx.url).start()
+    sidecar = make_sidecar(nginx.url, engine=engine).start()
     answers: list[tuple[int, int]] = []
     begun = threading.Event()
 
@@ -212,7 +213,7 @@ def refused(port: int) -> bool:
 
 @pytest.mark.parametrize("shares", [False, True])
 def test_a_port_of_somebody_else_is_refused_at_start(
-    make_sidecar: MakeSidecar, shares: bool
+    make_sidecar: MakeSidecar, engine: str, shares: bool
 ) -> None:
     """Though the other would share it, as our workers do."""
     with socket.socket() as other:
@@ -221,7 +222,9 @@ def test_a_port_of_somebody_else_is_refused_at_start(
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        sidecar = make_sidecar("http://127.0.0.1:1", inbound={"listen": f"127.0.0.1:{port}"})
+        sidecar = make_sidecar(
+            "http://127.0.0.1:1", engine=engine, inbound={"listen": f"127.0.0.1:{port}"}
+        )
         sidecar.start(ready=False)
         assert sidecar.process is not None
         assert sidecar.process.wait(30) == 2
@@ -231,9 +234,9 @@ def test_a_port_of_somebody_else_is_refused_at_start(
 
 
 def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, user: Callable[..., str]
 ) -> None:
-    sidecar = make_sidecar(make_nginx(HELLO).url)
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine)
     (sidecar.directory / "state").write_text("in the way")
     sidecar.experiment(faults=ERROR)
     sidecar.start()
@@ -251,10 +254,10 @@ def served_more(*clients: Clients) -> None:
 
 
 def test_a_new_supervisor_takes_over_without_a_failed_request(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
     """After a crash, from one that is stalled, and from one that is well; the same workers each."""
-    sidecar = make_sidecar(make_nginx(HELLO).url, workers=2).start()
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine, workers=2).start()
     workers = sidecar.workers()
     for number in (signal.SIGKILL, signal.SIGSTOP, None):
         old = sidecar.process
@@ -273,9 +276,9 @@ def test_a_new_supervisor_takes_over_without_a_failed_request(
 
 
 def test_a_supervisor_in_a_crash_loop_costs_no_request(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
-    sidecar = make_sidecar(make_nginx(HELLO).url).start()
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine).start()
     workers = sidecar.workers()
     with Clients(sidecar.url, "keep-alive") as one, Clients(sidecar.url, "close") as other:
         for _ in range(3):
@@ -303,9 +306,9 @@ def test_orphans_leave_after_their_bound(make_sidecar: MakeSidecar, make_nginx: 
 
 
 def test_sigterm_while_it_starts_ends_it_at_once(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
-    sidecar = make_sidecar(make_nginx(HELLO).url).start(ready=False)
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine).start(ready=False)
     process = sidecar.process
     assert process is not None
     until(lambda: not refused(sidecar.admin_port))

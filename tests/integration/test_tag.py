@@ -76,7 +76,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("tag")
     with ExitStack() as stack:
         upstream = stack.enter_context(scripted(echo)).url
@@ -91,10 +91,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             # An outbound listener believes loopback by itself.
             "second": {**listen["second"], "upstream": upstream},
         }
-        sidecar = Sidecar(directory / "second", upstream, {"listeners": listeners})
+        sidecar = Sidecar(
+            directory / "second", upstream, {"engine": engine, "listeners": listeners}
+        )
         service = Nginx(directory / "service", SERVICE.replace("NEXT", str(ports["second"])))
         stack.callback(service.stop)
-        chain = Sidecar(directory / "first", service.url, {})
+        chain = Sidecar(directory / "first", service.url, {"engine": engine})
         faults = [
             {"at": name, "error": 500, "match": {"path": FAULTY}} for name in ("inbound", *ports)
         ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,8 @@ import yaml
 from proxy.cohorts import Arcs, Cohort, salt_of
 
 DEADLINE = 30.0
+# In an order of its own for each process: tests run several at a time.
+_PORTS = iter(secrets.SystemRandom().sample(range(20_000, 32_000), 12_000))
 
 
 def until[T](what: Callable[[], T], deadline: float = DEADLINE, every: float = 0.02) -> T:
@@ -44,9 +47,15 @@ def alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody uses now, never the same, and that meanwhile no connection is given.
+
+    Linux gives connections ports from 32768 on, those that it gives for a `bind` to 0 among them.
+    """
+    for port in _PORTS:
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port is free")
 
 
 def program(name: str) -> str:
@@ -173,7 +182,8 @@ class Sidecar:
     def running(self, name: str = "x", **changes: Any) -> None:
         """Write an experiment's file and wait until its faults are on."""
         self.experiment(name, **changes)
-        until(lambda: self.state(name) == "running" and self.acts())
+        wanted = (changes.get("run", 1), "running")
+        until(lambda: self._run(name) == wanted and self.acts())
 
     def acts(self) -> bool:
         """Whether the whole data plane acts on the present plan."""
@@ -183,8 +193,12 @@ class Sidecar:
 
     def state(self, name: str = "x") -> str | None:
         """The state of the run, None while it is not known."""
+        return self._run(name)[1]
+
+    def _run(self, name: str) -> tuple[int | None, str | None]:
+        """The present run's number and state."""
         found = [e for e in self.get("/api/experiments")["experiments"] if e["name"] == name]
-        return str(found[0]["state"]) if found else None
+        return (int(found[0]["run"]), str(found[0]["state"])) if found else (None, None)
 
     def get(self, path: str) -> Any:
         return json.loads(self.ask("GET", path))

@@ -1,10 +1,14 @@
 -- Who a request belongs to, and the faults it gets: proxy/cohorts.py, tag.py and plan.py for Envoy.
 --
--- A bystander leaves `envoy_on_request` after one hash, or one look into `claims`. DATA is what one
+-- A bystander leaves `envoy_on_request` after a hash or a few, or one look into `claims`. DATA is what one
 -- listener has to know; proxy/engines/envoy/lua.py writes it.
 local DATA = --[[DATA]] nil
 
 local ffi, bit = require("ffi"), require("bit")
+-- md5 is longer than what the compiler takes on by itself.
+pcall(function()
+  jit.opt.start("maxrecord=20000", "maxirconst=4000", "maxsnap=2000", "sizemcode=512", "maxmcode=4096")
+end)
 ffi.cdef [[
 typedef struct { long s; long ns; } cf_time;
 int clock_gettime(int, cf_time *);
@@ -161,11 +165,17 @@ local function unit_of(fields)
   end
 end
 
--- Enrolment: the first arc that claims a unit has it; what was found is remembered.
+-- Enrolment: the first arc that claims a unit has it. What was found is remembered where many are
+-- asked; a hash or a few are cheaper than the memory.
 local arms, by_name = DATA.arms, {}
-for _, arm in ipairs(arms) do by_name[arm.name] = arm end
+for _, arm in ipairs(arms) do
+  by_name[arm.name] = arm
+  arm.prefix = arm.salt .. ":"
+end
 
-local HALF, MOST_CLAIMS = 2 ^ 31, 65536
+local HALF, FEW, MOST_CLAIMS = 2 ^ 31, 4, 65536
+-- Little is kept, and what is thrown away may lie about for a while.
+collectgarbage("setpause", #arms <= FEW and 400 or 200)
 local claims, remembered = {}, 0
 
 local function enrolment(arm, cohort, replicate, user)
@@ -174,17 +184,24 @@ local function enrolment(arm, cohort, replicate, user)
 end
 
 local function claim(unit)
-  local found = false
-  for _, arm in ipairs(arms) do
-    hash(arm.salt .. ":" .. unit)
+  for i = 1, #arms do
+    local arm = arms[i]
+    hash(arm.prefix .. unit)
     local place = unsigned(word[0])
     if place < arm.experiment or (place >= HALF and place < arm.control) then
-      hash(arm.salt .. ":replicate:" .. unit)
+      hash(arm.prefix .. "replicate:" .. unit)
       local cohort = place < arm.experiment and "experiment" or "control"
-      found = enrolment(arm, cohort, unsigned(word[0]) % 64, unsigned(word[1]))
-      break
+      return enrolment(arm, cohort, unsigned(word[0]) % 64, unsigned(word[1]))
     end
   end
+  return false
+end
+
+local function claimed(unit)
+  if #arms <= FEW then return claim(unit) end
+  local found = claims[unit]
+  if found ~= nil then return found end
+  found = claim(unit)
   if remembered >= MOST_CLAIMS then claims, remembered = {}, 0 end
   claims[unit], remembered = found, remembered + 1
   return found
@@ -355,9 +372,14 @@ local function answer(handle, who, faults, rule)
   handle:respond(head, said.body)
 end
 
+-- What was drawn and comes after the end of the request.
+local function miss(faults, due, after)
+  for i = after + 1, #due do faults[#faults + 1] = due[i].number .. ":failed" end
+end
+
 -- True if the request ends here.
-local function perform(handle, who, faults, rule)
-  local place = #faults + 1
+local function perform(handle, who, faults, due, number)
+  local rule, place = due[number], #faults + 1
   if not leased() then
     faults[place] = rule.number .. ":failed"
     return false
@@ -365,6 +387,7 @@ local function perform(handle, who, faults, rule)
   faults[place] = rule.number .. ":" .. (DATA.active_faults > 0 and "performed" or "overflow")
   if DATA.active_faults == 0 then return false end
   if rule.kind == "respond" then
+    miss(faults, due, number)
     answer(handle, who, faults, rule)
     return true
   end
@@ -375,6 +398,7 @@ local function perform(handle, who, faults, rule)
     if ended ~= "whole" then return false end
   end
   if rule.kind == "drop" then
+    miss(faults, due, number)
     note(handle, who, faults)
     handle:streamInfo():dynamicMetadata():set("counterfault", "drop", "1")
     return true
@@ -389,8 +413,8 @@ local function inject(handle, who, fields, path)
       due[#due + 1] = rule
     end
   end
-  for _, rule in ipairs(due) do
-    if perform(handle, who, faults, rule) then return end
+  for number in ipairs(due) do
+    if perform(handle, who, faults, due, number) then return end
   end
   note(handle, who, faults)
 end
@@ -425,7 +449,7 @@ local function believed_one(tag, unit)
   local arm, user = by_name[tag.experiment], nil
   if not arm then return end
   if unit then
-    hash(arm.salt .. ":replicate:" .. unit)
+    hash(arm.prefix .. "replicate:" .. unit)
     user = unsigned(word[1])
   end
   return enrolment(arm, tag.cohort, tag.replicate, user)
@@ -451,10 +475,7 @@ function envoy_on_request(handle)
       fields:remove(DATA.sticky)
       if unit then fields:add(DATA.sticky, unit) end
     end
-    if unit and #arms > 0 then
-      found = claims[unit]
-      if found == nil then found = claim(unit) end
-    end
+    if unit and #arms > 0 then found = claimed(unit) end
   end
   local carries = tagged(fields)
   if found or carries then enrol(handle, fields, unit, found, carries) end

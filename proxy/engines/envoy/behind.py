@@ -19,7 +19,7 @@ _OF_LISTENERS = frozenset({tally.REQUESTS, tally.SECONDS, tally.SECONDS_SUM})
 
 def served(config: Config) -> frozenset[str]:
     """The listeners that workers serve by themselves."""
-    return frozenset(n for n, listener in config.sidecar.listeners.items() if listener.forward)
+    return native.served(config.sidecar)
 
 
 def detoured(config: Config) -> frozenset[str]:

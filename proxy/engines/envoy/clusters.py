@@ -16,6 +16,7 @@ from proxy.engines.envoy.names import (
     typed,
     workers_of,
 )
+from proxy.engines.envoy.native import by_workers
 from proxy.sidecar import Limits, Listener, Sidecar
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -48,7 +49,7 @@ def clusters(
     """`workers`: where the listeners' workers are; `ca`: files that verify https upstreams."""
     found = [_hold(active_faults)]
     for name, listener in sidecar.listeners.items():
-        if listener.forward:
+        if by_workers(listener):
             continue
         own = upstream(name, listener, sidecar.limits, ca[name])
         found.append(own)
@@ -62,8 +63,6 @@ def clusters(
 def upstream(name: str, listener: Listener, limits: Limits, ca: str) -> Json:
     nodes = [_address(url) for url in listener.upstream]
     cluster = _cluster(name, nodes, limits.connect)
-    if listener.scheme == "tcp":
-        return {**cluster, **_spread(nodes)}
     sticky = len(nodes) > 1
     if listener.scheme == "https":
         protocol = {"auto": {"http_protocol_options": HTTP1, "http2_protocol_options": HTTP2}}

@@ -96,12 +96,14 @@ def _bounded(limits: Limits) -> Json:
 def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compiled:
     """A configuration and the runs under way as Envoy has them."""
     sidecar = config.sidecar
-    reachable = tuple(e for e in config.experiments if _reachable(e, found))
+    # Without workers that serve its detours, nobody is enrolled in an experiment.
+    there = native.served(sidecar) | found.workers.keys()
+    reachable = tuple(e for e in config.experiments if native.detours(e).keys() <= there)
     limits = sidecar.limits.model_copy(update={"active_faults": active_faults(config)[0]})
     bounded = sidecar.model_copy(update={"limits": limits})
     made: dict[str, Json] = {}
     for name, listener in sidecar.listeners.items():
-        if listener.forward or listener.scheme == "tcp":
+        if native.by_workers(listener):
             continue
         arms = lua.arms(name, reachable, runs)
         live = [e for e in reachable if e.name in runs and runs[e.name].state in LIVE]
@@ -115,11 +117,6 @@ def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compil
     )
 
 
-def _reachable(e: Experiment, found: Found) -> bool:
-    """Without workers that serve its detours, nobody is enrolled in an experiment."""
-    return all(at in found.workers for at in native.detours(e))
-
-
 def _drops(e: Experiment, listener: str) -> bool:
     if listener in native.detours(e):
         return False
@@ -131,8 +128,12 @@ def active_faults(config: Config) -> tuple[int, int]:
     """`limits.active_faults` of Envoy and of the workers behind it: together, what is allowed."""
     most = config.sidecar.limits.active_faults
     running = [e for e in config.experiments if e.state == "running"]
-    detour = any(native.detours(e) for e in running)
-    own = any(rule.at not in native.detours(e) for e in running for rule in e.faults)
-    if not detour:
+    served = native.served(config.sidecar)
+    theirs = {
+        at in served or at in native.detours(e)
+        for e in running
+        for at in {rule.at for rule in e.faults}
+    }
+    if True not in theirs:
         return most, 0
-    return (most // 2, most - most // 2) if own else (0, most)
+    return (most // 2, most - most // 2) if False in theirs else (0, most)

@@ -127,7 +127,7 @@ class Envoy:
         wanted = {
             name: host_port(listener.listen)
             for name, listener in config.sidecar.listeners.items()
-            if not listener.forward
+            if not native.by_workers(listener)
         }
         for name, address in wanted.items():
             if address[1] == 0 or address in self._addresses.values():

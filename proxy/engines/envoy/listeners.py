@@ -24,6 +24,7 @@ from proxy.engines.envoy.names import (
     typed,
     watched,
 )
+from proxy.engines.envoy.native import by_workers
 from proxy.sidecar import Limits, Listener, Sidecar
 
 _BACKLOG = 4096
@@ -50,15 +51,13 @@ def listeners(sidecar: Sidecar, tls: Mapping[str, tuple[str, str]]) -> list[Json
     return [
         _listener(name, listener, sidecar.limits, tls.get(name))
         for name, listener in sidecar.listeners.items()
-        if not listener.forward
+        if not by_workers(listener)
     ]
 
 
 def _listener(name: str, listener: Listener, limits: Limits, tls: tuple[str, str] | None) -> Json:
     host, port = host_port(listener.listen)
-    chain: Json = {
-        "filters": [_tcp(name, limits) if listener.scheme == "tcp" else _http(name, limits)]
-    }
+    chain: Json = {"filters": [_http(name, limits)]}
     if tls is not None:
         chain["transport_socket"] = _tls(*tls)
     return typed(
@@ -85,16 +84,6 @@ def _tls(certificate: str, key: str) -> Json:
     kind = "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
     context = typed(kind, common_tls_context=common)
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
-
-
-def _tcp(name: str, limits: Limits) -> Json:
-    config = typed(
-        "extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        stat_prefix=name,
-        cluster=name,
-        idle_timeout=seconds(limits.idle),
-    )
-    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config}
 
 
 def _http(name: str, limits: Limits) -> Json:

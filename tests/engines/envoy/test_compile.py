@@ -139,7 +139,7 @@ def test_workers_believe_envoy_and_nobody_else() -> None:
     assert detoured(both) == {"payments"}
     own = behind(both, {"payments": ("127.0.0.1", 7001)})
     assert own is not None
-    assert set(own.sidecar.listeners) == {"payments", "out"}
+    assert set(own.sidecar.listeners) == {"payments", "cache", "out"}
     payments = own.sidecar.listeners["payments"]
     assert (payments.listen, payments.tls) == ("127.0.0.1:7001", None)
     assert [str(n) for n in own.sidecar.trusted("payments")] == ["127.0.0.1/32"]

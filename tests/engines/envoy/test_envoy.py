@@ -115,20 +115,6 @@ def test_what_envoy_refuses_changes_nothing_and_is_told_with_its_reason(
     until(lambda: code(sidecar, user("experiment")) == 503)
 
 
-def test_twenty_reloads_under_load_lose_nothing(sidecar: Sidecar, user: Callable[..., str]) -> None:
-    sidecar.running(faults=ERROR)
-    who = (user("control"), user("bystander"))
-    with (
-        Clients(sidecar.url, "keep-alive", who[0]) as one,
-        Clients(sidecar.url, "close", who[1]) as two,
-    ):
-        for number in range(20):
-            sidecar.experiment(faults=ERROR, hypothesis=f"Reload {number}")
-            sidecar.post("/-/reload")
-        until(lambda: min(one.count, two.count) > 50)
-    assert (one.wrong, two.wrong) == ([], [])
-
-
 def test_killed_it_is_back_within_a_second_and_counters_never_go_down(
     sidecar: Sidecar, user: Callable[..., str]
 ) -> None:
@@ -236,24 +222,6 @@ def test_units_come_from_cookies_and_baggage_too(
     assert httpx.get(sidecar.url, headers=both).status_code == 503
     twice = [("x-user-id", hit), ("x-user-id", spared)]
     assert httpx.get(sidecar.url, headers=twice).status_code == 503
-
-
-def test_a_user_stays_with_an_upstream_and_moves_on_while_it_is_down(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
-) -> None:
-    nodes = [make_nginx(f'location / {{ return 200 "{name}"; }}') for name in "ab"]
-    sidecar = make_sidecar([node.url for node in nodes], engine="envoy").start()
-
-    def served(who: str) -> str:
-        return httpx.get(sidecar.url, headers={"x-user-id": who}).text
-
-    found = {who: {served(who) for _ in range(4)} for who in map(str, range(30))}
-    assert all(len(seen) == 1 for seen in found.values())
-    assert set.union(*found.values()) == {"a", "b"}
-    nodes[0].stop()
-    assert {served(who) for who in found} == {"b"}
-    nodes[0].start()
-    until(lambda: all({served(who)} == seen for who, seen in found.items()))
 
 
 def test_the_configuration_is_valid_to_the_real_envoy(sidecar: Sidecar) -> None:
