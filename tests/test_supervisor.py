@@ -28,7 +28,8 @@ def test_a_raised_run_starts_while_the_plan_before_is_still_on_its_way(world: Wo
 def test_no_run_starts_while_nobody_is_served(world: World) -> None:
     world.engine.serves = False
     supervisor = world.start()
-    assert supervisor.ledger.runs["slow"].state is State.PENDING
+    states = [supervisor.ledger.runs["slow"].state]
     world.engine.serves = True
     supervisor.tick()
-    assert supervisor.ledger.runs["slow"].state is State.BASELINE
+    states.append(supervisor.ledger.runs["slow"].state)
+    assert states == [State.PENDING, State.BASELINE]
