@@ -84,6 +84,7 @@ class Envoy:
         self._accepted = 0
         self._refusals: dict[int, str] = {}
         self._behind = False
+        self._reached = True
         self._working = False
         self._lease_until = 0.0
         self._leased = True
@@ -172,9 +173,12 @@ class Envoy:
 
     @property
     def ready(self) -> int:
-        """All threads at once: Envoy acts on the present plan, or, having refused it, serves on."""
+        """All threads at once: Envoy acts on the present plan, or, having refused it, serves on.
+
+        Not while its detours lead nowhere.
+        """
         told = self._accepted >= self._generation or self._generation in self._refusals
-        whole = told and self._process.alive()
+        whole = told and self._reached and self._process.alive()
         return self._config.sidecar.workers if whole else 0
 
     @property
@@ -276,7 +280,8 @@ class Envoy:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PLAN):
                     await self._workers.applied(wanted.behind)
-        made = await asyncio.to_thread(compiled, config, wanted.runs, self._found(config))
+        found = self._found(config)
+        made = await asyncio.to_thread(compiled, config, wanted.runs, found)
         if not self._process.alive():
             self._delivery.place(made)
             self._wake.set()
@@ -285,6 +290,7 @@ class Envoy:
         if self._process.suit(bootstrap(config.sidecar)):
             self._gone(before)
         await self._delivery.deliver(made)
+        self._reached = behind.detoured(config) <= found.workers.keys()
 
     def _found(self, config: Config) -> Found:
         ports = self._worker_ports() if self._working and self._workers.pids else {}
