@@ -74,7 +74,7 @@ dashboards: install ## Write Grafana's dashboards anew
 rules: install ## Write the rules for the Prometheus operator anew
 	$(BIN)/python -m deploy.prometheus.build
 
-docs: install ## Write the tables in docs/ anew
+docs: install ## Write the tables of metrics in docs/ and README.md anew
 	$(BIN)/python -m docs.metrics_table
 
 screenshots: install ## Take docs/images anew, of the page in Chromium (three minutes)

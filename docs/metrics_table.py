@@ -1,4 +1,4 @@
-"""Writes the table in docs/metrics.md from what the code exports: `make docs`."""
+"""Writes the table of what is exported into docs/metrics.md and README.md: `make docs`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,10 @@ from proxy.metrics import Series
 from proxy.supervisor import Supervisor
 from proxy.totals import Totals
 
-PAGE = Path(__file__).parent / "metrics.md"
-EXAMPLE = Path(__file__).parents[1] / "config"
-BEGIN, END = "<!-- begin: written by make docs -->\n", "<!-- end -->\n"
+TREE = Path(__file__).parents[1]
+PAGES = (TREE / "docs" / "metrics.md", TREE / "README.md")
+EXAMPLE = TREE / "config"
+BEGIN, END = "<!-- metrics: written by make docs -->\n", "<!-- end of metrics -->\n"
 # Names that only some samples of a family have.
 _OF_SAMPLES = {"le"}
 
@@ -40,11 +41,13 @@ def table(found: Iterator[Metric]) -> Iterator[str]:
 
 def written(page: str) -> str:
     """The page with a table that is current."""
-    before, _, rest = page.partition(BEGIN)
+    before, begin, rest = page.partition(BEGIN)
+    assert begin, "there is no place for the table"
     with TemporaryDirectory() as directory:
         lines = [*table(families(Path(directory)))]
     return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -23,7 +23,6 @@ except ImportError:
 
 REPLICATES = 64
 CIRCLE = 2**32
-HALF = CIRCLE // 2
 
 
 class Cohort(StrEnum):
@@ -98,20 +97,24 @@ class Arcs:
 
 def first_claim(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:
     """The claim of the first arc that has one; what is the same for all units is computed once."""
-    ends = tuple(
-        (arc.salt + b":", ceil(arc.experiment * CIRCLE), ceil((0.5 + arc.control) * CIRCLE), arc)
-        for arc in arcs
-    )
+    asked = tuple((arc.salt + b":", _highest_bytes(arc), arc) for arc in arcs)
 
     def claim(unit: bytes) -> Enrolment | None:
-        for salted, experiment, control, arc in ends:
-            # hashring's position before its division; most units are in no arc.
-            place = int.from_bytes(_md5(salted + unit).digest()[:4], "little")
-            if place < experiment or HALF <= place < control:
-                return arc.claim(unit)
+        for salted, near, arc in asked:
+            # The highest byte of hashring's position: it is in no arc for most units.
+            if _md5(salted + unit).digest()[3] in near:
+                found = arc.claim(unit)
+                if found is not None:
+                    return found
         return None
 
     return claim
+
+
+def _highest_bytes(arc: Arcs) -> frozenset[int]:
+    """Of all places that the arc's cohorts own; others begin with them too."""
+    ends = ((0.0, arc.experiment), (0.5, 0.5 + arc.control))
+    return frozenset(b for start, end in ends for b in range(int(start * 256), ceil(end * 256)))
 
 
 def salt_of(name: str, run: int) -> bytes:

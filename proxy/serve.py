@@ -92,7 +92,7 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         await engine.stop(supervisor.config.sidecar.limits.drain)
     await api.stop()
     code = _verdict(errand) if until_done else 0
-    supervisor.ledger.close()
+    supervisor.close()
     door.close()
     return code
 

@@ -168,6 +168,11 @@ class Supervisor:
         if points or records:
             self.ledger.note(points, records)
 
+    def close(self) -> None:
+        """Keep what is known of the runs under way, which end with this; then touch no disk."""
+        self.ledger.note([], [(run, self.judge.record(run, e)) for run, e in self.live()])
+        self.ledger.close()
+
     def renew(self) -> None:
         """Let faults go on; after a standstill longer than the lease, `tick` has to stop them."""
         if not self.lease_late:

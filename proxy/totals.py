@@ -57,7 +57,9 @@ class Totals:
             counts = self._counts.get(group)
             if counts is None:
                 return _nothing(cells)
-            found = self._samples[group] = Sample(counts.copy())
+            counts = counts.copy()
+            counts.flags.writeable = False
+            found = self._samples[group] = Sample(counts)
         return found
 
     def users(self, experiment: str, edit: str) -> Users:
@@ -88,4 +90,6 @@ class Totals:
 
 @cache
 def _nothing(cells: int) -> Sample:
-    return Sample.empty(cells)
+    found = Sample.empty(cells)
+    found.counts.flags.writeable = False
+    return found

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from math import log
 
 from proxy import tally
-from proxy.analysis.compare import Comparison, Threshold, compare, differ, exceeds
+from proxy.analysis.alarm import differ, exceeds
+from proxy.analysis.compare import Comparison, Threshold, compare
 from proxy.analysis.ratio import SampleRatio
 from proxy.analysis.reading import Reading
 from proxy.analysis.verdict import Dose, Findings

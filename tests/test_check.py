@@ -1,6 +1,7 @@
 """`counterfault check` tells who is hit, where, how much and how long."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from proxy.check import summary
 from proxy.config import Config, load
 from proxy.steady_state import Metric
 
-SIDECAR = {
+SIDECAR: dict[str, Any] = {
     "service": "shop",
     "listeners": {
         "inbound": {"listen": "127.0.0.1:8080", "upstream": "http://127.0.0.1:3000"},
@@ -61,7 +62,7 @@ def test_the_shipped_configuration_reads_like_this():
         "(if latencies are alike, lognormal with sigma 0.7)",
         "            orders            about 6,037 events in each cohort "
         "(if they come alike, each by itself)",
-        "  phases    baseline 1m → faults 30m → recovery 1m, not after 2026-12-01 18:00 UTC",
+        "  phases    baseline 1m → faults 30m → recovery 1m, not after 2030-01-01 00:00 UTC",
         "  stops     at harm beyond a tolerance, at 95% confidence",
         "            if the cohorts differ in the baseline",
         "            if control gets worse than its own baseline by 3 tolerances within 1m",
@@ -160,7 +161,7 @@ def test_a_tcp_listener_has_connections_and_their_turns():
         "faults": [{"at": "cache", "latency": "5ms", "when": "after"}],
         "steady_state": [{"name": "quick", "at": "cache", "slow": {"over": "1s", "rise": "1pp"}}],
     }
-    listeners = SIDECAR["listeners"] | {"cache": cache}
+    listeners = {**SIDECAR["listeners"], "cache": cache}
     found = "\n".join(lines(EXPERIMENT | changes, listeners=listeners, engine="envoy"))
     assert "by client_ip at cache" in found
     assert "every connection at cache (tcp://127.0.0.1:2)" in found

@@ -73,6 +73,20 @@ def test_an_interrupted_run_keeps_its_numbers_and_says_so(world):
     assert after["metrics"] == before["metrics"]
 
 
+def test_what_came_last_is_kept_when_the_supervisor_is_told_to_end(world):
+    world.pass_time(60)
+    shop(world, "1.0.running")
+    world.pass_time(1)
+    before = seen(world)
+    world.supervisor.close()
+    world.totals.forget(lambda _: True)
+    world.start()
+    after = seen(world)
+    assert after["reason"] == "the supervisor was restarted"
+    for part in ("metrics", "dose", "users"):
+        assert after[part] == before[part], part
+
+
 def test_points_show_what_came_since_the_one_before(world):
     world.pass_time(60)
     shop(world, "1.0.running")

@@ -1,5 +1,6 @@
 """Counts of many workers become one that never goes down."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +79,16 @@ def test_codes_are_classes() -> None:
         *("1xx", "2xx", "3xx", "4xx", "5xx"),
         *("error", "error", "error"),
     ]
+
+
+def test_a_sample_stays_as_it_is_and_is_the_same_until_it_grows() -> None:
+    totals = Totals()
+    key = tally.steady("x", "1.0.running", "m", "control", 3, "good")
+    asked = ("x", "1.0.running", "m", "control", 2)
+    totals.update("w", [(key, 5.0)])
+    first = totals.sample(*asked)
+    assert totals.sample(*asked) is first
+    totals.update("w", [(key, 7.0)])
+    assert (first.events, totals.sample(*asked).events) == (5, 7)
+    with pytest.raises(ValueError, match="read-only"):
+        first.counts[3, 0] = 9

@@ -45,11 +45,16 @@ def _events() -> timeseries.Panel:
 
 
 def _effect() -> timeseries.Panel:
+    # Instances share users, so their bounds must not be averaged: the widest hold for all.
+    widest = {"upper": "max(", "estimate": "quantile(0.5, ", "lower": "min("}
     bounds = {
-        bound: f'avg by (bound) (counterfault_effect{{{_METRIC}, bound="{bound}"}})'
-        for bound in ("upper", "estimate", "lower")
+        bound: f'{over}counterfault_effect{{{_METRIC}, bound="{bound}"}})'
+        for bound, over in widest.items()
     }
-    says = "How much worse the experiment is, with anytime-valid bounds; choose one instance."
+    says = (
+        "How much worse the experiment is, with anytime-valid bounds. Of several instances: the"
+        " widest bounds, and the middle estimate."
+    )
     band = models.DynamicConfigValue("custom.fillBelowTo", "lower")
     return (
         curves("Effect", bounds, "percentunit", says)

@@ -60,7 +60,8 @@ class Site:
         if self._page_of is not seen:
             timeline = self.supervisor.ledger.timeline
             timelines = {e["name"]: timeline(e["name"]) for e in seen["experiments"]}
-            self._page = page.render(seen, timelines, signed_in=self.token is not None)
+            paused = {e.name for e in self.supervisor.config.experiments if e.state == "paused"}
+            self._page = page.render(seen, timelines, paused, signed_in=self.token is not None)
             self._page_of = seen
         return self._page
 

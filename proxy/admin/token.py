@@ -59,7 +59,7 @@ class Token:
         try:
             self._token = secret.read(self._path)
         except (OSError, ValueError) as e:
-            self._failed("token_file", e)
+            self._failed("admin", ValueError(f"token_file: {e}"))
 
     def _present(self) -> _Version | None:
         try:

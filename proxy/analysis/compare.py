@@ -6,7 +6,7 @@ from math import copysign, exp, inf, log
 
 from proxy.analysis.deviance import (
     Boundary,
-    clusters,
+    Events,
     events_of,
     log_quantile,
     proportion,
@@ -14,7 +14,7 @@ from proxy.analysis.deviance import (
     rate,
 )
 from proxy.analysis.reading import Reading
-from proxy.analysis.sequential import Evidence, Signal, bounds, either, evidence
+from proxy.analysis.sequential import Evidence, Signal, bounds, evidence
 from proxy.experiment import Cohorts
 from proxy.sample import BAD, GOOD, Pair, Sample
 from proxy.steady_state import Latency, Metric, Prometheus, Rate, SuccessRate
@@ -89,7 +89,7 @@ class Comparison:
     @cached_property
     def clusters(self) -> float:
         """Effective replicates, of the cohort that has fewer; one user alone is one."""
-        return min(clusters(events_of(s.counts)) for s in (self.pair.control, self.pair.experiment))
+        return min(events_of(s.counts).clusters for s in (self.pair.control, self.pair.experiment))
 
     @property
     def harmed(self) -> bool:
@@ -164,42 +164,6 @@ def compare(
     return Comparison(metric, pair, cohorts, threshold, found, told, reading)
 
 
-def differ(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
-    """Two-sided evidence that the cohorts differ at all, as a logarithm."""
-    found = signal(metric, pair, cohorts, 0.0)
-    return either(found) if found else 0.0
-
-
-def worse(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
-    """Evidence that the experiment is worse by more than so many tolerances, as a logarithm."""
-    found = signal(metric, pair, cohorts, tolerances)
-    return evidence(found).harm if found else 0.0
-
-
-def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, alarm: float) -> bool:
-    """Whether evidence that the experiment is worse by more than so many tolerances is enough."""
-    # Mostly it is not worse at all, which is quickly seen.
-    return _beyond(metric, pair, cohorts, tolerances) and (
-        worse(metric, pair, cohorts, tolerances) >= alarm
-    )
-
-
-def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> bool:
-    if not pair.fewest:
-        return False
-    at = boundary_of(metric, tolerances)
-    if metric.latency is not None:
-        control, experiment = (
-            log_quantile(s.counts, metric.latency.quantile) for s in (pair.control, pair.experiment)
-        )
-        return experiment - control > log(at.rho)
-    pc = level_of(metric, pair.control, cohorts.control) or 0.0
-    pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0
-    if metric.success_rate is not None and at.sign < 0:  # a level is the share of bad ones
-        pc, pe = 1 - pc, 1 - pe
-    return at.sign * (pe - at.rho * pc - at.delta) > 0
-
-
 def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0) -> Signal | None:
     """Where the experiment stands against a boundary of so many tolerances; 0: equality.
 
@@ -209,13 +173,15 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
     nc, ne = events_of(control), events_of(experiment)
     boundary = boundary_of(metric, tolerances)
     if metric.prometheus is not None:
-        nc, ne = nc[: pair.replicates], ne[: pair.replicates]
+        rows = pair.replicates
+        nc, ne = Events.of(nc.each[:rows]), Events.of(ne.each[:rows])
     if metric.rate is not None or metric.prometheus is not None:
         # That the experiment has no events may be just what harm looks like.
-        if nc.sum() < LEAST_EVENTS or clusters(nc) < LEAST_CLUSTERS:
+        if nc.total < LEAST_EVENTS or nc.clusters < LEAST_CLUSTERS:
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
-    if min(nc.sum(), ne.sum()) < LEAST_EVENTS or min(clusters(nc), clusters(ne)) < LEAST_CLUSTERS:
+    few = min(nc.total, ne.total) < LEAST_EVENTS
+    if few or min(nc.clusters, ne.clusters) < LEAST_CLUSTERS:
         return None
     if metric.latency is not None:
         return quantile((control, nc), (experiment, ne), metric.latency.quantile, boundary)

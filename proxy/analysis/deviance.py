@@ -50,25 +50,31 @@ class Boundary:
         return max(self.plus + self.times * level, 1e-12)
 
 
-def events_of(counts: Counts) -> Numbers:
-    """Events per replicate."""
+@dataclass(frozen=True, slots=True)
+class Events:
+    """One cohort's events: `each` replicate's, and how many of equal size would tell as much."""
+
+    each: Numbers
+    total: float
+    clusters: float
+
+    @classmethod
+    def of(cls, each: Numbers) -> "Events":
+        total = _sum(each)
+        return cls(each, total, total * total / float(each @ each) if total else 0.0)
+
+
+def events_of(counts: Counts) -> Events:
     # Three times as quick as a sum along the axis, and this is done every second.
-    found: Numbers = counts @ _ONES[counts.shape[1]]
-    return found
-
-
-def clusters(events: Numbers) -> float:
-    """How many replicates of equal size would tell as much."""
-    total = _sum(events)
-    return total * total / float(events @ events) if total else 0.0
+    return Events.of(counts @ _ONES[counts.shape[1]])
 
 
 def proportion(
-    control: tuple[Numbers, Numbers], experiment: tuple[Numbers, Numbers], at: Boundary
+    control: tuple[Numbers, Events], experiment: tuple[Numbers, Events], at: Boundary
 ) -> Signal:
-    """Shares: for each cohort hits and events per replicate, each of shape (64,)."""
+    """Shares: for each cohort hits per replicate, of shape (64,), and events."""
     (yc, nc), (ye, ne) = control, experiment
-    tc, te = _sum(nc), _sum(ne)
+    tc, te = nc.total, ne.total
     pc, pe = _sum(yc) / tc, _sum(ye) / te
     level = _level(tc, pc, te, pe, at)
     expected = at.rho * level + at.delta
@@ -83,9 +89,9 @@ def proportion(
 
 
 def quantile(
-    control: tuple[Counts, Numbers], experiment: tuple[Counts, Numbers], q: float, at: Boundary
+    control: tuple[Counts, Events], experiment: tuple[Counts, Events], q: float, at: Boundary
 ) -> Signal:
-    """A quantile's ratio: for each cohort counts of shape (64, 161) and events per replicate.
+    """A quantile's ratio: for each cohort counts of shape (64, 161) and events.
 
     Along a grid of thresholds, the one at which both cohorts' shares deviate least from q (cf.
     Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function). The distance is
@@ -93,7 +99,7 @@ def quantile(
     """
     (hc, nc), (he, ne) = control, experiment
     below_c, below_e = _below(hc), _below(he)
-    tc, te = float(below_c[-1]), float(below_e[-1])
+    tc, te = nc.total, ne.total
     shift = log(at.rho)
     xc, xe = _inverse(below_c, q * tc), _inverse(below_e, q * te) - shift
     grid = min(xc, xe) + abs(xc - xe) * _GRID
@@ -120,17 +126,17 @@ def log_quantile(counts: Counts, q: float) -> float:
     return _inverse(below, q * float(below[-1]))
 
 
-def rate(control: tuple[Numbers, float], experiment: tuple[Numbers, float], at: Boundary) -> Signal:
-    """Rates: for each cohort events per replicate and the cohort's exposure, in any unit."""
+def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Boundary) -> Signal:
+    """Rates: for each cohort events and its exposure, in any unit, the same for all replicates."""
     (yc, wc), (ye, we) = control, experiment
-    nc, ne = np.full(len(yc), wc / len(yc)), np.full(len(ye), we / len(ye))
-    rc, re = _sum(yc) / wc, _sum(ye) / we
+    rc, re = yc.total / wc, ye.total / we
     # Events of one user may well be as regular as a clock; between users nothing is.
     least = re / we + at.rho**2 * rc / wc
-    variance = max(_between(ye, ne, re) + at.rho**2 * _between(yc, nc, rc), least, 1e-300)
+    seen = _spread(ye) / we**2 + at.rho**2 * _spread(yc) / wc**2
+    variance = max(seen, least, 1e-300)
     distance = at.sign * (re - at.rho * rc - at.delta)
-    z = distance / sqrt(variance)
-    return Signal(distance, z, variance, at.reach(rc), _freedom(nc, ne))
+    freedom = max(1.0, len(yc.each) + len(ye.each) - 2.0)
+    return Signal(distance, distance / sqrt(variance), variance, at.reach(rc), freedom)
 
 
 def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
@@ -150,20 +156,26 @@ def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
     return (low + high) / 2
 
 
-def _between(hits: Numbers, events: Numbers, ratio: float) -> float:
+def _between(hits: Numbers, events: Events, ratio: float) -> float:
     """The variance of a ratio of sums, from how it varies between replicates."""
-    off = hits - ratio * events
+    off = hits - ratio * events.each
     k = len(hits)
-    total = float(events.sum())
-    return k / (k - 1) * float(off @ off) / (total * total)
+    return k / (k - 1) * float(off @ off) / (events.total * events.total)
+
+
+def _spread(events: Events) -> float:
+    """The variance of a sum, from how its parts vary."""
+    k = len(events.each)
+    off = events.each - events.total / k
+    return k / (k - 1) * float(off @ off)
 
 
 def _sum(numbers: Numbers) -> float:
     return float(np.add.reduce(numbers))
 
 
-def _freedom(control: Numbers, experiment: Numbers) -> float:
-    return max(1.0, clusters(control) + clusters(experiment) - 2)
+def _freedom(control: Events, experiment: Events) -> float:
+    return max(1.0, control.clusters + experiment.clusters - 2)
 
 
 def _divergence(share: float, p: float) -> float:

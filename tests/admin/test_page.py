@@ -118,6 +118,12 @@ async def test_the_page_shows_what_is_wrong(world, client):
     assert "<i>" not in page
 
 
+async def test_the_page_says_why_a_run_has_not_begun(world, client):
+    world.write(SLOW | {"experiment": "later", "state": "paused"})
+    await client.post("/-/reload")
+    assert "Not begun: its file says <code>paused</code>." in (await client.get("/")).text
+
+
 async def test_an_empty_page_says_how_to_begin(world, client):
     world.write()
     await client.post("/-/reload")

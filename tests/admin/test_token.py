@@ -1,6 +1,7 @@
 """The token of the admin port, over real sockets: who is let in, and what he can do."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -176,12 +177,16 @@ async def test_a_new_token_replaces_the_old_one_and_its_sessions(world, client, 
 
 
 @pytest.mark.parametrize("content", ["", "short", "two words of much length"])
-async def test_a_bad_token_file_leaves_the_token_and_is_counted(world, client, content):
+async def test_a_bad_token_file_leaves_the_token_and_is_counted(world, client, content, caplog):
     replace_token(world, content)
     for _ in range(2):
         answer = await client.get("/api/experiments", headers=bearer(TOKEN))
         assert answer.status_code == 200
-    assert world.totals.get(("internal", "token_file")) == 1
+    counted = (await client.get("/metrics")).text
+    assert re.search(r'internal_errors_total{.*where="admin"} 1.0', counted)
+    assert "admin: token_file: " in caplog.text
+    assert TOKEN not in caplog.text
+    assert not content or content not in caplog.text
 
 
 async def test_a_token_file_that_is_gone_leaves_the_token(world, client):

@@ -20,7 +20,8 @@ from samples import (
     width,
 )
 
-from proxy.analysis.compare import NOTHING, Threshold, boundary_of, compare, differ, worse
+from proxy.analysis.alarm import differ, exceeds, worse
+from proxy.analysis.compare import NOTHING, Threshold, boundary_of, compare
 from proxy.analysis.size import needed
 from proxy.experiment import Cohorts
 from proxy.sample import Pair, Sample
@@ -49,6 +50,24 @@ def metrics(draw: st.DrawFn) -> Metric:
             return metric(latency={"quantile": quantile, "rise": f"{9.1 + float(size):.4f}%"})
         case _:
             return metric(rate={"drop": size + "%"})
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("effect", [-2.0, 0.0, 0.5, 1.0, 2.0, 6.0])
+@pytest.mark.parametrize("times", [0.0, 1.0, 3.0])
+def test_a_quick_look_at_the_levels_alarms_no_sooner_and_no_later(
+    name: str, effect: float, times: float
+) -> None:
+    for seed, events in enumerate((200, 2000, 20_000)):
+        pair = drawn(name, seed, events, effect)
+        evidence = worse(KINDS[name], pair, EVEN, times)
+        for alarm in (0.5, 3.0, 7.0):
+            assert exceeds(KINDS[name], pair, EVEN, times, alarm) == (evidence >= alarm)
+
+
+def test_the_loss_of_all_events_is_no_lack_of_events() -> None:
+    lost = Pair(share(5000, 0), share(0, 0))
+    assert exceeds(KINDS["rate"], lost, EVEN, 0.0, 7.0)
 
 
 @given(st.data(), metrics(), both, st.integers(1, 20))

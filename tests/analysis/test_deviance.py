@@ -11,7 +11,7 @@ from samples import KINDS, LATENCIES, SHARES, cells, drawn, share
 from proxy.analysis.compare import boundary_of
 from proxy.analysis.deviance import (
     Boundary,
-    clusters,
+    Events,
     events_of,
     proportion,
     quantile,
@@ -80,8 +80,9 @@ def test_a_quantile_has_the_deviance_at_the_best_threshold(
 def test_a_rate_is_as_sure_as_its_replicates_and_never_surer_than_chance(effect: float) -> None:
     at = boundary_of(KINDS["rate"])
     pair = drawn("rate", 3, 20_000, effect)
-    yc, ye = events_of(pair.control.counts), events_of(pair.experiment.counts)
-    found = rate((yc, 1.0), (ye, 2.0), at)
+    control, experiment = events_of(pair.control.counts), events_of(pair.experiment.counts)
+    found = rate((control, 1.0), (experiment, 2.0), at)
+    yc, ye = control.each, experiment.each
     assert found.distance == pytest.approx(-(ye.sum() / 2 - 0.95 * yc.sum()))
     # A sum of 64 has 64 times the variance of one of them.
     between = 64 * (0.95**2 * yc.var(ddof=1) + ye.var(ddof=1) / 4)
@@ -89,7 +90,7 @@ def test_a_rate_is_as_sure_as_its_replicates_and_never_surer_than_chance(effect:
 
 
 def test_a_rate_that_is_as_regular_as_a_clock_is_not_surer_for_it() -> None:
-    regular = np.full(64, 100.0)
+    regular = Events.of(np.full(64, 100.0))
     found = rate((regular, 1.0), (regular, 1.0), boundary_of(KINDS["rate"]))
     assert found.variance == pytest.approx(6400 * (1 + 0.95**2))
 
@@ -137,10 +138,10 @@ def test_bad_events_of_a_few_users_count_for_less() -> None:
 
 
 def test_clusters_are_as_many_as_equal_replicates() -> None:
-    assert clusters(np.ones(64)) == pytest.approx(64)
-    assert clusters(np.eye(64)[3] * 500) == pytest.approx(1)
-    assert clusters(np.array([10.0, 10.0] + [0.0] * 62)) == pytest.approx(2)
-    assert clusters(np.zeros(64)) == 0
+    assert Events.of(np.ones(64)).clusters == pytest.approx(64)
+    assert Events.of(np.eye(64)[3] * 500).clusters == pytest.approx(1)
+    assert Events.of(np.array([10.0, 10.0] + [0.0] * 62)).clusters == pytest.approx(2)
+    assert Events.of(np.zeros(64)).clusters == 0
 
 
 def test_a_quantile_beyond_all_bounds_is_in_the_outermost_bucket() -> None:

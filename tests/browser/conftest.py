@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import programs
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from programs import MakeNginx, MakeSidecar, Sidecar
+from programs import Nginx, Sidecar
 
 # As root, without a screen, and without asking anybody else for anything.
 FLAGS = (
@@ -55,11 +57,29 @@ def is_fault(said: str) -> bool:
 
 
 @pytest.fixture
-def shop(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Iterator[Sidecar]:
-    """A sidecar in front of nginx, with users who come all the time."""
-    sidecar = make_sidecar(make_nginx(PATHS).url, limits={"enrolled": "100%"}).start()
-    command = [sys.executable, "-m", "proxy.demo.load", "--target", sidecar.url]
-    users = subprocess.Popen([*command, "--rate", str(RATE)], stdout=subprocess.DEVNULL)
-    yield sidecar
-    users.terminate()
-    users.wait(20)
+def shop(tmp_path: Path) -> Iterator[Sidecar]:
+    """A sidecar of one's own in front of nginx, with users who come all the time."""
+    with _opened(tmp_path) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture(scope="module")
+def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """Such a sidecar, for all who find it `running` and do not end it."""
+    with _opened(tmp_path_factory.mktemp("shop")) as sidecar:
+        yield sidecar
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[Sidecar]:
+    with ExitStack() as stack:
+        nginx = Nginx(directory / "nginx", PATHS)
+        stack.callback(nginx.stop)
+        sidecar = Sidecar(directory / "sidecar", nginx.url, {})
+        stack.callback(sidecar.stop)
+        sidecar.start()
+        command = [sys.executable, "-m", "proxy.demo.load", "--target", sidecar.url]
+        users = subprocess.Popen([*command, "--rate", str(RATE)], stdout=subprocess.DEVNULL)
+        stack.callback(users.wait, 20)
+        stack.callback(users.terminate)
+        yield sidecar

@@ -1,35 +1,13 @@
-"""The page in a browser, as its users see and use it."""
+"""The page in a browser, while its sidecar begins, ends and comes back."""
 
-import re
 import signal
-from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from browsing import SLOW, card, open_page
+from playwright.sync_api import Locator, Page, expect
 from programs import Sidecar, until
 
 pytestmark = pytest.mark.timeout(300)
-
-AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
-SLOW: dict[str, Any] = {
-    "hypothesis": "Nobody minds a little wait",
-    "duration": "5m",
-    "faults": [{"at": "inbound", "latency": "300ms", "dose": "50%"}],
-    "steady_state": [
-        {"name": "pages", "at": "inbound", "success_rate": {"drop": "20pp"}},
-        {"name": "speed", "at": "inbound", "slow": {"over": "200ms", "rise": "90pp"}},
-    ],
-}
-
-
-def card(page: Page, name: str = "x") -> Locator:
-    return page.locator(f"#experiment-{name}")
-
-
-def open_page(page: Page, sidecar: Sidecar) -> None:
-    page.goto(sidecar.admin, wait_until="domcontentloaded")
-    expect(page.locator("#connection")).to_have_text("connected")
 
 
 def test_a_reload_starts_it_the_curves_part_and_stop_stops_it(page: Page, shop: Sidecar) -> None:
@@ -54,6 +32,10 @@ def test_a_reload_starts_it_the_curves_part_and_stop_stops_it(page: Page, shop: 
         polling=500,
     )
     until(lambda: min(drawn(chart, cohort) for cohort in ("control", "experiment")) > 40)
+    at_risk = "60% of users are enrolled, of at most 100%"
+    expect(page.get_by_role("img", name=at_risk)).to_be_visible()
+    bar = page.locator(".bar rect")
+    assert [x.get_attribute("width") for x in bar.all()] == ["30.0", "30.0"]
 
     card(page).get_by_role("button", name="Stop x").click()
     expect(card(page).locator(".state")).to_have_text("stopped")
@@ -62,6 +44,11 @@ def test_a_reload_starts_it_the_curves_part_and_stop_stops_it(page: Page, shop: 
     assert shop.state() == "stopped"
     expect(card(page).get_by_role("button", name="Stop x")).to_have_count(0)
     expect(page.locator("#title-x")).to_be_focused()
+
+    for kind, file in (("JSON", "x-1.json"), ("JUnit", "x-1.xml")):
+        with page.expect_download() as downloaded:
+            card(page).get_by_role("link", name=kind).click()
+        assert downloaded.value.suggested_filename == file
 
 
 def drawn(chart: Locator, cohort: str) -> int:
@@ -83,28 +70,6 @@ def drawn(chart: Locator, cohort: str) -> int:
     return pixels
 
 
-def test_the_kill_switch_asks_once_and_can_be_lifted(page: Page, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
-    open_page(page, shop)
-    page.get_by_role("button", name="Stop everything…").click()
-    dialog = page.get_by_role("dialog", name="Stop everything?")
-    dialog.get_by_role("button", name="Cancel").click()
-    expect(dialog).to_be_hidden()
-    assert shop.state() == "running"
-
-    page.get_by_role("button", name="Stop everything…").click()
-    dialog.get_by_role("button", name="Stop everything").click()
-    expect(dialog).to_be_hidden()
-    expect(page.get_by_text("The kill switch is on.")).to_be_visible()
-    expect(card(page).locator(".state")).to_have_text("stopped")
-    assert shop.get("/api/experiments")["killed"] is True
-    expect(page.get_by_role("button", name="Stop everything…")).to_have_count(0)
-
-    page.get_by_role("button", name="Lift the kill switch").click()
-    expect(page.get_by_text("The kill switch is on.")).to_have_count(0)
-    assert shop.state() == "stopped"
-
-
 def test_it_says_that_the_supervisor_is_gone_and_when_it_is_back(page: Page, shop: Sidecar) -> None:
     shop.running("x", **SLOW)
     open_page(page, shop)
@@ -120,119 +85,6 @@ def test_it_says_that_the_supervisor_is_gone_and_when_it_is_back(page: Page, sho
     expect(page.locator("#connection")).to_have_text("connected", timeout=30_000)
     expect(page.locator("#lost")).to_be_hidden()
     expect(card(page)).to_contain_text("the supervisor was restarted")
-
-
-def test_everything_can_be_done_by_keyboard(page: Page, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
-    open_page(page, shop)
-
-    def focused() -> str:
-        return str(page.evaluate("document.activeElement.textContent.trim()"))
-
-    def tab_to(name: str) -> None:
-        for _ in range(40):
-            page.keyboard.press("Tab")
-            if focused() == name:
-                return
-        pytest.fail(f"{name} cannot be reached")
-
-    page.keyboard.press("Tab")
-    assert focused() == "Skip to the experiments"
-    tab_to("Stop everything…")
-    page.keyboard.press("Enter")
-    assert focused() == "Cancel"
-    page.keyboard.press("Escape")
-    assert focused() == "Stop everything…"
-
-    tab_to("Faults, listeners and timeline of x")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("region", name="Faults of x")).to_be_visible()
-    # What is open and focused stays so while the page is kept fresh.
-    before = page.locator(".remaining").text_content()
-    expect(page.locator(".remaining")).not_to_have_text(before or "")
-    assert focused() == "Faults, listeners and timeline of x"
-    expect(page.get_by_role("region", name="Faults of x")).to_be_visible()
-
-    page.keyboard.press("Home")
-    page.evaluate("document.activeElement.blur()")
-    tab_to("Stop x")
-    page.keyboard.press("Enter")
-    expect(card(page).locator(".state")).to_have_text("stopped")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Browser, shop: Sidecar, scheme: Any) -> None:
-    shop.running("x", **SLOW)
-    shop.experiment("gone", **SLOW | {"cohorts": {"experiment": "5%", "control": "5%"}})
-    # Read by axe, which is not of the page and so has no place in its policy.
-    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
-    page = context.new_page()
-    open_page(page, shop)
-    shop.post("/api/experiments/gone/stop")
-    expect(card(page, "gone").locator(".state")).to_have_text("stopped")
-    for summary in page.locator("#experiment-x details:not([open]) > summary").all():
-        summary.click()
-    expect(page.locator("#experiment-x canvas").first).to_be_visible(timeout=30_000)
-    assert serious(page) == []
-    page.get_by_role("button", name="Stop everything…").click()
-    assert serious(page) == []
-    page.get_by_role("dialog").get_by_role("button", name="Stop everything").click()
-    expect(page.get_by_text("The kill switch is on.")).to_be_visible()
-    assert serious(page) == []
-    context.close()
-
-
-def serious(page: Page) -> list[str]:
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{v['id']}: {node['html']} {node['any'][:1]}"
-        for v in found["violations"]
-        if v["impact"] in ("serious", "critical")
-        for node in v["nodes"]
-    ]
-
-
-@pytest.mark.parametrize("width", [320, 390, 768])
-def test_a_narrow_screen_needs_no_sideways_scroll(page: Page, shop: Sidecar, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
-    shop.running("name-" * 7 + "label", **SLOW)
-    open_page(page, shop)
-    for summary in page.locator("details:not([open]) > summary").all():
-        summary.click()
-    expect(page.locator("canvas").first).to_be_visible(timeout=30_000)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def test_times_are_the_readers_and_utc_on_hover(browser: Browser, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
-    context = browser.new_context(timezone_id="Asia/Kathmandu", locale="en-GB")
-    page = context.new_page()
-    open_page(page, shop)
-    page.locator("#more-x > summary").click()
-    first = page.locator(".timeline time").first
-    shown, title = first.text_content() or "", first.get_attribute("title") or ""
-    utc = re.search(r"(\d\d):(\d\d):\d\d UTC", title)
-    local = re.search(r"(\d\d):(\d\d):\d\d$", shown)
-    assert utc
-    assert local
-    minutes = (int(local[1]) - int(utc[1])) * 60 + int(local[2]) - int(utc[2])
-    assert minutes % (24 * 60) == 5 * 60 + 45
-    context.close()
-
-
-def test_without_script_it_still_tells_and_stops(browser: Browser, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(shop.admin)
-    expect(card(page).locator(".state")).to_have_text("running")
-    expect(card(page).locator(".cohorts").first).to_be_visible()
-    expect(page.locator("canvas")).to_have_count(0)
-    card(page).get_by_role("button", name="Stop x").click()
-    expect(card(page).locator(".state")).to_have_text("stopped")
-    assert page.url == f"{shop.admin}/"
-    context.close()
 
 
 def test_a_token_is_asked_for_once_and_again_when_it_has_changed(page: Page, shop: Sidecar) -> None:
@@ -264,3 +116,5 @@ def test_a_token_is_asked_for_once_and_again_when_it_has_changed(page: Page, sho
     expect(card(page).locator(".state")).to_have_text("stopped")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Token")).to_be_visible()
+    said = shop.log.read_text() + page.content()
+    assert not any(word in said for word in ("sixteen-bytes", "not-the-token"))

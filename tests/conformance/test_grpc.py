@@ -1,5 +1,6 @@
 """gRPC with its own library on both sides: what calls of the experiment end with."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -77,13 +78,25 @@ CASES: dict[str, tuple[dict[str, Any], Check]] = {
     "Doubled": ({"duplicate": 2, "unsafe": True}, fine),
 }
 
+# The first two calls fail, and a client that tries again does not notice.
+FLAKY = {"error": UNAVAILABLE, "dose": {"first": 2}}
+POLICY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.01s",
+    "maxBackoff": "0.1s",
+    "backoffMultiplier": 1,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+RETRIES = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": POLICY}]})
+
 
 @dataclass(slots=True)
 class World:
     sidecar: Sidecar
     channel: Any
     calls: dict[str, int]
-    idle: int = 0
+    heard: dict[str, dict[str, Any]]
+    """What came with the last call of each method."""
 
     def call(self, cohort: str, method: str) -> Outcome:
         who = (("x-user-id", user(cohort)),)
@@ -103,15 +116,16 @@ class World:
 
 
 @contextmanager
-def serving(calls: dict[str, int]) -> Iterator[int]:
+def serving(calls: dict[str, int], heard: dict[str, dict[str, Any]]) -> Iterator[int]:
     def answer(method: str) -> Callable[[bytes, Any], bytes]:
         def handler(sent: bytes, context: Any) -> bytes:
             calls[method] = calls.get(method, 0) + 1
+            heard[method] = dict(context.invocation_metadata())
             return REPLY
 
         return handler
 
-    methods = {m: grpc.unary_unary_rpc_method_handler(answer(m)) for m in CASES}
+    methods = {m: grpc.unary_unary_rpc_method_handler(answer(m)) for m in (*CASES, "Flaky")}
     with ThreadPoolExecutor(16) as threads:
         server = grpc.server(threads, options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
@@ -126,20 +140,21 @@ def serving(calls: dict[str, int]) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     calls: dict[str, int] = {}
+    heard: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
-        port = stack.enter_context(serving(calls))
+        port = stack.enter_context(serving(calls, heard))
         directory = tmp_path_factory.mktemp("grpc")
         sidecar = Sidecar(directory, f"http://127.0.0.1:{port}", {"engine": engine})
         stack.callback(sidecar.stop)
         sidecar.start().running(
             faults=[
                 {"at": "inbound", "match": {"path": f"/{SERVICE}/{name}"}, **fault}
-                for name, (fault, _) in CASES.items()
+                for name, fault in [("Flaky", FLAKY), *((n, f) for n, (f, _) in CASES.items())]
             ]
         )
         address = f"127.0.0.1:{sidecar.port}"
         channel = stack.enter_context(grpc.insecure_channel(address, options=OPTIONS))
-        yield World(sidecar, channel, calls)
+        yield World(sidecar, channel, calls, heard)
         assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
@@ -162,6 +177,17 @@ def test_the_server_sees_a_doubled_call_twice_and_an_answered_one_never(world: W
     world.call("experiment", "Named")
     until(lambda: world.calls["Doubled"] == before.get("Doubled", 0) + 2)
     assert world.calls.get("Named", 0) == before.get("Named", 0)
+
+
+def test_what_a_client_tries_again_is_a_call_of_the_same_user(world: World) -> None:
+    options = [*OPTIONS, ("grpc.service_config", RETRIES)]
+    with grpc.insecure_channel(f"127.0.0.1:{world.sidecar.port}", options=options) as retrying:
+        call = retrying.unary_unary(f"/{SERVICE}/Flaky")
+        who = (("x-user-id", user("experiment")),)
+        assert call(b"hi", timeout=PATIENCE, metadata=who) == REPLY
+    assert world.calls["Flaky"] == 1
+    assert world.heard["Flaky"]["grpc-previous-rpc-attempts"] == "2"
+    assert world.heard["Flaky"]["x-counterfault"].startswith("x.experiment.")
 
 
 def test_others_on_the_channel_go_at_full_speed_beside_a_slow_call(world: World) -> None:

@@ -231,9 +231,9 @@ def test_a_fault_is_for_the_experiment_and_for_nobody_else(asked: Asked, name: s
     assert case.least == 0 or spared.took < case.least
     until(lambda: asked.seen(name, "control") >= 1)
     assert asked.seen(name, "control") == 1
-    if case.seen is not None:
-        until(lambda: asked.seen(name, "experiment") >= case.seen)
-        assert asked.seen(name, "experiment") == case.seen
+    if (wanted := case.seen) is not None:
+        until(lambda: asked.seen(name, "experiment") >= wanted)
+        assert asked.seen(name, "experiment") == wanted
 
 
 def test_nothing_is_left_behind(asked: Asked) -> None:

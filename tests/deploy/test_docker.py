@@ -1,8 +1,11 @@
 """The image: linted, its instructions carried out, its commands run; all outside a container."""
 
+import os
 import shlex
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,21 @@ IMAGE = image(INSTRUCTIONS)
 # As a container would be run: the image's user, a read-only root, a configuration mounted over
 # /etc/counterfault, the volume, and a network of its own, in which an application answers.
 RUNS = """
+COMPILED='
+import importlib.util, sys, addons.nursery, addons.worker, proxy.cli, proxy.serve
+files = [getattr(m, "__file__", None) or "" for m in sys.modules.values()]
+found = {f: importlib.util.cache_from_source(f) for f in files if f.endswith(".py")}
+def sure(cached):
+    "Whether it is used whatever the time of its source."
+    try:
+        return open(cached, "rb").read(8)[4:] == bytes([1, 0, 0, 0])
+    except OSError:
+        return False
+late = [f for f, cached in found.items() if not sure(cached)]
+assert not late, late
+print(len(found), "modules are compiled, optimised:", sys.flags.optimize)
+'
+export COMPILED
 mount -t tmpfs none /etc/counterfault && mkdir /etc/counterfault/experiments
 cat >/etc/counterfault/sidecar.yaml <<'END'
 service: shop
@@ -51,6 +69,7 @@ try:
 except OSError:
     print("the root is read-only")
 '
+for level in "" -O; do as_user python $level -c "$COMPILED"; done
 kill -TERM "$(ps -o pid= --ppid "$sidecar" | head -1)" 2>/dev/null || kill -TERM "$sidecar"
 wait "$sidecar" && echo "ended with 0"
 kill "$application"
@@ -83,9 +102,41 @@ def test_the_container_is_not_root_and_has_no_name_to_look_up() -> None:
 
 
 def test_the_command_is_one_that_counterfault_knows() -> None:
-    for command in (IMAGE.command, IMAGE.healthcheck):
-        assert command[0] == "counterfault"
-        cli._parser().parse_args(command[1:])
+    assert IMAGE.command[0] == "counterfault"
+    cli._parser().parse_args(IMAGE.command[1:])
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("200 OK", 0), ("503 Service Unavailable", 1), (None, 1)]
+)
+def test_the_healthcheck_is_0_when_it_is_ready_and_1_when_not(
+    status: str | None, code: int
+) -> None:
+    """Never 2, which Docker reserves; and not by a proxy that the environment names."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        asking = threading.Thread(target=_answer, args=(server, status))
+        asking.start()
+        python, *words = (w.replace("9900", str(port)) for w in IMAGE.healthcheck)
+        assert python == "python"
+        told = subprocess.run(
+            [sys.executable, *words],
+            env={**os.environ, "http_proxy": "http://127.0.0.1:9"},
+            capture_output=True,
+            check=False,
+        )
+        asking.join()
+    assert told.returncode == code, told.stderr
+
+
+def _answer(server: socket.socket, status: str | None) -> None:
+    """One request; None: the connection is closed instead."""
+    connection, _ = server.accept()
+    with connection:
+        asked = connection.recv(4096)
+        if status is not None:
+            assert asked.startswith(b"GET /readyz ")
+            connection.sendall(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
 
 
 def test_only_what_the_image_is_made_of_is_sent_to_the_builder(tmp_path: Path) -> None:
@@ -116,9 +167,10 @@ def test_the_image_can_be_built_and_serves_with_a_read_only_root(tmp_path: Path)
     runs = runs.replace("HEALTHCHECK", shlex.join(IMAGE.healthcheck))
     runs = runs.replace("COMMAND", shlex.join(IMAGE.command))
     said = run(f"{build}\n{runs}", tmp_path / "machine", timeout=580, network=True)
-    assert "/1 workers" in said
     assert "the root is read-only" in said
     assert "ended with 0" in said
+    assert "modules are compiled, optimised: 0" in said
+    assert "modules are compiled, optimised: 1" in said
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,13 +189,18 @@ def test_check_has_nothing_against_the_config_maps(
     assert "slow-payments: paused" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "file", sorted(DEPLOY.glob("*/**/experiments/*.yaml")), ids=lambda p: p.name
-)
-def test_every_example_experiment_has_an_end_and_waits_to_be_started(file: Path) -> None:
-    said = yaml.safe_load(file.read_text())
-    assert "not_after" in said
-    assert said["state"] == "paused"
+DEPLOYED = sorted(DEPLOY.glob("*/**/experiments/*.yaml"))
+EXAMPLES = sorted((DEPLOY.parent / "config").glob("ex*/*.yaml"))
+
+
+@pytest.mark.parametrize("file", [*DEPLOYED, *EXAMPLES], ids=lambda p: p.name)
+def test_every_example_experiment_has_an_end_that_is_far(file: Path) -> None:
+    assert yaml.safe_load(file.read_text())["not_after"] > datetime(2027, 12, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("file", DEPLOYED, ids=lambda p: p.name)
+def test_what_is_deployed_waits_to_be_started(file: Path) -> None:
+    assert yaml.safe_load(file.read_text())["state"] == "paused"
 
 
 def test_a_changed_config_map_is_in_use_within_seconds(make_sidecar: Any) -> None:

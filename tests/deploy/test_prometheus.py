@@ -13,6 +13,7 @@ from prometheus_server import DEPLOY
 from watched import Watched
 
 from deploy.prometheus import build
+from proxy.metrics import WHERE
 
 PROMETHEUS = DEPLOY / "prometheus"
 RUNBOOK = DEPLOY.parent / "docs" / "runbook.md"
@@ -99,6 +100,11 @@ def test_every_alert_says_what_to_do(alert: str) -> None:
     assert page == "docs/runbook.md"
     assert anchor == alert.lower()
     assert f"### {alert}\n" in RUNBOOK.read_text()
+
+
+def test_the_runbook_knows_wherever_an_internal_error_comes_from() -> None:
+    table = RUNBOOK.read_text().partition("### CounterfaultInternalErrors")[2]
+    assert set(re.findall(r"`(\w+)`(?=[^|\n]*\| )", table)) == set(WHERE)
 
 
 @pytest.mark.parametrize("alert", ALERTS)

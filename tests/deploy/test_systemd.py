@@ -52,6 +52,20 @@ def test_a_stop_leaves_time_for_the_drain() -> None:
     assert int(service()["TimeoutStopSec"]) > Limits().drain
 
 
+def test_what_is_compiled_once_is_kept() -> None:
+    kept = f"PYTHONPYCACHEPREFIX=/var/cache/{service()['CacheDirectory']}"
+    assert service()["Environment"] == kept
+    look = "import sys; print(sys.pycache_prefix)"
+    told = subprocess.run(
+        [sys.executable, "-O", "-c", look],
+        env=dict([kept.split("=", 1)]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == f"/var/cache/{service()['CacheDirectory']}"
+
+
 def test_its_commands_start_reload_and_adopt(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx
 ) -> None:

@@ -437,7 +437,7 @@ def test_idle_connections_are_closed(make_sidecar: MakeSidecar, make_nginx: Make
                 with suppress(TimeoutError):
                     assert cut(sock)
                     break
-        assert 0.9 < time.monotonic() - start < 5
+        assert 0.9 < time.monotonic() - start < 10
         assert asked(busy) == 200
 
 
@@ -491,8 +491,8 @@ def test_a_head_that_dribbles_is_cut_while_others_are_served(hurried: Sidecar) -
         for sock in slow[1:]:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: a")
         before = others.count
-        # From a sweep that sees it to one that finds it too old, once a second.
-        assert 1 < drip(slow[0], b"GET / HTTP/1.1\r\nHost: a") < 4.5
+        # From a sweep that sees it to one that finds it too old; without the limit, ten seconds.
+        assert 1 < drip(slow[0], b"GET / HTTP/1.1\r\nHost: a") < 9
         for sock in slow[1:]:
             assert cut(sock)
         assert others.count > before + 20
@@ -502,7 +502,7 @@ def test_a_head_that_dribbles_is_cut_while_others_are_served(hurried: Sidecar) -
 def test_the_second_head_of_a_connection_may_not_dribble_either(hurried: Sidecar) -> None:
     with connect(hurried.port) as sock:
         assert asked(sock) == 200
-        assert 1 < drip(sock, b"GET / HTTP/1.1\r\nX: ") < 4.5
+        assert 1 < drip(sock, b"GET / HTTP/1.1\r\nX: ") < 9
 
 
 def test_head_time_is_not_for_what_comes_after_the_head(hurried: Sidecar, user: User) -> None:

@@ -213,7 +213,7 @@ def refused(port: int) -> bool:
 
 @pytest.mark.parametrize("shares", [False, True])
 def test_a_port_of_somebody_else_is_refused_at_start(
-    make_sidecar: MakeSidecar, shares: bool
+    make_sidecar: MakeSidecar, engine: str, shares: bool
 ) -> None:
     """Though the other would share it, as our workers do."""
     with socket.socket() as other:
@@ -222,7 +222,9 @@ def test_a_port_of_somebody_else_is_refused_at_start(
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        sidecar = make_sidecar("http://127.0.0.1:1", inbound={"listen": f"127.0.0.1:{port}"})
+        sidecar = make_sidecar(
+            "http://127.0.0.1:1", engine=engine, inbound={"listen": f"127.0.0.1:{port}"}
+        )
         sidecar.start(ready=False)
         assert sidecar.process is not None
         assert sidecar.process.wait(30) == 2

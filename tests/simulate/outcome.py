@@ -6,7 +6,8 @@ from zlib import crc32
 
 import numpy as np
 
-from proxy.analysis.compare import Threshold, compare, differ
+from proxy.analysis.alarm import differ
+from proxy.analysis.compare import Threshold, compare
 from proxy.experiment import Cohorts
 from tests.simulate.crowds import Indexes
 from tests.simulate.peers import alarms

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,8 @@ import yaml
 from proxy.cohorts import Arcs, Cohort, salt_of
 
 DEADLINE = 30.0
+# In an order of its own for each process: tests run several at a time.
+_PORTS = iter(secrets.SystemRandom().sample(range(20_000, 32_000), 12_000))
 
 
 def until[T](what: Callable[[], T], deadline: float = DEADLINE, every: float = 0.02) -> T:
@@ -44,9 +47,15 @@ def alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody uses now, never the same, and that meanwhile no connection is given.
+
+    Linux gives connections ports from 32768 on, those that it gives for a `bind` to 0 among them.
+    """
+    for port in _PORTS:
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port is free")
 
 
 def program(name: str) -> str:
@@ -130,7 +139,7 @@ class Sidecar:
                 env={**os.environ, **self.environment},
             )
         if ready:
-            until(self.ready)
+            until(self.ready, deadline=90)  # two CPU seconds, of a machine that others use too
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:

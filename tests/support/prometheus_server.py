@@ -18,9 +18,14 @@ _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 
 class Prometheus:
-    """Scrapes one target every second, with the shipped rules; asks for the time it has lived."""
+    """Scrapes one target every second, with the shipped rules; asks for the time it has lived.
 
-    def __init__(self, directory: Path, target: str, shipped: Path = SHIPPED) -> None:
+    The first scrape is five seconds after the start. Without `wait`, the target need not be there.
+    """
+
+    def __init__(
+        self, directory: Path, target: str, shipped: Path = SHIPPED, *, wait: bool = True
+    ) -> None:
         directory.mkdir(parents=True)
         config = directory / "prometheus.yml"
         config.write_text(yaml.safe_dump(_pointed(shipped, target)))
@@ -36,7 +41,8 @@ class Prometheus:
                 "--log.level=error",
             ]
         )
-        until(self._scraped)
+        if wait:
+            until(self.scraped)
 
     def stop(self) -> None:
         self._process.terminate()
@@ -67,8 +73,8 @@ class Prometheus:
         found: list[Any] = self.get(f"label/{asked[2]}/values", **{"match[]": series})
         return found
 
-    def _scraped(self) -> bool:
-        """Whether there is an answer; the first scrape is five seconds after the start."""
+    def scraped(self) -> bool:
+        """Whether the target has been scraped."""
         assert self._process.poll() is None, "prometheus has ended"
         try:
             return bool(self.instant("up == 1"))

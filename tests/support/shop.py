@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from programs import Sidecar
+from programs import Sidecar, free_port
 
-from proxy.demo.processes import HOST, Processes, free_ports
+from proxy.demo.processes import HOST, Processes
 from proxy.demo.services import BACKENDS, STOREFRONT
 
 
@@ -16,7 +16,7 @@ class Shop:
 
     def __init__(self, directory: Path, processes: Processes, **settings: Any) -> None:
         names = (STOREFRONT, *BACKENDS, *(f"to_{name}" for name in BACKENDS))
-        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self._ports = {name: free_port() for name in names}
         self._processes = processes
         listeners = {
             name: {"listen": f"{HOST}:{self._ports[f'to_{name}']}", "upstream": self._url(name)}

@@ -34,11 +34,13 @@ def watched_run(directory: Path) -> Iterator[Watched]:
         nginx = Nginx(directory / "nginx", 'location / { return 200 "hello"; }')
         stack.callback(nginx.stop)
         sidecar = Sidecar(directory / "sidecar", nginx.url, {})
+        target = sidecar.admin.removeprefix("http://")
+        prometheus = Prometheus(directory / "prometheus", target, wait=False)
+        stack.callback(prometheus.stop)
         stack.callback(sidecar.stop)
         sidecar.start()
-        prometheus = Prometheus(directory / "prometheus", sidecar.admin.removeprefix("http://"))
-        stack.callback(prometheus.stop)
         stack.enter_context(_load(sidecar.url))
+        until(prometheus.scraped)
         _run(sidecar)
         page = sidecar.metrics()
         # The last states must have been scraped, and the rules evaluated after that.
@@ -49,8 +51,8 @@ def watched_run(directory: Path) -> Iterator[Watched]:
 
 @contextmanager
 def _load(url: str) -> Iterator[None]:
-    """Users by the thousand, 150 requests a second."""
-    command = [sys.executable, "-m", "proxy.demo.load", "--target", url, "--rate", "150"]
+    """Users by the thousand, 80 requests a second."""
+    command = [sys.executable, "-m", "proxy.demo.load", "--target", url, "--rate", "80"]
     users = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         yield
@@ -61,7 +63,7 @@ def _load(url: str) -> Iterator[None]:
 
 def _run(sidecar: Sidecar) -> None:
     """One experiment that does harm and one that does not, both to their end."""
-    phases = {"baseline": "2s", "duration": "8s", "recovery": "2s", "cohorts": _COHORTS}
+    phases = {"baseline": "2s", "duration": "6s", "recovery": "2s", "cohorts": _COHORTS}
     steady = {**phases, "steady_state": [_SUCCESS]}
     sidecar.experiment(FINE, **steady, faults=[{"at": "inbound", "latency": "20ms"}])
     sidecar.experiment(HARM, **steady, faults=[{"at": "inbound", "error": 503}])

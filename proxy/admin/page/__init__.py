@@ -1,6 +1,7 @@
 """The page: rendered here, so that it needs no script; scripts keep it fresh and draw charts."""
 
 from base64 import b64encode
+from collections.abc import Collection
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -52,15 +53,19 @@ def login(wrong: str = "") -> str:
 
 
 def render(
-    overview: dict[str, Any], timelines: dict[str, list[dict[str, Any]]], signed_in: bool = False
+    overview: dict[str, Any],
+    timelines: dict[str, list[dict[str, Any]]],
+    paused: Collection[str] = (),
+    signed_in: bool = False,
 ) -> str:
-    """The page for an overview; the templates escape all text."""
+    """The page for an overview; the templates escape all text. `paused`: whose files say so."""
     experiments = sorted(overview["experiments"], key=lambda e: _ORDER.index(e["state"]))
     few = sum(e["state"] not in _LIVE for e in experiments) <= _FEW
     page = _LOADER.load("page.html").generate(
         o=overview,
         experiments=experiments,
         timelines=timelines,
+        paused=paused,
         risk=_risk(overview),
         signed_in=signed_in,
         opened=lambda e: e["state"] in _LIVE or (few and e["state"] != "pending"),

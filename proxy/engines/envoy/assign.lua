@@ -372,9 +372,14 @@ local function answer(handle, who, faults, rule)
   handle:respond(head, said.body)
 end
 
+-- What was drawn and comes after the end of the request.
+local function miss(faults, due, after)
+  for i = after + 1, #due do faults[#faults + 1] = due[i].number .. ":failed" end
+end
+
 -- True if the request ends here.
-local function perform(handle, who, faults, rule)
-  local place = #faults + 1
+local function perform(handle, who, faults, due, number)
+  local rule, place = due[number], #faults + 1
   if not leased() then
     faults[place] = rule.number .. ":failed"
     return false
@@ -382,6 +387,7 @@ local function perform(handle, who, faults, rule)
   faults[place] = rule.number .. ":" .. (DATA.active_faults > 0 and "performed" or "overflow")
   if DATA.active_faults == 0 then return false end
   if rule.kind == "respond" then
+    miss(faults, due, number)
     answer(handle, who, faults, rule)
     return true
   end
@@ -392,6 +398,7 @@ local function perform(handle, who, faults, rule)
     if ended ~= "whole" then return false end
   end
   if rule.kind == "drop" then
+    miss(faults, due, number)
     note(handle, who, faults)
     handle:streamInfo():dynamicMetadata():set("counterfault", "drop", "1")
     return true
@@ -406,8 +413,8 @@ local function inject(handle, who, fields, path)
       due[#due + 1] = rule
     end
   end
-  for _, rule in ipairs(due) do
-    if perform(handle, who, faults, rule) then return end
+  for number in ipairs(due) do
+    if perform(handle, who, faults, due, number) then return end
   end
   note(handle, who, faults)
 end

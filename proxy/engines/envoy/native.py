@@ -66,28 +66,39 @@ type Program = Native | Detour
 
 def program(rule: FaultRule) -> Program:
     """What Envoy does for a rule, or why it cannot."""
+    match _begun(rule):
+        case Detour() | Answer() | Drop() as made:
+            return made
+        case Delay():
+            return Hold(_quantiles(rule), drop=False)
+        case Hang(seconds):
+            return Hold((seconds * 1000,) * (POINTS + 1), drop=True)
+        case other:
+            assert_never(other)
+
+
+def _begun(rule: FaultRule) -> Detour | Answer | Drop | Delay | Hang:
+    """The program, but for the quantiles of a wait, which take long to find."""
     reason = _unfit(rule)
     if reason:
         return Detour(reason)
     first = rule.fault.act(PLAIN, lambda: 0.0)
     match first:
-        case Delay():
-            return Hold(_quantiles(rule), drop=False)
+        case Delay() | Hang():
+            return first
         case Respond():
             return _answer(first, rule.fault.act(_GRPC, lambda: 0.0))
         case Disconnect(reset=False):
             return Drop()
         case Disconnect():
             return Detour("a TCP reset")
-        case Hang(seconds):
-            return Hold((seconds * 1000,) * (POINTS + 1), drop=True)
         case Throttle() | Truncate() | Rewrite() | Repeat():
             return Detour(f"`{rule.fault.name}`")
         case other:
             assert_never(other)
 
 
-def _answer(plain: Respond, grpc: Action) -> Program:
+def _answer(plain: Respond, grpc: Action) -> Answer | Detour:
     if not isinstance(grpc, Respond):
         return Detour("an answer to some requests only")
     return Answer(plain, grpc)
@@ -125,7 +136,7 @@ def detours(experiment: Experiment) -> dict[str, str]:
         if experiment.guard.max_faults is not None:
             found.setdefault(rule.at, "`guard.max_faults`")
             continue
-        made = program(rule)
+        made = _begun(rule)
         if isinstance(made, Detour):
             found.setdefault(rule.at, made.why)
     return found

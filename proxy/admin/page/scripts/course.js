@@ -9,7 +9,8 @@ export function levelsChart(box, data, metric, colours) {
     axes: [timeAxis(colours), axis(colours, said)],
     series: [
       times,
-      line("control", colours.control, said),
+      // Wider, so that it can be seen below the other where both are the same.
+      { ...line("control", colours.control, said), width: 2.5 },
       line("experiment", colours.experiment, said),
     ],
     hooks: { drawClear: [onFaults(data, colours)] },
@@ -29,15 +30,43 @@ export function effectChart(box, data, metric, colours) {
     bands: [{ series: [3, 2], fill: colours.band }],
     series: [
       times,
-      line("estimate", colours.experiment, said),
-      { ...line("at least", colours.experiment, said), width: 0 },
-      { ...line("at most", colours.experiment, said), width: 0 },
+      { ...line("worse by", colours.experiment, said), value: told(said) },
+      { ...line("at least", colours.edge, said), width: 1, points: { show: false } },
+      { ...line("at most", colours.edge, said), width: 1, points: { show: false } },
     ],
     hooks: {
-      drawClear: [onFaults(data, colours), harm(metric.allowed, colours)],
+      drawClear: [onFaults(data, colours), harm(metric.allowed, colours), alone(colours)],
       drawAxes: [tolerance(metric.allowed, said, colours)],
     },
   }), [data.at, metric.effect, lower, upper], box);
+}
+
+// The estimate with its bounds, as one entry of the legend.
+function told(said) {
+  const bound = (value) => (Math.abs(value) >= 999 ? "?" : said(value));
+  return (u, value, _, i) => (value === null || i === null
+    ? "–" : `${said(value)} (${bound(u.data[2][i])} to ${bound(u.data[3][i])})`);
+}
+
+// A run that ends at its first estimate has bounds at one moment, which no band can show.
+function alone(colours) {
+  return (u) => {
+    const [at, estimates, lower, upper] = u.data;
+    const known = estimates.flatMap((x, i) => (x === null ? [] : [i]));
+    const place = (i) => u.valToPos(at[i], "x", true);
+    const [last, width] = [known.at(-1), 8 * devicePixelRatio];
+    if (last === undefined || place(last) - place(known[0]) >= width) return;
+    const { top, height } = u.bbox;
+    const within = (value) => Math.min(top + height, Math.max(top, u.valToPos(value, "y", true)));
+    const bar = (from, to) => u.ctx.fillRect(place(last) - width / 2, from, width, to - from);
+    const [high, low, middle] = [upper, lower, estimates].map((values) => within(values[last]));
+    u.ctx.save();
+    u.ctx.fillStyle = colours.edge;
+    bar(high, low);
+    u.ctx.fillStyle = colours.experiment;
+    bar(middle - devicePixelRatio, middle + devicePixelRatio);
+    u.ctx.restore();
+  };
 }
 
 function floor(low, high) {

@@ -13,7 +13,12 @@ export function spreadChart(box, { edges, control, experiment }, colours) {
       y: { range: (_, low, high) => [0, (high || 1) * 1.1] },
     },
     axes: [
-      { ...axis(colours), values: (_, ticks) => ticks.map((x) => (x === null ? "" : round(x))) },
+      {
+        ...axis(colours),
+        splits: (_, __, low, high) => marks(low, high),
+        filter: (_, ticks) => ticks,
+        values: (u, ticks) => words(u, ticks),
+      },
       axis(colours, share),
     ],
     series: [
@@ -31,8 +36,25 @@ function shares(counts) {
   return [...found, found.at(-1)];
 }
 
-// Of the ticks of a logarithmic axis those at 1, 2 and 5 have room for words.
-function round(value) {
-  const first = Number(value.toExponential()[0]);
-  return [1, 2, 5].includes(first) ? seconds(value) : "";
+// 1 to 9 of each power of ten. uPlot's own never come to an end from, say, 9.9 ms on.
+function marks(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+    for (let digit = 1; digit <= 9; digit++) {
+      const mark = Number(`${digit}e${power}`);
+      if (low <= mark && mark <= high) found.push(mark);
+    }
+  }
+  return found;
+}
+
+// Which of the marks 1 to 9 have words, and how close the closest of these are, in decades.
+const WORDED = [["123456789", 0.045], ["125", 0.3], ["13", 0.47], ["1", 1]];
+const ROOM = 48;
+
+function words(u, ticks) {
+  const { min, max } = u.scales.x;
+  const decade = u.bbox.width / devicePixelRatio / Math.log10(max / min);
+  const [digits] = WORDED.find(([, apart]) => apart * decade >= ROOM) ?? WORDED.at(-1);
+  return ticks.map((x) => (digits.includes(x.toExponential()[0]) ? seconds(x) : ""));
 }

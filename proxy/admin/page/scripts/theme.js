@@ -4,7 +4,7 @@ export function theme() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(`--${name}`).trim();
   return {
-    control: of("control"), experiment: of("experiment"), band: of("band"),
+    control: of("control"), experiment: of("experiment"), band: of("band"), edge: of("band-edge"),
     controlFill: of("control-fill"), experimentFill: of("experiment-fill"),
     muted: of("muted"), grid: of("grid"), allowed: of("bad"), harm: of("harm"),
     faults: of("faults"), ink: of("ink"),

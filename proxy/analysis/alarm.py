@@ -1,0 +1,46 @@
+"""Two samples of one metric: do they differ at all, and is one worse by so many tolerances?"""
+
+from math import log
+
+from proxy.analysis.compare import boundary_of, level_of, signal
+from proxy.analysis.deviance import log_quantile
+from proxy.analysis.sequential import either, evidence
+from proxy.experiment import Cohorts
+from proxy.sample import Pair
+from proxy.steady_state import Metric
+
+
+def differ(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
+    """Two-sided evidence that the cohorts differ at all, as a logarithm."""
+    found = signal(metric, pair, cohorts, 0.0)
+    return either(found) if found else 0.0
+
+
+def worse(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
+    """Evidence that the experiment is worse by more than so many tolerances, as a logarithm."""
+    found = signal(metric, pair, cohorts, tolerances)
+    return evidence(found).harm if found else 0.0
+
+
+def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, alarm: float) -> bool:
+    """Whether evidence that the experiment is worse by more than so many tolerances is enough."""
+    # Mostly it is not worse at all, which is quickly seen.
+    return _beyond(metric, pair, cohorts, tolerances) and (
+        worse(metric, pair, cohorts, tolerances) >= alarm
+    )
+
+
+def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> bool:
+    at = boundary_of(metric, tolerances)
+    if metric.latency is not None:
+        if not pair.fewest:
+            return False
+        control, experiment = (
+            log_quantile(s.counts, metric.latency.quantile) for s in (pair.control, pair.experiment)
+        )
+        return experiment - control > log(at.rho)
+    pc = level_of(metric, pair.control, cohorts.control) or 0.0
+    pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0
+    if metric.success_rate is not None and at.sign < 0:  # a level is the share of bad ones
+        pc, pe = 1 - pc, 1 - pe
+    return at.sign * (pe - at.rho * pc - at.delta) > 0
