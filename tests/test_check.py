@@ -238,3 +238,28 @@ def test_only_what_is_running_counts_for_the_total():
 
 def test_nothing_protected_is_said():
     assert lines(protect=[])[0] == "never touched: nothing"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, None),
+        ({"dose": {"first": 3}}, "a dose that is counted"),
+        ({"when": "after"}, "`when: after`"),
+        ({"match": {"regex": "/a.*"}}, "a fault's `regex`"),
+    ],
+)
+def test_it_says_who_takes_a_detour_on_envoy(said, expected):
+    rule = {"at": "payments", "latency": "400ms", **said}
+    found = "\n".join(lines(EXPERIMENT | {"faults": [rule]}, engine="envoy"))
+    assert ("detour" in found) == (expected is not None)
+    if expected:
+        assert f"at payments go through workers behind Envoy, for {expected}" in found
+    assert "detour" not in "\n".join(lines(EXPERIMENT | {"faults": [rule]}))
+
+
+def test_envoy_is_asked_for_the_finest_tolerance_that_there_is():
+    """Its lines are in microseconds, so the buckets of a sample bound it, as everywhere."""
+    metric = {"name": "p99", "at": "inbound", "latency": {"quantile": 0.99, "rise": "9.1%"}}
+    found = "\n".join(lines(EXPERIMENT | {"steady_state": [metric]}, engine="envoy"))
+    assert "p99 latency at most 9.1% above control" in found

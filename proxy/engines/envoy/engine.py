@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,23 +18,18 @@ from proxy.engines.envoy.binary import binary
 from proxy.engines.envoy.compile import Found, bootstrap, compiled
 from proxy.engines.envoy.delivery import Delivery, Rejected
 from proxy.engines.envoy.directory import LOG, Directory
+from proxy.engines.envoy.ear import Ear
 from proxy.engines.envoy.holds import Holds
-from proxy.engines.envoy.lines import Count, parsed
 from proxy.engines.envoy.names import ADMIN, HOLD, LINES, LISTENERS
-from proxy.engines.envoy.pipes import Pipe
 from proxy.engines.envoy.process import Command, Process
 from proxy.engines.envoy.settle import Status, certificates, system_ca
-from proxy.engines.envoy.stats import WANTED, rows
 from proxy.engines.ports import PortTaken, address_of, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.engines.workers import Workers
-from proxy.tally import Rows, Tally, internal
+from proxy.tally import Rows
 
 log = logging.getLogger("counterfault")
 
-# How often counts are handed to the supervisor, and Envoy's own are asked for.
-BEAT = 0.1
-_ASK = 0.5
 # An Envoy that dies younger than this is in a crash loop and is not replaced at once.
 _YOUNG = 2.0
 _PAUSE = 1.0
@@ -46,7 +40,6 @@ _POLL = 0.05
 _LOOK = 0.02
 # How long workers may take to act on a plan before Envoy is told; one that is frozen takes longer.
 _PLAN = 0.2
-_OWN = "envoy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +70,13 @@ class Envoy:
         command = Command(path, sidecar.workers, sidecar.limits.drain)
         self._process = Process(self._directory, command)
         self._admin = Admin(lambda: self._directory.socket(ADMIN))
-        self._said: deque[str] = deque(maxlen=20)
-        self._delivery = Delivery(self._directory, self._admin, self._reasons)
+        self._ear = Ear(self._admin, cells, lambda: self._process.incarnation)
+        self._delivery = Delivery(self._directory, self._admin, self._ear.reasons)
         self._workers, self._cells, self._gone = workers, cells, gone
         workers.report_to(self.from_workers)
         self.budget = workers.budget
-        self._tally = Tally()
-        self._count = Count(self._tally)
         self._holds = Holds()
         self.budget.elsewhere = lambda: self._holds.active
-        self._pipes: list[Pipe] = []
         self._config = config
         self._addresses: dict[str, HostPort] = {}
         self._wanted: Wanted | None = None
@@ -94,6 +84,7 @@ class Envoy:
         self._accepted = 0
         self._refusals: dict[int, str] = {}
         self._behind = False
+        self._reached = True
         self._working = False
         self._lease_until = 0.0
         self._leased = True
@@ -107,8 +98,7 @@ class Envoy:
 
     async def inherit(self, config: Config) -> None:
         """Take over what a supervisor before us has left."""
-        self._pipes.append(Pipe(self._directory.open_pipe(LINES), self._line))
-        self._pipes.append(Pipe(self._directory.open_pipe(LOG), self._hear))
+        self._ear.open(self._directory.open_pipe(LINES), self._directory.open_pipe(LOG))
         self._directory.lease(0.0)
         (self._directory.path / HOLD).unlink(missing_ok=True)
         await self._holds.open(self._directory.socket(HOLD))
@@ -141,7 +131,7 @@ class Envoy:
         self._addresses = wanted
 
     def start(self) -> None:
-        works = (self._deliver(), self._keep(), self._beat(), self._ask())
+        works = (self._deliver(), self._keep(), self._ear.report_often(), self._ear.ask())
         self._tasks = [asyncio.ensure_future(work) for work in works]
         if self._behind:
             self._work()
@@ -170,7 +160,7 @@ class Envoy:
             if self._tasks:
                 self._work()
         self._config, self._wanted = config, Wanted(self._generation, config, status, theirs)
-        self._expect(config, status)
+        self._ear.expect(config, status, self._worker_ports())
         self._wake.set()
         return self._generation
 
@@ -183,9 +173,12 @@ class Envoy:
 
     @property
     def ready(self) -> int:
-        """All threads at once: Envoy acts on the present plan, or, having refused it, serves on."""
+        """All threads at once: Envoy acts on the present plan, or, having refused it, serves on.
+
+        Not while its detours lead nowhere.
+        """
         told = self._accepted >= self._generation or self._generation in self._refusals
-        whole = told and self._process.alive()
+        whole = told and self._reached and self._process.alive()
         return self._config.sidecar.workers if whole else 0
 
     @property
@@ -234,16 +227,12 @@ class Envoy:
         self._holds.close()
         for task in self._tasks:
             task.cancel()
-        for pipe in self._pipes:
-            pipe.close()
+        self._ear.close()
 
     async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for pipe in self._pipes:
-            pipe.read()
-            pipe.close()
-        self._report()
+        self._ear.finish()
         self._holds.close()
 
     async def _under_way(self) -> bool:
@@ -291,7 +280,8 @@ class Envoy:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PLAN):
                     await self._workers.applied(wanted.behind)
-        made = await asyncio.to_thread(compiled, config, wanted.runs, self._found(config))
+        found = self._found(config)
+        made = await asyncio.to_thread(compiled, config, wanted.runs, found)
         if not self._process.alive():
             self._delivery.place(made)
             self._wake.set()
@@ -300,6 +290,7 @@ class Envoy:
         if self._process.suit(bootstrap(config.sidecar)):
             self._gone(before)
         await self._delivery.deliver(made)
+        self._reached = behind.detoured(config) <= found.workers.keys()
 
     def _found(self, config: Config) -> Found:
         ports = self._worker_ports() if self._working and self._workers.pids else {}
@@ -316,7 +307,7 @@ class Envoy:
         self._refusals = {generation: reason}
         self._leased = False
         self._directory.lease(0.0)
-        self._tally.add(internal("supervisor"))
+        self._ear.failed("supervisor")
 
     async def _keep(self) -> None:
         """See that there is an Envoy."""
@@ -327,7 +318,7 @@ class Envoy:
             await self._process.ended()
             self._gone(self._process.incarnation)
             if not self._stopping.is_set():
-                log.error("envoy has ended; starting another. %s", self._reasons())
+                log.error("envoy has ended; starting another. %s", self._ear.reasons())
                 self._tell_news()
                 if time.monotonic() - born < _YOUNG:
                     await asyncio.sleep(_PAUSE)
@@ -339,53 +330,6 @@ class Envoy:
         self._delivery.place(compiled(wanted.config, wanted.runs, self._found(wanted.config)))
         self._process.start(bootstrap(wanted.config.sidecar))
         self._wake.set()
-
-    async def _beat(self) -> None:
-        while True:
-            self._report()
-            await asyncio.sleep(BEAT)
-
-    def _report(self) -> None:
-        changed = self._tally.take_changed()
-        if changed:
-            self._cells(_OWN, changed)
-
-    async def _ask(self) -> None:
-        while True:
-            with suppress(OSError, ValueError):
-                incarnation = self._process.incarnation
-                self._cells(incarnation, rows(await self._admin.numbers(WANTED)))
-            await asyncio.sleep(_ASK)
-
-    def _line(self, text: bytes) -> None:
-        try:
-            line = parsed(text)
-            if line is not None:
-                self._count.add(line)
-        except (ValueError, LookupError) as e:
-            self._tally.add(internal("observe"))
-            log.error("observe: %s: %r", e, text[:200])
-
-    def _hear(self, text: bytes) -> None:
-        said = text.decode("utf-8", "replace").strip()
-        if said:
-            self._said.append(said)
-            log.warning("envoy: %s", said)
-
-    def _reasons(self) -> str:
-        for pipe in self._pipes:
-            pipe.read()
-        bad = [said for said in self._said if "reject" in said.lower() or "error" in said.lower()]
-        self._said.clear()
-        return "; ".join(bad[-3:])
-
-    def _expect(self, config: Config, runs: Mapping[str, Status]) -> None:
-        addresses = {name: f"{host}:{port}" for name, (host, port) in self._worker_ports().items()}
-        for experiment in config.experiments:
-            if (run := runs.get(experiment.name)) is not None:
-                detours = {at: addresses.get(at, "") for at in native.detours(experiment)}
-                self._count.expect(experiment, run.epoch, detours)
-        self._count.forget({(name, run.epoch) for name, run in runs.items()})
 
     def _worker_ports(self) -> dict[str, HostPort]:
         """Where the workers behind listen."""
