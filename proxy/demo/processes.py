@@ -3,19 +3,23 @@
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 HOST = "127.0.0.1"
 PATIENCE = 30.0
 GRACE = 10.0
+# Below those that the system gives to connections, our users' among them.
+_PORTS = range(20_000, 32_000)
 _TAIL = 15
 _STEP = 0.1
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,12 +30,21 @@ class DemoError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind((HOST, 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
+    """Ports that nobody uses now, all different. Raises DemoError."""
+    free = (port for port in random.sample(_PORTS, len(_PORTS)) if _is_free(port))
+    found = list(islice(free, count))
+    if len(found) < count:
+        raise DemoError(f"fewer than {count} ports are free at {HOST}")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def get(port: int, path: str) -> Any:
