@@ -13,7 +13,10 @@ MOST = 2**14
 
 @dataclass(slots=True)
 class Users:
-    """Hashes are whole numbers below 2^32; merging is adding the other's, in any order."""
+    """Hashes are whole numbers below 2^32; merging is adding the other's, in any order.
+
+    `most`: two or more, since a hash of zero is below every threshold, once in each cohort.
+    """
 
     most: int = MOST
     threshold: int = CIRCLE

@@ -119,8 +119,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Worl
         stack.callback(sidecar.stop)
         world = World(sidecar.start())
         until(world.descriptors)
-        with query(world.ports["each"]) as warm:  # whatever is made once is made now
-            warm.execute("select 1")
         world.idle = _settled(world)
         yield world
         assert sidecar.metric("counterfault_internal_errors_total") == 0

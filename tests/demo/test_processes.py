@@ -93,7 +93,12 @@ with ended_by_signals(), Processes(Path({str(tmp_path)!r})) as processes:
     processes.wait("for ever", lambda: False)
 """
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whatever a shell starts in the background ignores SIGINT, these tests too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

@@ -97,11 +97,13 @@ def seen(nginx: Nginx, path: str) -> int:
 def test_others_are_never_faulted(
     sidecar: Sidecar, name: str, cohort: str, user: Callable[..., str]
 ) -> None:
+    headers = {"x-user-id": user(cohort), "x-beta": "yes"}
+    took = []
     for method in ("GET", "POST"):
-        headers = {"x-user-id": user(cohort), "x-beta": "yes"}
-        took, answer = timed(method, f"{sidecar.url}/{name}", headers=headers)
+        seconds, answer = timed(method, f"{sidecar.url}/{name}", headers=headers)
         assert (answer.status_code, answer.text) == (200, "hello")
-        assert took < 0.6
+        took.append(seconds)
+    assert min(took) < 0.6  # a fault would delay both; a busy machine delays one
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_latency_delays_the_whole_answer(
 ) -> None:
     took, answer = timed("GET", f"{sidecar.url}/{name}", headers=hit)
     assert (answer.status_code, answer.text) == (200, "hello")
-    assert least <= took < most + 0.5
+    assert least <= took < most + 3  # a busy machine's part in it
 
 
 def test_an_error_answers_instead_of_the_upstream(
