@@ -84,9 +84,12 @@ def test_even_a_stubborn_process_and_its_children_are_stopped(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_what_was_started(tmp_path: Path, number: signal.Signals) -> None:
+    # Whatever a shell starts in the background ignores SIGINT, these tests and theirs too.
     program = f"""
+import signal
 from pathlib import Path
 from proxy.demo.processes import Processes, ended_by_signals
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with ended_by_signals(), Processes(Path({str(tmp_path)!r})) as processes:
     processes.start("shop", "http.server", "0", "--bind", "127.0.0.1")
     print(processes.pids()[0], flush=True)
@@ -97,8 +100,6 @@ with ended_by_signals(), Processes(Path({str(tmp_path)!r})) as processes:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Whatever a shell starts in the background ignores SIGINT, these tests too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
