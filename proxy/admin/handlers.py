@@ -132,11 +132,14 @@ class Report(Route):
     def get(self, name: str) -> None:
         asked = self.get_query_argument("format", "text")
         number = self.get_query_argument("run", "")
+        download = self.get_query_argument("download", "0")
         form = FORMATS.get(asked)
         if form is None:
             return self.problem(HTTPStatus.BAD_REQUEST, unknown("format", asked, FORMATS))
         if number and not re.fullmatch("[1-9][0-9]{0,6}", number):
             return self.problem(HTTPStatus.BAD_REQUEST, "run must be a number from 1, such as 3")
+        if download not in ("0", "1"):
+            return self.problem(HTTPStatus.BAD_REQUEST, "download must be 0 or 1")
         try:
             record = report(self.supervisor, name, int(number) if number else None)
         except UnknownExperiment:
@@ -145,7 +148,7 @@ class Report(Route):
             return self.problem(HTTPStatus.NOT_FOUND, str(e))
         if asked == "html":
             self.set_header("Content-Security-Policy", f"{REPORT_POLICY}; frame-ancestors 'none'")
-        if self.get_query_argument("download", "") not in ("", "0"):
+        if download == "1":
             file = f"{record['name']}-{record['run']}.{form.suffix}"
             self.set_header("Content-Disposition", f'attachment; filename="{file}"')
         return self.text(form.render(record, None), form.content_type)
