@@ -76,6 +76,8 @@ def test_clients_wait_as_long_as_was_asked(sidecar: Sidecar, name: str, count: i
         chance = 3 * (share * (1 - share) / count) ** 0.5
         low = asked.quantile(max(share - chance, 0.0))
         high = asked.quantile(min(share + chance, 0.9999))
-        # Without the fault it takes some time too, on a machine with other things to do.
         hit, spared = (cuts[c][round(share * 100) - 1] for c in ("experiment", "control"))
-        assert 0.95 * low - 0.010 <= hit - spared <= 1.05 * high + 0.010, (share, low, high)
+        # What comes on top is what it takes without the fault, on a busy machine more; never less.
+        told = (share, low, high, hit, spared)
+        assert 0.95 * low - 0.010 <= hit, told
+        assert hit - spared <= 1.05 * high + 0.010, told
