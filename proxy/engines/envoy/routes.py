@@ -50,7 +50,7 @@ def routes(name: str, listener: Listener, program: Program) -> Json:
         "typed_per_filter_config": filters,
         # Only a detour's answer is cut; others may have been answered so by their upstream.
         "response_headers_to_remove": [CUT],
-        **_chosen(own, direct, program.asked),
+        **_chosen(own, direct, program.asked, filters),
     }
     return typed(
         "config.route.v3.RouteConfiguration",
@@ -60,11 +60,11 @@ def routes(name: str, listener: Listener, program: Program) -> Json:
     )
 
 
-def _chosen(own: list[Json], others: list[Json], asked: Json | None) -> Json:
+def _chosen(own: list[Json], others: list[Json], asked: Json | None, filters: Json) -> Json:
     """For those who are asked about, and for all others: routes on which nothing of ours runs."""
     if asked is None:
         return {"routes": [made for route in own for made in _as_it_came(route)]}
-    off = {name: _switched(on=False) for name in (LUA_FILTER, DROP_FILTER)}
+    off = {name: _switched(on=False) for name in filters}
     others = [{**route, "typed_per_filter_config": off} for route in others]
     return {
         "matcher": {
