@@ -191,6 +191,10 @@ class Envoy:
         own = [self._process.pid] if self._process.alive() else []
         return own + (self._workers.pids if self._behind else [])
 
+    @property
+    def tasks(self) -> int:
+        return self._workers.tasks
+
     async def applied(self, generation: int) -> None:
         """Wait until Envoy and its workers act on a plan at least as new. Raises OSError."""
         wanted = self._wanted
