@@ -63,6 +63,8 @@ class Worker:
             case "lease":
                 if self._live is not None and self._leased:
                     self._live.lease_until = message["until"]
+                    if not self._live.leased():  # whoever is told to leave has it told so
+                        self._live.release_ended()
             case "drain":
                 self.stop.set()
             case other:
