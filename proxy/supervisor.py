@@ -64,6 +64,10 @@ class Engine(Protocol):
     def pids(self) -> list[int]:
         """The worker processes."""
 
+    @property
+    def tasks(self) -> int:
+        """The asyncio tasks of all workers."""
+
 
 class UnknownExperiment(Exception):
     """No experiment of this name is configured."""
