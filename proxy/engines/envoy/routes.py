@@ -6,6 +6,7 @@ from proxy.engines.envoy.lua import STICKY
 from proxy.engines.envoy.names import (
     CUT,
     DROP_FILTER,
+    HTTP,
     LUA_FILTER,
     NONE,
     PROTO,
@@ -37,6 +38,7 @@ def routes(name: str, listener: Listener, program: str, detour: bool, drop: bool
         "domains": ["*"],
         "typed_per_filter_config": filters,
         "routes": [made for route in own for made in _as_it_came(route)],
+        "request_headers_to_remove": [HTTP],
         # Only a detour's answer is cut; others may have been answered so by their upstream.
         "response_headers_to_remove": [CUT],
     }
@@ -63,8 +65,8 @@ def _direct(name: str, listener: Listener) -> list[Json]:
         several = {"hash_policy": [sticky], "retry_policy": _next_node()}
     found = []
     if listener.scheme == "https":
-        upgrade = {"name": "upgrade", "present_match": True}
-        found.append(_route({"prefix": "/", "headers": [upgrade]}, http1_of(name), several))
+        http1 = {"name": HTTP, "string_match": {"prefix": "HTTP/1"}}
+        found.append(_route({"prefix": "/", "headers": [http1]}, http1_of(name), several))
     found.append(_route({"prefix": "/"}, name, several))
     return [*found, _route({"path": "*"}, name, several)]  # by OPTIONS
 
