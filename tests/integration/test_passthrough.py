@@ -305,6 +305,18 @@ def test_the_target_stays_as_it_was_written(world: World, person: dict[str, str]
     assert (directly, through) == (head, arriving(world, head))
 
 
+def test_options_of_the_server_as_a_whole(world: World, person: dict[str, str]):
+    """Which Envoy passes to no route."""
+    head = b"OPTIONS * HTTP/1.1\r\nHost: shop.test\r\n%s\r\n" % lines(person)
+    with world.connect("echo") as sock:
+        sock.sendall(head)
+        answer = read_answer(sock)
+    if world.engine == "envoy":
+        assert answer.status == 404
+    else:
+        assert answer.body.startswith(b"OPTIONS * HTTP/1.1\r\n")
+
+
 @pytest.mark.parametrize("target", [target for target in TARGETS[:10] if ".." not in target])
 def test_nginx_gets_the_target_it_would_get(same: Same, person: dict[str, str], target: str):
     assert same("nginx", "GET", f"/target{target}", person).body == f"/target{target}".encode()

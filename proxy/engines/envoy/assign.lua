@@ -5,75 +5,62 @@
 local DATA = --[[DATA]] nil
 
 local ffi, bit = require("ffi"), require("bit")
--- md5 is longer than what the compiler takes on by itself.
-pcall(function()
-  jit.opt.start("maxrecord=20000", "maxirconst=4000", "maxsnap=2000", "sizemcode=512", "maxmcode=4096")
-end)
 ffi.cdef [[
 typedef struct { long s; long ns; } cf_time;
 int clock_gettime(int, cf_time *);
 int inet_pton(int, const char *, void *);
 ]]
 
--- md5 (RFC 1321): `hash` leaves the digest's four words in `word`, each little endian.
-local word = ffi.new("int32_t[4]")
-local block = ffi.new("uint32_t[16]")
-local bytes = ffi.cast("uint8_t *", block)
+-- xxh64 (https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md): eight bytes at a time, little endian.
+local rol, bxor, rshift = bit.rol, bit.bxor, bit.rshift
+local P1, P2, P3 = 0x9E3779B185EBCA87ULL, 0xC2B2AE3D27D4EB4FULL, 0x165667B19E3779F9ULL
+local P4, P5 = 0x85EBCA77C2B2AE63ULL, 0x27D4EB2F165667C5ULL
 
-local function round_lines()
-  local mix = {
-    function(a, b, c, d) return ("bxor(%s,band(%s,bxor(%s,%s)))"):format(d, b, c, d) end,
-    function(a, b, c, d) return ("bxor(%s,band(%s,bxor(%s,%s)))"):format(c, d, b, c) end,
-    function(a, b, c, d) return ("bxor(%s,%s,%s)"):format(b, c, d) end,
-    function(a, b, c, d) return ("bxor(%s,bor(%s,bnot(%s)))"):format(c, b, d) end,
-  }
-  local turns = { { 7, 12, 17, 22 }, { 5, 9, 14, 20 }, { 4, 11, 16, 23 }, { 6, 10, 15, 21 } }
-  local step, first = { 1, 5, 3, 7 }, { 0, 1, 5, 0 }
-  local lines, names = {}, { "a", "b", "c", "d" }
-  for i = 0, 63 do
-    local quarter = math.floor(i / 16) + 1
-    local a, b, c, d = unpack(names)
-    local constant = bit.tobit(math.floor(math.abs(math.sin(i + 1)) * 2 ^ 32))
-    lines[#lines + 1] = ("%s=tobit(rol(tobit(%s+%s+(%d)+X[%d]),%d)+%s)"):format(
-      a, a, mix[quarter](a, b, c, d), constant, (step[quarter] * i + first[quarter]) % 16,
-      turns[quarter][i % 4 + 1], b)
-    names = { d, a, b, c }
-  end
-  return table.concat(lines, "\n")
+local function lane(sum, eight)
+  return rol(sum + eight * P2, 31) * P1
 end
 
-local digest_block = loadstring([[
-local bit, I, X = ...
-local band, bor, bxor, bnot, rol, tobit = bit.band, bit.bor, bit.bxor, bit.bnot, bit.rol, bit.tobit
-return function()
-local a, b, c, d = I[0], I[1], I[2], I[3]
-]] .. round_lines() .. [[
-
-I[0], I[1], I[2], I[3] = tobit(I[0] + a), tobit(I[1] + b), tobit(I[2] + c), tobit(I[3] + d)
-end]])(bit, word, ffi.cast("int32_t *", block))
-
-local function hash(text)
-  local size, from = #text, 0
-  word[0], word[1], word[2], word[3] = 0x67452301, 0xefcdab89 - 2 ^ 32, 0x98badcfe - 2 ^ 32, 0x10325476
-  local data = ffi.cast("const uint8_t *", text)
-  while size - from >= 64 do
-    ffi.copy(block, data + from, 64)
-    digest_block()
-    from = from + 64
+local function stripes(data, size, seed)
+  local a, b, c, d, from = seed + P1 + P2, seed + P2, seed, seed - P1, 0
+  while size - from >= 32 do
+    local word = ffi.cast("const uint64_t *", data + from)
+    a, b, c, d = lane(a, word[0]), lane(b, word[1]), lane(c, word[2]), lane(d, word[3])
+    from = from + 32
   end
-  ffi.fill(block, 64)
-  ffi.copy(block, data + from, size - from)
-  bytes[size - from] = 0x80
-  if size - from >= 56 then
-    digest_block()
-    ffi.fill(block, 64)
-  end
-  block[14] = size * 8
-  digest_block()
+  local sum = rol(a, 1) + rol(b, 7) + rol(c, 12) + rol(d, 18)
+  sum = bxor(sum, lane(0ULL, a)) * P1 + P4
+  sum = bxor(sum, lane(0ULL, b)) * P1 + P4
+  sum = bxor(sum, lane(0ULL, c)) * P1 + P4
+  return bxor(sum, lane(0ULL, d)) * P1 + P4, from
 end
 
-local function unsigned(number)
-  return number < 0 and number + 4294967296 or number
+local function digest(text, seed)
+  local data, size = ffi.cast("const uint8_t *", text), #text
+  local sum, from = seed + P5, 0
+  if size >= 32 then sum, from = stripes(data, size, seed) end
+  sum = sum + size
+  while size - from >= 8 do
+    local eight = ffi.cast("const uint64_t *", data + from)[0]
+    sum, from = rol(bxor(sum, lane(0ULL, eight)), 27) * P1 + P4, from + 8
+  end
+  if size - from >= 4 then
+    local four = ffi.cast("const uint32_t *", data + from)[0]
+    sum, from = rol(bxor(sum, four * P1), 23) * P2 + P3, from + 4
+  end
+  while from < size do
+    sum, from = rol(bxor(sum, data[from] * P5), 11) * P1, from + 1
+  end
+  sum = bxor(sum, rshift(sum, 33)) * P2
+  sum = bxor(sum, rshift(sum, 29)) * P3
+  return bxor(sum, rshift(sum, 32))
+end
+
+-- A place on the circle, and a number to count the user by: proxy/cohorts.py says which half is what.
+local CIRCLE = 2 ^ 32
+
+local function place_and_user(unit, seed)
+  local found = digest(unit, seed)
+  return CIRCLE - 1 - tonumber(found % 0x100000000ULL), tonumber(rshift(found, 32))
 end
 
 -- Chance: Envoy seeds every interpreter alike.
@@ -170,10 +157,9 @@ end
 local arms, by_name = DATA.arms, {}
 for _, arm in ipairs(arms) do
   by_name[arm.name] = arm
-  arm.prefix = arm.salt .. ":"
 end
 
-local HALF, FEW, MOST_CLAIMS = 2 ^ 31, 4, 65536
+local HALF, FEW, MOST_CLAIMS = CIRCLE / 2, 4, 65536
 -- Little is kept, and what is thrown away may lie about for a while.
 collectgarbage("setpause", #arms <= FEW and 400 or 200)
 local claims, remembered = {}, 0
@@ -186,12 +172,10 @@ end
 local function claim(unit)
   for i = 1, #arms do
     local arm = arms[i]
-    hash(arm.prefix .. unit)
-    local place = unsigned(word[0])
+    local place, user = place_and_user(unit, arm.seed)
     if place < arm.experiment or (place >= HALF and place < arm.control) then
-      hash(arm.prefix .. "replicate:" .. unit)
       local cohort = place < arm.experiment and "experiment" or "control"
-      return enrolment(arm, cohort, unsigned(word[0]) % 64, unsigned(word[1]))
+      return enrolment(arm, cohort, user % 64, user)
     end
   end
   return false
@@ -446,12 +430,9 @@ local function prepare(handle, fields, who, path)
 end
 
 local function believed_one(tag, unit)
-  local arm, user = by_name[tag.experiment], nil
+  local arm, user, _ = by_name[tag.experiment], nil, nil
   if not arm then return end
-  if unit then
-    hash(arm.prefix .. "replicate:" .. unit)
-    user = unsigned(word[1])
-  end
+  if unit then _, user = place_and_user(unit, arm.seed) end
   return enrolment(arm, tag.cohort, tag.replicate, user)
 end
 
