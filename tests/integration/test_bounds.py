@@ -283,7 +283,7 @@ def test_an_http_2_client_that_opens_no_window_makes_the_upstream_wait(
         server.flush()
         server.send(offer, 1)
 
-    world.stage.script = offering(offer) if listener == "tls" else over_http_2
+    world.stage.play(offering(offer) if listener == "tls" else over_http_2)
     with world.steady():
         client = world.connect_h2(listener)
         with client.sock:
@@ -299,7 +299,7 @@ def test_a_latency_that_holds_the_answer_makes_the_upstream_wait(
     world: World, version: str
 ) -> None:
     offer = Offer(OFFER // 4)
-    world.stage.script = offering(offer)
+    world.stage.play(offering(offer))
     got = 0
     with world.steady():
         if version == "HTTP/1":
@@ -328,7 +328,7 @@ def test_a_latency_that_holds_the_answer_makes_the_upstream_wait(
 
 def test_a_latency_that_holds_the_request_makes_the_client_wait(world: World) -> None:
     offer = Offer(OFFER // 4)
-    world.stage.script = swallow
+    world.stage.play(swallow)
     with world.steady(), world.connect() as sock:
         sock.sendall(put("/held", offer.size, VICTIM))
         offer.send(sock)
@@ -338,7 +338,7 @@ def test_a_latency_that_holds_the_request_makes_the_client_wait(world: World) ->
 
 
 def test_a_latency_that_holds_the_request_makes_an_http_2_client_wait(world: World) -> None:
-    world.stage.script = swallow
+    world.stage.play(swallow)
     client, offer = world.connect_h2("tls"), Offer()
     with world.steady(), client.sock:
         stream = client.get("/held", VICTIM, "PUT")
@@ -360,7 +360,7 @@ def test_an_upstream_that_does_not_read_makes_an_http_2_client_wait(
             H2(sock, client=False).until(RequestReceived)
         over.wait(60)
 
-    world.stage.script = deaf
+    world.stage.play(deaf)
     client, offer = world.connect_h2(listener), Offer()
     try:
         with world.steady(), client.sock:

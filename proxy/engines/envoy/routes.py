@@ -7,6 +7,7 @@ from proxy.engines.envoy.lua import STICKY
 from proxy.engines.envoy.names import (
     CUT,
     DROP_FILTER,
+    HTTP,
     LUA_FILTER,
     NONE,
     PROTO,
@@ -48,6 +49,7 @@ def routes(name: str, listener: Listener, program: Program) -> Json:
         "name": name,
         "domains": ["*"],
         "typed_per_filter_config": filters,
+        "request_headers_to_remove": [HTTP],
         # Only a detour's answer is cut; others may have been answered so by their upstream.
         "response_headers_to_remove": [CUT],
         **_chosen(own, direct, program.asked, filters),
@@ -100,10 +102,9 @@ def _direct(name: str, listener: Listener) -> list[Json]:
         several = {"hash_policy": [sticky], "retry_policy": _next_node()}
     found = []
     if listener.scheme == "https":
-        upgrade = {"name": "upgrade", "present_match": True}
-        found.append(_route({"prefix": "/", "headers": [upgrade]}, http1_of(name), several))
-    found.append(_route({"prefix": "/"}, name, several))
-    return [*found, _route({"path": "*"}, name, several)]  # by OPTIONS
+        http1 = {"name": HTTP, "string_match": {"prefix": "HTTP/1"}}
+        found.append(_route({"prefix": "/", "headers": [http1]}, http1_of(name), several))
+    return [*found, _route({"prefix": "/"}, name, several)]
 
 
 def _detour(name: str) -> Json:
