@@ -1,4 +1,4 @@
-"""The assignment as Envoy runs it: `assign.lua` with one listener's data put into it."""
+"""The assignment as Envoy runs it: the program with one listener's data put into it."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -20,6 +20,18 @@ from proxy.sidecar import Listener, Sidecar
 type Value = str | bytes | bool | int | float | list[Value] | dict[str, Value]
 
 _PLACE = "--[[DATA]] nil"
+_PARTS = (
+    "head",
+    "hash",
+    "lease",
+    "unit",
+    "enrolment",
+    "tag",
+    "trust",
+    "match",
+    "faults",
+    "assign",
+)
 # A listener with several upstreams hashes this header, which goes no further than the upstream's
 # own filters.
 STICKY = "x-counterfault-unit"
@@ -49,7 +61,8 @@ def sticky(listener: Listener) -> bool:
 
 @cache
 def _template() -> str:
-    return files(__package__).joinpath("assign.lua").read_text()
+    directory = files(__package__).joinpath("program")
+    return "\n".join(directory.joinpath(f"{part}.lua").read_text() for part in _PARTS)
 
 
 def arms(listener: str, live: Iterable[Experiment], runs: Mapping[str, Status]) -> list[Value]:

@@ -14,7 +14,7 @@ LEASE = "lease"
 CONFIG, LIVE = "config", "config/live"
 CLUSTERS, LISTENERS = "clusters.json", "listeners.json"
 
-# Metadata by which `assign.lua` tells the other filters what it has found.
+# Metadata by which the Lua program tells the other filters what it has found.
 SPACE = "counterfault"
 HOLD_CLUSTER = "counterfault-hold"
 LUA_FILTER = "envoy.filters.http.lua"
@@ -70,5 +70,5 @@ def seconds(duration: float) -> str:
 
 
 def present(key: str) -> Json:
-    """A matcher for metadata that `assign.lua` has set."""
+    """A matcher for metadata that the Lua program has set."""
     return {"filter": SPACE, "path": [{"key": key}], "value": {"present_match": True}}

@@ -49,11 +49,12 @@ def routes(name: str, listener: Listener, program: Program) -> Json:
         "name": name,
         "domains": ["*"],
         "typed_per_filter_config": filters,
-        "request_headers_to_remove": [HTTP],
         # Only a detour's answer is cut; others may have been answered so by their upstream.
         "response_headers_to_remove": [CUT],
         **_chosen(own, direct, program.asked, filters),
     }
+    if listener.scheme == "https":
+        host["request_headers_to_remove"] = [HTTP]
     return typed(
         "config.route.v3.RouteConfiguration",
         name=name,
