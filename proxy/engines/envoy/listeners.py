@@ -223,7 +223,6 @@ def _stats(name: str, duration: str, which: list[Json]) -> Json:
             },
             "value_fixed": 1,
         },
-        {"stat": {"name": "us"}, **value},
     ]
     config = typed(
         "extensions.access_loggers.stats.v3.Config",
