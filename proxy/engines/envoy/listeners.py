@@ -57,7 +57,10 @@ def listeners(sidecar: Sidecar, tls: Mapping[str, tuple[str, str]]) -> list[Json
 
 def _listener(name: str, listener: Listener, limits: Limits, tls: tuple[str, str] | None) -> Json:
     host, port = host_port(listener.listen)
-    chain: Json = {"filters": [_http(name, listener, limits)]}
+    chain: Json = {
+        "filters": [_http(name, listener, limits)],
+        "transport_socket_connect_timeout": seconds(limits.head_time),
+    }
     if tls is not None:
         chain["transport_socket"] = _tls(*tls)
     return typed(
@@ -94,7 +97,10 @@ def _http(name: str, listener: Listener, limits: Limits) -> Json:
         http_filters=[_lua(), _drop(), _router()],
         access_log=[_lines(name), _sums(name), _upgrades(name)],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},
-        # What comes in goes out: no header is added, none is tidied up.
+        # What comes in goes out: no header is added, none is tidied up. So no `use_remote_address`,
+        # which writes X-Forwarded-For (whom we trust is the connection's own peer to say), and no
+        # `normalize_path`. x-envoy-fault-… may stay, since there is no filter that it would tell
+        # anything; the cohort's tag is believed or taken out by assign.lua.
         early_header_mutation_extensions=[early(listener)],
         server_header_transformation="PASS_THROUGH",
         generate_request_id=False,
@@ -104,6 +110,7 @@ def _http(name: str, listener: Listener, limits: Limits) -> Json:
         proxy_100_continue=True,
         upgrade_configs=[{"upgrade_type": kind} for kind in UPGRADES],
         http_protocol_options=http1(listener),
+        # Floods of frames and resets: Envoy's own limits are narrow enough.
         http2_protocol_options={**HTTP2, "max_concurrent_streams": _STREAMS},
         local_reply_config=answers(),
         **_bounds(limits),
