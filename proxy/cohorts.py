@@ -10,7 +10,6 @@ to count the user by, and the lowest bits of that are the replicate. Places are 
 for Envoy finds by itself what hashes above a threshold: who is in neither arc costs it little.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -44,11 +43,15 @@ class Enrolment:
 
 
 class ByteRing(HashRing):  # type: ignore[misc]
-    """hashring's ring for raw bytes too, since user ids need not be text."""
+    """hashring's ring for raw bytes too, since user ids need not be text, and with our hash."""
 
     def _hash_digest(self, key: str | bytes) -> bytes:
         raw = key.encode() if isinstance(key, str) else key
-        return hashlib.md5(raw, usedforsecurity=False).digest()
+        return b"".join(xxh64_intdigest(raw, seed).to_bytes(8, "little") for seed in (0, 1))
+
+    def places(self) -> list[tuple[int, str]]:
+        """Every place with its node, in order."""
+        return [(place, self.ring[place]) for place in self._sorted_keys]
 
 
 def seed_of(salt: bytes) -> int:

@@ -1,8 +1,6 @@
 """A listener's upstreams as Envoy's clusters, and where workers wait for its detours."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from proxy.addresses import HostPort
 from proxy.engines.envoy.lua import STICKY
@@ -17,6 +15,7 @@ from proxy.engines.envoy.names import (
     workers_of,
 )
 from proxy.engines.envoy.native import by_workers
+from proxy.engines.envoy.nodes import all_ips, node_of
 from proxy.sidecar import Limits, Listener, Sidecar
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -61,7 +60,7 @@ def clusters(
 
 
 def upstream(name: str, listener: Listener, limits: Limits, ca: str) -> Json:
-    nodes = [_address(url) for url in listener.upstream]
+    nodes = [node_of(url) for url in listener.upstream]
     cluster = _cluster(name, nodes, limits.connect)
     sticky = len(nodes) > 1
     if listener.scheme == "https":
@@ -81,7 +80,7 @@ def _cluster(name: str, nodes: list[HostPort], connect: float) -> Json:
     }
     return {
         "name": name,
-        "type": "STATIC" if all(_is_ip(host) for host, _ in nodes) else "STRICT_DNS",
+        "type": "STATIC" if all_ips(nodes) else "STRICT_DNS",
         "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": seconds(connect),
         "circuit_breakers": {"thresholds": [{**most}, {"priority": "HIGH", **most}]},
@@ -186,16 +185,3 @@ def _hold(active_faults: int) -> Json:
     pipe = {"endpoint": {"address": {"pipe": {"path": HOLD}}}}
     cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [pipe]}]
     return cluster
-
-
-def _address(url: str) -> HostPort:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -10,6 +10,7 @@ from proxy.actions import Respond
 from proxy.cohorts import CIRCLE, seed_of
 from proxy.engines.envoy import native
 from proxy.engines.envoy.native import Answer, Detour, Drop, Hold, Native
+from proxy.engines.envoy.nodes import places
 from proxy.experiment import Experiment
 from proxy.fault_rule import FaultRule
 from proxy.guard import State
@@ -25,6 +26,7 @@ _PARTS = (
     "hash",
     "lease",
     "unit",
+    "ring",
     "enrolment",
     "tag",
     "trust",
@@ -46,6 +48,7 @@ def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
         "lease": LEASE,
         "active_faults": sidecar.limits.active_faults,
         "sticky": STICKY if sticky(sidecar.listeners[listener]) else False,
+        "ring": places(sidecar.listeners[listener]),
         "trusted": [[n.network_address.packed, n.prefixlen] for n in sidecar.trusted(listener)],
         "sources": [[kind, name] for s in sidecar.unit for kind, name in s if name],
         "protect": dict.fromkeys(sidecar.protect, True),

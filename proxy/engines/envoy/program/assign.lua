@@ -49,7 +49,11 @@ function envoy_on_request(handle)
     unit = unit_of(fields)
     if DATA.sticky then
       fields:remove(DATA.sticky)
-      if unit then fields:add(DATA.sticky, unit) end
+      if unit then
+        fields:add(DATA.sticky, unit)
+        -- While that node is down, Envoy's own ring finds another one for its units alone.
+        if #places > 0 then handle:setUpstreamOverrideHost(node_of(unit), false) end
+      end
     end
     if unit and #arms > 0 then found = claimed(unit) end
   end
