@@ -166,8 +166,14 @@ def test_what_an_application_is_told_it_repeats(same: Same, method: str):
     assert b'"method": "%s"' % method.encode() in seen.body
 
 
-def test_a_method_of_ones_own_passes(same: Same, person: dict[str, str]):
-    assert same("nginx", "BREW", "/method", person).body == b"BREW"
+def test_a_method_of_ones_own_passes(
+    same: Same, world: World, client: httpx.Client, person: dict[str, str]
+):
+    if world.engine == "envoy":  # over HTTP/1 it passes what others have registered
+        assert client.request("BREW", world.through("nginx"), headers=person).status_code == 400
+        assert same("nginx", "PROPFIND", "/method", person).body == b"PROPFIND"
+    else:
+        assert same("nginx", "BREW", "/method", person).body == b"BREW"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
