@@ -53,6 +53,7 @@ class Assign:
         believed = stripped.tag
         if believed is not None and not _within(peer[0], route.trusted):
             believed = None
+        exchange.tag = believed
         enrolment = plan.assign(request, exchange.unit, believed) if live.leased() else None
         carried = enrolment or believed
         headers = tag.carry(stripped.headers, carried) if carried else stripped.headers

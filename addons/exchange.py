@@ -14,7 +14,7 @@ from addons.shape import Shape
 from addons.upstream import Upstreams
 from proxy.cohorts import Cohort, Enrolment
 from proxy.http import Request
-from proxy.plan import NOTHING, Decision, EachMessage, Injection, Measured, Route
+from proxy.plan import NOTHING, Decision, EachMessage, Injection, Measured, Plan, Route
 from proxy.sidecar import Limits
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class Injecting(Protocol):
     """What performs faults on single messages; `clock` in monotonic seconds."""
 
     clock: Callable[[], float]
+
+    def messages(self, exchange: Exchange) -> tuple[EachMessage, ...]:
+        """The rules of a WebSocket's messages, as they are now."""
 
     def draw(self, exchange: Exchange, each: EachMessage) -> Claim | None:
         """A claim to a fault of a message, which the caller has to release."""
@@ -66,6 +69,8 @@ class Exchange:
     nodes: tuple[str, ...]
     """The upstreams to try, in order."""
     unit: bytes | None = None
+    tag: Enrolment | None = None
+    """What a trusted peer says of it."""
     enrolment: Enrolment | None = None
     measured: tuple[Measured, ...] = ()
     decision: Decision = NOTHING
@@ -78,6 +83,8 @@ class Exchange:
     pending: list[Injection] = field(default_factory=list)
     """Drawn, and not tried yet."""
     shape: Shape | None = None
+    rules: tuple[Plan, tuple[EachMessage, ...]] | None = None
+    """Of a WebSocket's messages, as that plan has them."""
 
     @property
     def experiment(self) -> str:

@@ -19,7 +19,7 @@ class Frames:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._left = 0
+        self._left = self._gone = 0
         self._control = self._inside = False
 
     def feed(self, data: bytes) -> Iterator[Segment]:
@@ -27,34 +27,43 @@ class Frames:
         self._buffer += data
         while self._buffer:
             if self._left:
-                part = self._take(min(self._left, len(self._buffer)))
-                self._left -= len(part)
+                most = min(self._left, len(self._buffer))
+                part = self._take(most)
+                self._left -= most
                 yield Segment(part, self._control, False, self._ended)
                 continue
             size = _head_size(self._buffer)
             if size is None:
                 return
-            yield self._head(self._take(size))
+            yield self._head(bytes(self._buffer[:size]), self._take(size))
 
     def rest(self) -> bytes:
         """What there is of a head that never became whole."""
         return self._take(len(self._buffer))
 
+    def watch(self, data: bytes) -> None:
+        """Note what passes by itself, so as to know where the next message begins."""
+        for _ in self.feed(data):
+            pass
+        self._gone = len(self._buffer)
+
     @property
     def _ended(self) -> bool:
         return not self._left and not self._control and not self._inside
 
-    def _head(self, head: bytes) -> Segment:
+    def _head(self, head: bytes, unsent: bytes) -> Segment:
         self._control = bool(head[0] & 0x08)
         self._left = _payload(head)
-        begins = not self._control and not self._inside
+        whole = len(unsent) == len(head)  # else it has begun, and goes on as it has
+        begins = whole and not self._control and not self._inside
         if not self._control:
             self._inside = not head[0] & 0x80
-        return Segment(head, self._control, begins, self._ended)
+        return Segment(unsent, self._control, begins, self._ended)
 
     def _take(self, size: int) -> bytes:
-        part = bytes(self._buffer[:size])
+        part = bytes(self._buffer[self._gone : size])
         del self._buffer[:size]
+        self._gone = 0
         return part
 
 

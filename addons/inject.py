@@ -29,8 +29,9 @@ from proxy.actions import (
     Throttle,
     Truncate,
 )
+from proxy.cohorts import Enrolment
 from proxy.engines.budget import Grant
-from proxy.plan import NOTHING, EachMessage, Injection
+from proxy.plan import EachMessage, Injection, Plan
 
 type Waiting = Coroutine[None, None, None]
 
@@ -46,12 +47,12 @@ class Inject:
     def requestheaders(self, flow: http.HTTPFlow) -> Waiting | None:
         flow.request.stream = True
         exchange = exchange_of(flow)
-        if exchange is None or exchange.decision is NOTHING:
+        if exchange is None or exchange.enrolment is None:
             return None
-        decision = exchange.decision
-        if any(each.loses for each in decision.messages):
+        if "upgrade" in flow.request.headers and self._loses(exchange, exchange.enrolment):
             # A message that is lost would have told how to decompress the next.
             edited(flow.request.headers, Edit((b"sec-websocket-extensions",)))
+        decision = exchange.decision
         if not decision.before and not decision.after:
             return None
         exchange.pending = [i for i in decision.before + decision.after if self._due(exchange, i)]
@@ -77,6 +78,29 @@ class Inject:
             self._count(exchange, injection, "failed")
         exchange.pending.clear()
         exchange.release()
+
+    def messages(self, exchange: Exchange) -> tuple[EachMessage, ...]:
+        """Found anew with each plan: a WebSocket may have been opened long before the faults."""
+        live, known = self._live, exchange.rules
+        if not live.leased():
+            return ()
+        if known is None or known[0] is not live.plan:
+            known = exchange.rules = live.plan, self._messages(exchange, live.plan)
+        return known[1]
+
+    def _messages(self, exchange: Exchange, plan: Plan) -> tuple[EachMessage, ...]:
+        listener, request = exchange.route.name, exchange.request
+        enrolment = plan.assign(request, exchange.unit, exchange.tag)
+        if enrolment is None or listener not in plan.routes:
+            return ()
+        if enrolment.user is not None:
+            edit = plan.edits[enrolment.experiment]
+            self._live.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
+        return plan.messages(listener, request, enrolment)
+
+    def _loses(self, exchange: Exchange, enrolment: Enrolment) -> bool:
+        plan, listener = self._live.plan, exchange.route.name
+        return listener in plan.routes and plan.loses(listener, exchange.request, enrolment)
 
     def draw(self, exchange: Exchange, each: EachMessage) -> Claim | None:
         """A claim to a fault of a message, which the caller has to release."""

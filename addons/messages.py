@@ -28,7 +28,8 @@ class End:
 class Direction:
     """What one end sends."""
 
-    rules: tuple[EachMessage, ...]
+    when: str
+    """Which rules are for its messages."""
     valve: Valve
     frames: Frames = field(default_factory=Frames)
     claim: Claim | None = None
@@ -38,23 +39,31 @@ class Direction:
     """The present message never arrives."""
     waits: commands.Command | None = None
 
+    @property
+    def free(self) -> bool:
+        """Whether nothing is held back, and no message is dealt with."""
+        return self.valve.empty and self.claim is None and not self.lost
 
-def by_message(exchange: Exchange, response: http.Response) -> bool:
-    """Whether an upgrade is to a WebSocket whose messages have rules."""
-    websocket = response.headers.get("upgrade", "").lower() == "websocket"
-    return bool(exchange.decision.messages) and websocket
+
+def by_message(response: http.Response) -> bool:
+    """Whether an upgrade is to a WebSocket: faults may come for its messages later."""
+    return str(response.headers.get("upgrade", "")).lower() == "websocket"
 
 
 class MessageLayer(layers.TCPLayer):
     """Passes on what comes, as a TCP layer does, at the time and as far as the faults have it."""
 
-    def __init__(self, context: Context, exchange: Exchange, injecting: Injecting) -> None:
+    def __init__(
+        self, context: Context, exchange: Exchange, injecting: Injecting, *, compressed: bool
+    ) -> None:
+        """`compressed`: each message may need those before it to be understood."""
         super().__init__(context, ignore=True)
         self._exchange, self._injecting = exchange, injecting
-        self._directions: dict[Connection, Direction] = {}
-        for connection, when in ((context.client, "before"), (context.server, "after")):
-            rules = tuple(e for e in exchange.decision.messages if e.rule.when == when)
-            self._directions[connection] = Direction(rules, Valve(injecting.clock))
+        self._compressed = compressed
+        self._directions = {
+            context.client: Direction("before", Valve(injecting.clock)),
+            context.server: Direction("after", Valve(injecting.clock)),
+        }
         self._over = False
 
     def relay_messages(self, event: events.Event) -> Generator[None]:
@@ -67,8 +76,14 @@ class MessageLayer(layers.TCPLayer):
                     yield from self._flow(direction)
         elif isinstance(event, events.DataReceived):
             direction = self._directions[event.connection]
+            rules = self._injecting.messages(self._exchange)
+            if not rules and direction.free:
+                direction.frames.watch(event.data)
+                yield from super().relay_messages(event)
+                return
+            rules = tuple(each for each in rules if each.rule.when == direction.when)
             for segment in direction.frames.feed(event.data):
-                self._segment(direction, event.connection, segment)
+                self._segment(direction, event.connection, segment, rules)
             yield from self._flow(direction)
         elif isinstance(event, events.ConnectionClosed):
             yield from self._closed(event)
@@ -84,20 +99,29 @@ class MessageLayer(layers.TCPLayer):
         other.valve.clear()
         yield from self._flow(direction)
 
-    def _segment(self, direction: Direction, source: Connection, segment: Segment) -> None:
+    def _segment(
+        self,
+        direction: Direction,
+        source: Connection,
+        segment: Segment,
+        rules: tuple[EachMessage, ...],
+    ) -> None:
         if segment.begins:
-            self._begin(direction)
-        if segment.control or not direction.lost:
+            self._begin(direction, rules)
+        if segment.data and (segment.control or not direction.lost):
             event = events.DataReceived(source, segment.data)
             direction.valve.put(event, direction.claim, direction.seconds)
         if segment.ends:
             direction.claim, direction.seconds, direction.lost = None, 0.0, False
 
-    def _begin(self, direction: Direction) -> None:
+    def _begin(self, direction: Direction, rules: tuple[EachMessage, ...]) -> None:
         """A message begins: what happens to it?"""
-        for each in direction.rules:
+        for each in rules:
             claim = self._injecting.draw(self._exchange, each)
             if claim is None:
+                continue
+            if self._compressed and isinstance(claim.injection.action, Hang):
+                claim.release()  # it has failed: those after it could not be read
                 continue
             claim.performed()
             match claim.injection.action:

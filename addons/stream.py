@@ -245,8 +245,13 @@ class SidecarStream(ShapedStream):
             yield from super().flow_done()
             return
         self.flow.live = False
-        if self.exchange is not None and by_message(self.exchange, self.flow.response):
-            self.child_layer = MessageLayer(self.context, self.exchange, self._peer.injecting)
+        if self.exchange is not None and by_message(self.flow.response):
+            self.child_layer = MessageLayer(
+                self.context,
+                self.exchange,
+                self._peer.injecting,
+                compressed="sec-websocket-extensions" in self.flow.response.headers,
+            )
         else:
             self.child_layer = layers.TCPLayer(self.context, ignore=True)
         self._handle_event = self.passthrough  # type: ignore[method-assign]

@@ -50,6 +50,7 @@ class Worker:
         self._listeners: dict[str, Listener] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._incarnation = f"{os.getpid()}-{time.monotonic_ns()}"
+        self._told_tasks = 0
         self.stop = asyncio.Event()
 
     def _receive(self, message: Message, fds: list[int]) -> None:
@@ -62,6 +63,8 @@ class Worker:
             case "lease":
                 if self._live is not None and self._leased:
                     self._live.lease_until = message["until"]
+                    if not self._live.leased():  # whoever is told to leave has it told so
+                        self._live.release_ended()
             case "drain":
                 self.stop.set()
             case other:
@@ -145,6 +148,7 @@ class Worker:
             "names": list(self._sockets),
         }
         self._channel.send(about, fds)
+        self._told_tasks = 0
         self._say(self._live.tally.everything() if self._live else [])
 
     async def beat(self) -> None:
@@ -164,6 +168,10 @@ class Worker:
         if self._live is None or self._channel.stalled:
             return
         self._say(self._live.tally.take_changed())
+        tasks = len(asyncio.all_tasks())
+        if tasks != self._told_tasks:
+            self._told_tasks = tasks
+            self._channel.send({"type": "tasks", "count": tasks})
 
     def _say(self, rows: Rows) -> None:
         if rows:

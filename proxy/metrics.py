@@ -1,5 +1,6 @@
 """Prometheus: every series that the configuration calls for, whether or not it has counted."""
 
+import asyncio
 from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import accumulate, product
@@ -58,6 +59,7 @@ class Series(Collector):
         yield self._states()
         yield from of_runs(self._supervisor)
         yield self._internal()
+        yield self._tasks()
         yield from self._gauges()
         yield InfoMetricFamily(
             "counterfault_build",
@@ -132,6 +134,19 @@ class Series(Collector):
             family.add_metric((self._service, where), self._get(tally.internal(where)))
         return family
 
+    def _tasks(self) -> Metric:
+        family = GaugeMetricFamily(
+            "counterfault_tasks",
+            "Python's asyncio tasks: as many as before whenever nothing is under way.",
+            labels=("service", "process"),
+        )
+        for process, count in (
+            ("supervisor", _own_tasks()),
+            ("workers", self._supervisor.engine.tasks),
+        ):
+            family.add_metric((self._service, process), count)
+        return family
+
     def _gauges(self) -> Iterator[Metric]:
         s = self._supervisor
         yield self._gauge("faults_active", "Faults under way.", s.engine.budget.active())
@@ -155,3 +170,10 @@ class Series(Collector):
         family = GaugeMetricFamily(f"counterfault_{name}", text, labels=("service",))
         family.add_metric((self._service,), float(value))
         return family
+
+
+def _own_tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # outside of the event loop, where nobody asks but docs and tests
+        return 0

@@ -3,14 +3,14 @@
 Compiled from the configuration and the state of each run; swapped whole.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
 from proxy.actions import Action, Hang
 from proxy.addresses import Network
-from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim, user
+from proxy.cohorts import ByteRing, Cohort, Enrolment, first_claim, user
 from proxy.dose import Limit
 from proxy.experiment import Experiment
 from proxy.fault_rule import FaultRule
@@ -79,7 +79,6 @@ class Decision:
 
     before: tuple[Injection, ...] = ()
     after: tuple[Injection, ...] = ()
-    messages: tuple[EachMessage, ...] = ()
 
 
 NOTHING = Decision()
@@ -110,16 +109,23 @@ class Arm:
 
     def decide(self, request: Request, random: Random) -> Decision:
         drawn: dict[str, list[Injection]] = {"before": [], "after": []}
-        each: list[EachMessage] = []
+        for number, rule in self._matching(request):
+            if rule.per == "message":
+                continue
+            if rule.dose.share == 1 or random() < rule.dose.share:
+                drawn[rule.when].append(self.injection(number, rule, request, random))
+        return Decision(tuple(drawn["before"]), tuple(drawn["after"]))
+
+    def messages(self, request: Request) -> tuple["EachMessage", ...]:
+        """The rules for the messages of a WebSocket that this request opens."""
+        matching = self._matching(request)
+        return tuple(EachMessage(self, n, r, request) for n, r in matching if r.per == "message")
+
+    def _matching(self, request: Request) -> Iterator[tuple[int, FaultRule]]:
         method = request.method.decode("latin-1")
         for number, rule in self.rules:
-            if not rule.match.matches(request) or rule.spares(method):
-                continue
-            if rule.per == "message":
-                each.append(EachMessage(self, number, rule, request))
-            elif rule.dose.share == 1 or random() < rule.dose.share:
-                drawn[rule.when].append(self.injection(number, rule, request, random))
-        return Decision(tuple(drawn["before"]), tuple(drawn["after"]), tuple(each))
+            if rule.match.matches(request) and not rule.spares(method):
+                yield number, rule
 
     def injection(
         self, number: int, rule: FaultRule, request: Request, random: Random
@@ -175,8 +181,7 @@ class Plan:
         self._salts = {e.name: e.salt for e in live}
         self._sources = tuple(_source(s) for s in sidecar.unit)
         self._protected = frozenset(path.encode() for path in sidecar.protect)
-        arcs = tuple(Arcs(e.name, e.salt, e.cohorts.experiment, e.cohorts.control) for e in live)
-        self._enrolment_of = lru_cache(UNITS)(first_claim(arcs))
+        self._enrolment_of = lru_cache(UNITS)(first_claim(tuple(e.arcs for e in live)))
         self._recognised = lru_cache(UNITS)(self._recognise)
 
     def unit(self, request: Request) -> bytes | None:
@@ -210,6 +215,20 @@ class Plan:
         if arm is None or not arm.hits(enrolment):
             return NOTHING
         return arm.decide(request, random)
+
+    def messages(
+        self, listener: str, request: Request, enrolment: Enrolment
+    ) -> tuple[EachMessage, ...]:
+        """The rules for the messages of a WebSocket, while their faults are on."""
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        return () if arm is None or not arm.hits(enrolment) else arm.messages(request)
+
+    def loses(self, listener: str, request: Request, enrolment: Enrolment) -> bool:
+        """Whether messages of a WebSocket may come to be lost while it is open; of either cohort,
+        lest these differ before the fault does.
+        """
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        return arm is not None and any(each.loses for each in arm.messages(request))
 
     def measured(
         self, listener: str, request: Request, enrolment: Enrolment

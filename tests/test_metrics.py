@@ -85,6 +85,7 @@ def test_every_series_of_the_contract_is_there_before_any_traffic(world):
         "counterfault_config_last_reload_timestamp_seconds",
         "counterfault_lease_remaining_seconds",
         "counterfault_internal_errors_total",
+        "counterfault_tasks",
         "counterfault_build_info",
     }
 
@@ -194,6 +195,11 @@ def test_gauges_say_how_the_supervisor_is(world):
     assert value(world, "counterfault_config_last_reload_successful") == 0
     assert value(world, "counterfault_config_last_reload_timestamp_seconds") == START
     assert value(world, "counterfault_internal_errors_total", where="history") == 1
+
+
+def test_tasks_are_told_apart(world):
+    assert value(world, "counterfault_tasks", process="workers") == 4
+    assert value(world, "counterfault_tasks", process="supervisor") == 0  # there is no event loop
 
 
 def test_active_faults_are_those_of_all_workers(world):

@@ -43,6 +43,7 @@ class Slot:
     pid: int = 0
     born: float = 0.0
     applied: int = 0
+    tasks: int = 0
     told: frozenset[str] = frozenset()
     incarnation: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -182,6 +183,11 @@ class Workers:
         """The worker processes."""
         return [slot.pid for slot in self._slots if slot.channel is not None]
 
+    @property
+    def tasks(self) -> int:
+        """The asyncio tasks of all of them."""
+        return sum(slot.tasks for slot in self._slots)
+
     async def applied(self, generation: int) -> None:
         """Wait until every living worker acts on a plan at least as new."""
         while not all(s.applied >= generation for s in self._slots if s.channel):
@@ -275,7 +281,7 @@ class Workers:
             self._tell(slot)
 
     def _bury(self, slot: Slot) -> None:
-        slot.channel, slot.applied = None, 0
+        slot.channel, slot.applied, slot.tasks = None, 0, 0
         self._gone(slot.incarnation)
         self.budget.clear_worker(slot.index)
         self._tell_news()
@@ -295,6 +301,8 @@ class Workers:
             case "cells":
                 slot.incarnation = message["from"]
                 self._cells(slot.incarnation, [(tuple(k), v) for k, v in message["rows"]])
+            case "tasks":
+                slot.tasks = message["count"]
             case "applied":
                 slot.applied = message["generation"]
                 self._tell_news()

@@ -49,6 +49,20 @@ def test_fragments_are_one_message_and_pings_in_between_are_none() -> None:
     assert [i for i, segment in enumerate(found) if segment.ends] == [7]
 
 
+@given(FRAMES, st.integers(0, 200_000))
+def test_what_was_only_watched_is_not_sent_again(
+    sizes: Sequence[tuple[int, bool]], cut: int
+) -> None:
+    data = b"".join(frame(b"x" * size, 2, True, masked) for size, masked in sizes)
+    whole, late = list(Frames().feed(data)), Frames()
+    late.watch(data[:cut])
+    found = list(late.feed(data[cut:]))
+    assert b"".join(segment.data for segment in found) == data[cut:]
+    starts = [i for i, segment in enumerate(whole) if segment.begins]
+    places = [sum(len(segment.data) for segment in whole[:i]) for i in starts]
+    assert sum(segment.begins for segment in found) == sum(place >= cut for place in places)
+
+
 @pytest.mark.parametrize("size", range(1, 4))
 def test_a_head_that_never_became_whole_is_what_is_left(size: int) -> None:
     frames = Frames()

@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 from h2wire import Peer
-from programs import Nginx, Sidecar, free_port, program, until, user
+from leftovers import leaves_nothing
+from programs import Nginx, Sidecar, free_port, program, until
+from runs import Runs
 from wire import connect, read_answer
 
 ERROR = {"error": 503}
@@ -25,32 +27,15 @@ MESH = """
 """
 
 
-@dataclass(slots=True)
-class World:
+@dataclass(kw_only=True)
+class World(Runs):
     """A sidecar, a real client's mesh before it and a service behind it."""
 
-    sidecar: Sidecar
     service: Nginx
     mesh: Nginx
-    h2c: int
-    run: int = 0
-
-    def begin(self, *faults: dict[str, Any]) -> None:
-        listeners = self.sidecar.settings["listeners"]
-        rules = [{"at": at, **fault} for at in listeners for fault in faults]
-        self.sidecar.running(run=self.run, faults=rules)
-
-    def stop(self) -> None:
-        self.sidecar.post("/api/experiments/x/stop")
-
-    def user(self, cohort: str = "experiment") -> str:
-        return user(cohort, run=self.run)
 
     def requests(self, **labels: str) -> float:
         return self.sidecar.metric("counterfault_requests_total", **labels)
-
-    def nothing_active(self) -> bool:
-        return self.sidecar.metric("counterfault_faults_active") == 0
 
     def tags(self) -> list[str]:
         """Whom the service has seen, request by request."""
@@ -74,17 +59,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Worl
         pods = "".join(f"server 127.0.0.1:{sidecar.port} max_fails=0;" for _ in range(2))
         mesh = Nginx(directory / "mesh", MESH, f"upstream pods {{ {pods} }}")
         stack.callback(mesh.stop)
-        yield World(sidecar.start(), service, mesh, h2c)
-        assert sidecar.metric("counterfault_internal_errors_total") == 0
-
-
-@pytest.fixture
-def world(made: World) -> Iterator[World]:
-    """Each test has a run of its own."""
-    made.run += 1
-    yield made
-    made.stop()
-    until(made.nothing_active)
+        world = World(sidecar.start(), service=service, mesh=mesh)
+        world.begin({**ERROR, "dose": {"first": 1}})  # with Envoy, for workers to be there
+        stack.enter_context(leaves_nothing(sidecar))
+        yield world
 
 
 def status(sock: socket.socket, who: str) -> int:
@@ -104,7 +82,7 @@ def h2_status(peer: Peer, who: str) -> bytes:
 def test_an_open_connection_gets_the_fault_with_its_next_request_and_loses_it(
     world: World,
 ) -> None:
-    with connect(world.sidecar.port) as one, connect(world.h2c) as other:
+    with connect(world.sidecar.port) as one, connect(world.port("h2c")) as other:
         peer = Peer(other, client=True)
         hit, spared = world.user(), world.user("control")
 
@@ -131,13 +109,13 @@ def test_several_faults_happen_in_their_order(
     """After an answer there is nothing to be late any more."""
     world.begin(*faults)
     failed = {"fault": "latency", "result": "failed"}
-    before = world.sidecar.metric("counterfault_faults_total", **failed)
+    before = world.faults(**failed)
     with connect(world.sidecar.port) as sock:
         start = time.monotonic()
         assert status(sock, world.user()) == 503
         assert (time.monotonic() - start > 0.45) == late
     if not late:
-        until(lambda: world.sidecar.metric("counterfault_faults_total", **failed) == before + 1)
+        until(lambda: world.faults(**failed) == before + 1)
 
 
 def test_what_a_client_tries_again_is_the_same_users(world: World) -> None:

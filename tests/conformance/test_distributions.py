@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from leftovers import leaves_nothing
 from programs import Nginx, Sidecar, user
 
 from proxy.faults.latency import Latency
@@ -44,6 +45,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[S
                 for name, latency in CASES.items()
             ]
         )
+        stack.enter_context(leaves_nothing(sidecar))
         yield sidecar
 
 

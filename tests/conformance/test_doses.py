@@ -4,32 +4,30 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from programs import Nginx, Sidecar, until, user
+from leftovers import leaves_nothing
+from programs import Nginx, Sidecar, until
+from runs import Runs
 from wire import connect, read_answer
 
 
-class World:
+@dataclass
+class World(Runs):
     """A sidecar whose experiment begins a new run for each dose."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
-        self._sidecar, self._run = sidecar, 0
-        self.hits: list[str] = []
-        """Who got a fault, each time."""
+    hits: list[str] = field(default_factory=list)
+    """Who got a fault, each time."""
 
-    def begin(self, dose: dict[str, Any]) -> None:
-        self._run += 1
-        rule = {"at": "inbound", "error": 503, "dose": dose}
-        self._sidecar.running(run=self._run, faults=[rule])
-
-    def user(self, cohort: str = "experiment", skip: int = 0) -> str:
-        return user(cohort, run=self._run, skip=skip)
+    def dose(self, dose: dict[str, Any]) -> None:
+        self.run += 1
+        self.begin({"error": 503, "dose": dose})
 
     def ask(self, who: str) -> int:
         """The status of an answer on a connection of its own, by whichever worker."""
-        with connect(self._sidecar.port) as sock:
+        with connect(self.sidecar.port) as sock:
             sock.sendall(f"GET / HTTP/1.1\r\nHost: a\r\nX-User-Id: {who}\r\n\r\n".encode())
             status = read_answer(sock).status
         if status == 503:
@@ -41,8 +39,7 @@ class World:
             return list(threads.map(self.ask, users))
 
     def performed(self) -> float:
-        labels = {"fault": "error", "result": "performed"}
-        return self._sidecar.metric("counterfault_faults_total", **labels)
+        return self.faults(fault="error", result="performed")
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one worker", "three workers"])
@@ -56,11 +53,14 @@ def world(
         stack.callback(nginx.stop)
         sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
         stack.callback(sidecar.stop)
-        yield World(sidecar.start())
+        world = World(sidecar.start())
+        world.dose({"first": 1})  # with Envoy, for workers to be there
+        stack.enter_context(leaves_nothing(sidecar))
+        yield world
 
 
 def test_the_first_requests_of_each_user_get_the_fault(world: World) -> None:
-    world.begin({"first": 3})
+    world.dose({"first": 3})
     ann, bob, control = world.user(), world.user(skip=1), world.user("control")
     found = world.statuses([ann, bob, control] * 10)
     assert [found[i::3].count(503) for i in range(3)] == [3, 3, 0]
@@ -71,7 +71,7 @@ def test_the_first_requests_of_each_user_get_the_fault(world: World) -> None:
 
 def test_each_run_has_a_burst_of_its_own_of_all_users_together(world: World) -> None:
     for _ in range(2):
-        world.begin({"burst": 5, "every": "1h"})
+        world.dose({"burst": 5, "every": "1h"})
         users = [world.user(skip=i) for i in range(8)]
         assert world.statuses(users * 5).count(503) == 5
     until(lambda: world.performed() == len(world.hits))
@@ -79,7 +79,7 @@ def test_each_run_has_a_burst_of_its_own_of_all_users_together(world: World) -> 
 
 def test_a_burst_begins_anew_when_its_time_has_come(world: World) -> None:
     every = 2.0
-    world.begin({"burst": 5, "every": f"{every:g}s"})
+    world.dose({"burst": 5, "every": f"{every:g}s"})
     who, start = world.user(), time.monotonic()
     first = [world.ask(who) for _ in range(7)]
     assert time.monotonic() - start < every, "too slow to tell"

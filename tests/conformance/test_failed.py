@@ -50,4 +50,4 @@ def test_what_cannot_be_performed_has_failed(world: World, name: str, protocol: 
         before["performed"],
         before["overflow"],
     ]
-    world.settle()
+    until(world.nothing_active)

@@ -5,13 +5,14 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import redis
+from leftovers import leaves_nothing
 from programs import Sidecar, free_port, until
+from runs import Runs
 from stores import postgres_server, query, redis_server, seconds
 
 from proxy.cohorts import Arcs, Cohort, salt_of
@@ -20,20 +21,11 @@ from proxy.cohorts import Arcs, Cohort, salt_of
 ADDRESSES = [f"127.0.0.{i}" for i in range(2, 120)]
 
 
-class World:
+class World(Runs):
     """A sidecar in front of stores; `store` and `db` enroll addresses, `each` connections."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
-        self.sidecar, self.run = sidecar, 0
-        self.idle: dict[int, int] = {}
-        listeners = sidecar.settings["listeners"]
-        self.ports = {n: int(x["listen"].rpartition(":")[2]) for n, x in listeners.items()}
-
-    def begin(self, fault: dict[str, Any], at: str = "store", **more: Any) -> None:
-        self.sidecar.running(run=self.run, faults=[{"at": at, **fault}], **more)
-
-    def stop(self) -> None:
-        self.sidecar.post("/api/experiments/x/stop")
+    def begin(self, *faults: dict[str, Any], at: str = "store", **more: Any) -> None:
+        super().begin(*({"at": at, **fault} for fault in faults), **more)
 
     def cohort(self, address: str) -> Cohort | None:
         """For shares of 30 %."""
@@ -48,7 +40,7 @@ class World:
         """A connection from an address of this cohort."""
         source = (self.address(cohort), 0)
         with socket.create_connection(
-            ("127.0.0.1", self.ports["store"]), 20, source_address=source
+            ("127.0.0.1", self.port("store")), 20, source_address=source
         ) as sock:
             yield sock
 
@@ -59,7 +51,7 @@ class World:
             connection_class=_From,
             source=self.address(cohort),
             host="127.0.0.1",
-            port=self.ports["store"],
+            port=self.port("store"),
             socket_timeout=20,
             retry=None,
         )
@@ -76,16 +68,8 @@ class World:
         found: dict[str, int] = metric[cohort]
         return found
 
-    def faults(self, result: str = "performed") -> float:
-        return self.sidecar.metric("counterfault_faults_total", listener="store", result=result)
-
-    def nothing_active(self) -> bool:
-        return self.sidecar.metric("counterfault_faults_active") == 0
-
-    def descriptors(self) -> dict[int, int]:
-        """Of the workers, which serve raw connections whatever the engine is."""
-        pids = self.sidecar.workers()[self.sidecar.settings["engine"] == "envoy" :]
-        return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids}
+    def performed(self) -> float:
+        return self.faults(listener="store", result="performed")
 
 
 class _From(redis.Connection):
@@ -118,32 +102,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Worl
         sidecar = Sidecar(directory / "sidecar", "http://127.0.0.1:9", settings)
         stack.callback(sidecar.stop)
         world = World(sidecar.start())
-        until(world.descriptors)
-        world.idle = _settled(world)
+        until(lambda: len(sidecar.workers()) > (engine == "envoy"))  # which serve what is raw
+        stack.enter_context(leaves_nothing(sidecar))
         yield world
-        assert sidecar.metric("counterfault_internal_errors_total") == 0
-
-
-def _settled(world: World) -> dict[int, int]:
-    """The descriptors once no client is there: the same for a while."""
-    found: list[dict[int, int]] = []
-
-    def steady() -> bool:
-        found.append(world.descriptors())
-        return len(found) > 10 and all(f == found[-1] for f in found[-10:])
-
-    until(steady, every=0.05)
-    return found[-1]
-
-
-@pytest.fixture
-def world(made: World) -> Iterator[World]:
-    """Each test has a run of its own, and leaves nothing behind."""
-    made.run += 1
-    yield made
-    made.stop()
-    until(made.nothing_active)
-    until(lambda: made.descriptors() == made.idle)
 
 
 def took(ask: Callable[[], object]) -> float:
@@ -155,12 +116,12 @@ def took(ask: Callable[[], object]) -> float:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_latency_is_per_answer_and_for_the_experiment_only(world: World, when: str) -> None:
     world.begin({"latency": "150ms", "when": when})
-    before = world.faults()
+    before = world.performed()
     with world.client(Cohort.EXPERIMENT) as hit, world.client(Cohort.CONTROL) as spared:
         for _ in range(3):
             assert 0.15 <= took(hit.ping) < 1.0
             assert took(spared.ping) < 0.15
-        until(lambda: world.faults() >= before + 3)
+        until(lambda: world.performed() >= before + 3)
         hit.set("key", "value")
         assert spared.get("key") == b"value"
 
@@ -177,13 +138,13 @@ def test_an_open_connection_gets_the_fault_and_loses_it(world: World) -> None:
 @pytest.mark.parametrize("mode", ["reset", "close"])
 def test_a_drop_cuts_the_connection(world: World, mode: str) -> None:
     world.begin({"drop": mode})
-    before = world.faults()
+    before = world.performed()
     with world.client(Cohort.CONTROL) as spared:
         assert spared.ping()
     with pytest.raises(redis.ConnectionError) as raised, world.client(Cohort.EXPERIMENT) as hit:
         hit.ping()
     assert ("reset" in str(raised.value)) == (mode == "reset")
-    until(lambda: world.faults() >= before + 1)
+    until(lambda: world.performed() >= before + 1)
 
 
 @pytest.mark.parametrize("mode", ["reset", "close"])
@@ -263,14 +224,14 @@ def test_the_end_of_a_run_lets_a_paced_answer_go(world: World) -> None:
 
 def test_a_truncation_ends_the_connection_after_so_many_bytes(world: World) -> None:
     world.begin({"truncate": "10B"})
-    before = world.faults()
+    before = world.performed()
     with world.raw(Cohort.EXPERIMENT) as raw:
         raw.sendall(b"PING\r\n" * 3)
         received = b""
         while piece := raw.recv(100):
             received += piece
     assert received == b"+PONG\r\n+PO"
-    until(lambda: world.faults() == before + 1)
+    until(lambda: world.performed() == before + 1)
     with world.client(Cohort.CONTROL) as spared:
         assert all(spared.ping() for _ in range(5))
 
@@ -302,7 +263,7 @@ def test_who_is_cut_off_before_a_word_counts_once_as_well(world: World) -> None:
 
 
 def test_postgres_waits_and_goes_on(world: World) -> None:
-    port = world.ports["each"]
+    port = world.port("each")
     with query(port) as connection:
         assert took(lambda: connection.execute("select 1")) < 0.15
         every = {"experiment": "50%", "control": "50%"}
@@ -316,7 +277,7 @@ def test_postgres_waits_and_goes_on(world: World) -> None:
 
 
 def test_postgres_is_told_that_its_connection_is_lost(world: World) -> None:
-    port = world.ports["db"]
+    port = world.port("db")
     while world.cohort("127.0.0.1") is not Cohort.EXPERIMENT:
         world.run += 1
     with query(port) as connection:
@@ -332,7 +293,7 @@ def test_others_at_postgres_notice_nothing(world: World) -> None:
     while world.cohort("127.0.0.1") is not Cohort.CONTROL:
         world.run += 1
     world.begin({"drop": "reset"}, at="db")
-    with query(world.ports["db"]) as spared:
+    with query(world.port("db")) as spared:
         assert spared.execute("select 1").fetchone() == (1,)
 
 

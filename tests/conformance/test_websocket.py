@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from leftovers import leaves_nothing
 from programs import Sidecar, until, user
+from soon import Soon
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
@@ -54,13 +56,13 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[S
                 for name, fault in FAULTS.items()
             ]
         )
+        stack.enter_context(leaves_nothing(sidecar))
         yield sidecar
-        assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
 @contextmanager
-def connected(sidecar: Sidecar, cohort: str, path: str) -> Iterator[ClientConnection]:
-    headers = {"x-user-id": user(cohort)}
+def connected(sidecar: Sidecar, cohort: str, path: str, run: int = 1) -> Iterator[ClientConnection]:
+    headers = {"x-user-id": user(cohort, run=run)}
     url = f"ws://127.0.0.1:{sidecar.port}/{path}"
     with connect(url, additional_headers=headers, proxy=None, max_size=4 << 20) as socket:
         yield socket
@@ -155,13 +157,59 @@ def test_a_message_that_hangs_is_lost_and_the_others_arrive_in_order(
 
 
 def test_what_is_held_arrives_soon_after_the_run_has_stopped(sidecar: Sidecar) -> None:
-    """The last test here: it ends the run."""
+    """This one ends the run; what comes after begins others."""
     with connected(sidecar, "experiment", "hour") as socket:
         socket.send("a")
         socket.send("b")
         until(lambda: sidecar.metric("counterfault_faults_active") == 2)
-        sidecar.post("/api/experiments/x/stop")
-        start = time.monotonic()
-        assert [socket.recv(10), socket.recv(10)] == ["a", "b"]
-        assert time.monotonic() - start < 0.25
+        with Soon():
+            sidecar.post("/api/experiments/x/stop")
+            assert [socket.recv(10), socket.recv(10)] == ["a", "b"]
     nothing_active(sidecar)
+
+
+def failed(sidecar: Sidecar, fault: str) -> float:
+    return sidecar.metric("counterfault_faults_total", fault=fault, result="failed")
+
+
+def test_what_was_open_before_the_faults_gets_them_with_its_next_message_and_loses_them(
+    sidecar: Sidecar,
+) -> None:
+    """Open in the baseline, when nobody is harmed: its user and cohort are known by then."""
+    late = {"latency": "400ms", "per": "message", "match": {"path": "/late"}}
+    lost = {"drop": "hang", "per": "message", "match": {"path": "/lost"}}
+    faults = [{"at": "inbound", **fault} for fault in (late, lost)]
+    sidecar.experiment(run=2, baseline="3s", faults=faults)
+    until(lambda: sidecar.state() == "baseline" and sidecar.acts())
+    with (
+        connected(sidecar, "experiment", "late", run=2) as hit,
+        connected(sidecar, "control", "late", run=2) as spared,
+        connected(sidecar, "experiment", "lost", run=2) as losing,
+    ):
+        assert max(map(round_trip, (hit, spared, losing))) < 0.4
+        until(lambda: sidecar.state() == "running" and sidecar.acts())
+        before = failed(sidecar, "latency") + failed(sidecar, "drop")
+        assert round_trip(hit) >= 0.4
+        assert round_trip(spared) < 0.4
+        losing.send("nobody reads this")
+        sidecar.post("/api/experiments/x/stop")
+        assert max(map(round_trip, (hit, spared, losing))) < 0.4
+    assert failed(sidecar, "latency") + failed(sidecar, "drop") == before
+
+
+def test_what_was_open_before_the_run_gets_its_faults_as_well(
+    sidecar: Sidecar, engine: str
+) -> None:
+    """With Envoy it does not go through workers, and is out of reach."""
+    if engine == "envoy":
+        pytest.skip("Envoy passes a WebSocket on by itself, unless its user is enrolled")
+    with connected(sidecar, "experiment", "late", run=3) as hit:
+        assert round_trip(hit) < 0.4
+        before = failed(sidecar, "drop")
+        faults: tuple[dict[str, Any], ...] = ({"latency": "400ms"}, {"drop": "hang"})
+        rules = [{"at": "inbound", "per": "message", **fault} for fault in faults]
+        sidecar.running(run=3, faults=rules)
+        # Its messages are compressed with what they have in common: none may be lost.
+        assert round_trip(hit) >= 0.4
+        until(lambda: failed(sidecar, "drop") == before + 1)
+        sidecar.post("/api/experiments/x/stop")

@@ -4,6 +4,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from leftovers import Open, at_rest, nothing_left
 from programs import Nginx, Sidecar, free_port, program, until
 
 from proxy.cohorts import Arcs, first_claim, salt_of
@@ -74,8 +76,8 @@ class World:
     ca: Path
     groups: list[frozenset[str]]
     """The names of the cases in each experiment."""
-    idle: dict[int, int] = field(default_factory=dict)
-    """Open descriptors of the workers while nobody is there."""
+    idle: Open = field(default_factory=Counter)
+    """What is open while nobody is there."""
     plain: dict[Ask, Answer] = field(default_factory=dict)
 
     def url(self, protocol: str) -> str:
@@ -114,20 +116,11 @@ class World:
         return self.sidecar.metric("counterfault_faults_total", fault=fault, result=result)
 
     def settle(self) -> None:
-        """Nothing is left behind: no fault is active, no connection is open but ours."""
-        until(self._nothing_active, 10)
-        until(self._nothing_open, 10)
+        """Nothing is left behind; what Envoy keeps for a while is looked for at the end of all."""
+        nothing_left(self.sidecar, self.idle, kept=True)
 
-    def _nothing_active(self) -> bool:
+    def nothing_active(self) -> bool:
         return self.sidecar.metric("counterfault_faults_active") == 0
-
-    def _nothing_open(self) -> bool:
-        # Envoy keeps connections to upstreams and to workers for some seconds.
-        return self.engine == "envoy" or self.descriptors() == self.idle
-
-    def descriptors(self) -> dict[int, int]:
-        pids = self.idle or self.sidecar.workers()
-        return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids}
 
 
 # The listener of each protocol: what clients speak, then what the upstream speaks.
@@ -269,8 +262,9 @@ def conforming(
         until(sidecar.acts)
         for protocol in LISTENERS:  # whatever is made once is made now
             assert world.ask(protocol, "bystander", "/x/hello", Ask()).body == b"hello"
-        world.idle = _settled(world)
+        world.idle = at_rest(sidecar)
         yield world
+        nothing_left(sidecar, world.idle)
         assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
@@ -301,19 +295,6 @@ def _nginx(directory: Path, conf: str) -> Nginx:
     """Its own port is known only once it is made: asked for twice."""
     port = free_port()
     return Nginx(directory, conf.replace(":PLAIN/", f":{port}/") + f"listen 127.0.0.1:{port};")
-
-
-def _settled(world: World) -> dict[int, int]:
-    """The descriptors once the clients' connections are gone: the same for a while."""
-    pids, found = dict.fromkeys(world.sidecar.workers(), 0), list[dict[int, int]]()
-    world.idle = pids
-
-    def steady() -> bool:
-        found.append(world.descriptors())
-        return len(found) > 20 and all(f == found[-1] for f in found[-20:])
-
-    until(steady)
-    return found[-1]
 
 
 @pytest.fixture(scope="session", params=sorted(ENGINES))

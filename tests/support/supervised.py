@@ -54,6 +54,7 @@ class Idle:
     ready: int = 2
     serves: bool = True
     pids: list[int] = field(default_factory=lambda: [1, 2])
+    tasks: int = 4
     generation: int = 0
     runs: dict[str, Any] = field(default_factory=dict)
     confirm: Callable[[], Any] | None = None

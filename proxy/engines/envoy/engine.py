@@ -191,6 +191,10 @@ class Envoy:
         own = [self._process.pid] if self._process.alive() else []
         return own + (self._workers.pids if self._behind else [])
 
+    @property
+    def tasks(self) -> int:
+        return self._workers.tasks
+
     async def applied(self, generation: int) -> None:
         """Wait until Envoy and its workers act on a plan at least as new. Raises OSError."""
         wanted = self._wanted
@@ -208,6 +212,7 @@ class Envoy:
     async def stop(self, grace: float) -> None:
         """Drain: no more connections, the requests under way may end."""
         self._stopping.set()
+        self._end_faults()
         with suppress(OSError):
             await self._admin.post("/healthcheck/fail")
             await self._admin.post("/drain_listeners")
@@ -218,6 +223,14 @@ class Envoy:
         if self._working:
             await self._workers.stop(grace)
         await self._close()
+
+    def _end_faults(self) -> None:
+        """Nobody leaves later for what one of them holds."""
+        self._leased = False
+        self._directory.lease(0.0)
+        self._holds.close()
+        if self._working:
+            self._workers.renew(0.0)
 
     def abandon(self) -> None:
         """Leave Envoy and the workers to whoever comes next."""

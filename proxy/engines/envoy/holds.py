@@ -9,11 +9,12 @@ type Epoch = tuple[str, str]
 
 
 class Holds:
-    """Each connection is one request that waits in `assign.lua`, until its time-out or ours."""
+    """Each connection is one request that waits in the Lua program, until its time-out or ours."""
 
     def __init__(self) -> None:
         self._held: dict[asyncio.StreamWriter, Epoch] = {}
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     async def open(self, path: str) -> None:
         self._server = await asyncio.start_unix_server(self._hold, path, backlog=4096)
@@ -29,13 +30,15 @@ class Holds:
                 writer.close()
 
     def close(self) -> None:
+        """End all delays; whoever comes later does not wait at all."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         self.release(())
 
     async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while line := await reader.readline():
+            while (line := await reader.readline()) and not self._closed:
                 parts = line.decode("latin-1").split(" ")[1:2]
                 if line.startswith(b"GET /") and parts:
                     experiment, _, epoch = parts[0].removeprefix("/").partition("/")
