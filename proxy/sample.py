@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +39,12 @@ def cells_for(metric: Metric) -> int:
     return LATENCY_CELLS if metric.latency is not None else SHARE_CELLS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots: what many ask for is computed once
 class Sample:
     """One cohort's events: `counts` has shape (64, cells), good and bad or latency buckets.
 
-    Whole numbers; as floats they are exact far enough, and multiply fast.
+    Whole numbers; as floats they are exact far enough, and multiply fast. Once they have been
+    looked at they stay as they are.
     """
 
     counts: Counts
@@ -63,7 +65,7 @@ class Sample:
 
     __hash__ = None  # type: ignore[assignment]
 
-    @property
+    @cached_property
     def events(self) -> int:
         return int(self.by_cell.sum())
 
@@ -72,11 +74,11 @@ class Sample:
         """Bad events; 0 for latencies, which are in buckets."""
         return int(self.by_cell[BAD]) if self.counts.shape[1] == SHARE_CELLS else 0
 
-    @property
+    @cached_property
     def by_cell(self) -> Counts:
         """Events in each cell, over all replicates."""
         # Many times as quick as a sum along the axis, and this is done every second.
-        found: Counts = _ALL_REPLICATES @ self.counts
+        found: Counts = _ALL_REPLICATES.dot(self.counts)
         return found
 
     @property

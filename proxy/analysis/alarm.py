@@ -36,7 +36,7 @@ def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> 
         if not pair.fewest:
             return False
         control, experiment = (
-            Ladder(s.counts).place(metric.latency.quantile) for s in (pair.control, pair.experiment)
+            Ladder(s).place(metric.latency.quantile) for s in (pair.control, pair.experiment)
         )
         return (experiment - control) * CELL > log(at.rho)
     pc = level_of(metric, pair.control, cohorts.control) or 0.0

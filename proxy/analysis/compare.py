@@ -85,10 +85,10 @@ class Comparison:
     @cached_property
     def clusters(self) -> float:
         """Effective replicates, of the cohort that has fewer; one user alone is one."""
-        counts = self.pair.control.counts, self.pair.experiment.counts
+        samples = self.pair.control, self.pair.experiment
         if self.metric.latency is not None:
-            return min(Ladder(each).events().clusters for each in counts)
-        return min(events_of(each).clusters for each in counts)
+            return min(Ladder(each).events().clusters for each in samples)
+        return min(events_of(each.counts).clusters for each in samples)
 
     @property
     def harmed(self) -> bool:
@@ -178,7 +178,7 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
     if metric.latency is not None:
-        hc, he = Ladder(control), Ladder(experiment)
+        hc, he = Ladder(pair.control), Ladder(pair.experiment)
         nc, ne = hc.events(), he.events()
         if not (_enough(nc) and _enough(ne)):
             return None
@@ -210,9 +210,9 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
     """A cohort's own level; None without events."""
     match metric.kind:
         case Latency(quantile=q):
-            if not sample.counts.any():
+            if not sample.events:
                 return None
-            found = seconds(Ladder(sample.counts).place(q))
+            found = seconds(Ladder(sample).place(q))
             # Beyond the outer bounds, they are all that is known.
             return min(max(found, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
         case Rate() | Prometheus():

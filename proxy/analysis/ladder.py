@@ -9,8 +9,8 @@ from math import exp, log
 
 import numpy as np
 
-from proxy.analysis.spread import ALL_REPLICATES, Events
-from proxy.sample import LATENCY_CELLS, Counts
+from proxy.analysis.spread import Events
+from proxy.sample import LATENCY_CELLS, Sample
 from proxy.tally import LATENCY_BUCKETS
 
 # A cell's width, as a logarithm.
@@ -19,15 +19,15 @@ _ONES = np.ones(LATENCY_CELLS)
 
 
 class Ladder:
-    """Counts of shape (64, 161)."""
+    """Of a sample of latencies."""
 
     __slots__ = ("_below", "_counts", "_each", "total")
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, sample: Sample) -> None:
         # Items of a memoryview are plain floats.
-        self._below = below = np.add.accumulate(ALL_REPLICATES.dot(counts)).data
+        self._below = below = np.add.accumulate(sample.by_cell).data
         self.total: float = below[-1]
-        self._counts = counts
+        self._counts = sample.counts
 
     def events(self) -> Events:
         each = self._each = self._counts.dot(_ONES)

@@ -17,7 +17,7 @@ import numpy as np
 from proxy.cohorts import REPLICATES
 from proxy.sample import Counts
 
-ALL_REPLICATES = np.ones(REPLICATES)
+_ALL = np.ones(REPLICATES)
 
 
 class Events(NamedTuple):
@@ -75,4 +75,4 @@ def share_of(counts: Counts, column: int) -> Share:
 def _sums(counts: Counts) -> tuple[list[float], tuple[float, float, float]]:
     """Over the replicates: of good and bad events, and of their products."""
     gg, gb, _, bb = counts.T.dot(counts).ravel().tolist()
-    return ALL_REPLICATES[: len(counts)].dot(counts).tolist(), (gg, gb, bb)
+    return _ALL[: len(counts)].dot(counts).tolist(), (gg, gb, bb)

@@ -1,49 +1,17 @@
 """The page as the server renders it: it must be of use without a script."""
 
 import re
-from collections.abc import AsyncIterator
 from html.parser import HTMLParser
-from pathlib import Path
 
-import httpx
 import pytest
-from supervised import SLOW, World
+from supervised import SLOW
 
 from proxy import tally
 from proxy.admin.page.assets import ASSETS
-from proxy.admin.server import Admin, serve
 
 pytestmark = pytest.mark.anyio
 
 FORM = {"Accept": "text/html,*/*", "Content-Type": "application/x-www-form-urlencoded"}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path / "config")
-    world.write(SLOW)
-    world.start()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-async def admin(world: World) -> AsyncIterator[Admin]:
-    admin = await serve(world.supervisor)
-    yield admin
-    await admin.stop()
-
-
-@pytest.fixture
-async def client(admin: Admin) -> AsyncIterator[httpx.AsyncClient]:
-    url = f"http://127.0.0.1:{admin.address[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
-        yield client
 
 
 async def test_the_page_shows_cohorts_side_by_side(world, client):

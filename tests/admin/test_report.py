@@ -1,45 +1,19 @@
 """Reports over real sockets: formats, past runs, and what is refused."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import httpx
 import pytest
-from supervised import SLOW, World
+from supervised import SLOW
 
-from proxy.admin.server import serve
 from proxy.report import page
 from proxy.view import report
 
 pytestmark = pytest.mark.anyio
 
 REPORT = "/api/experiments/slow/report"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path / "config")
-    world.write(SLOW)
-    world.start()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    admin = await serve(world.supervisor)
-    url = f"http://127.0.0.1:{admin.address[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
-        yield client
-    await admin.stop()
 
 
 def is_problem(answer: httpx.Response, status: int) -> str:

@@ -6,7 +6,6 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +15,7 @@ from supervised import SLOW, World
 from proxy.admin import base, events, handlers, server
 from proxy.admin.safety import foreign_host, foreign_origin
 from proxy.admin.series import series
-from proxy.admin.server import ROUTES, Admin, serve
+from proxy.admin.server import ROUTES, serve
 from proxy.supervisor import Supervisor
 from proxy.view import detail, overview, report
 
@@ -37,34 +36,6 @@ GETS = (
 )
 POSTS = ("/-/reload", "/api/stop", "/api/resume", "/api/experiments/slow/stop", "/logout")
 PROBES = ("/metrics", "/healthz", "/readyz")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path / "config")
-    world.write(SLOW)
-    world.start()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-async def admin(world: World) -> AsyncIterator[Admin]:
-    admin = await serve(world.supervisor)
-    yield admin
-    await admin.stop()
-
-
-@pytest.fixture
-async def client(admin: Admin) -> AsyncIterator[httpx.AsyncClient]:
-    url = f"http://127.0.0.1:{admin.address[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
-        yield client
 
 
 async def eventually(what: Callable[[], object]) -> None:

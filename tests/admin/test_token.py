@@ -12,7 +12,6 @@ from supervised import SLOW, World
 
 from proxy.admin import events
 from proxy.admin.base import cookie_name
-from proxy.admin.server import Admin, serve
 from proxy.admin.token import SESSION, Token
 from proxy.config import ConfigError, load
 
@@ -37,11 +36,6 @@ FOREIGN = {"Host": "sidecar.example:9900"}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path / "config")
     guarded = {"listen": "0.0.0.0:0", "token_file": "token", "metrics": "127.0.0.1:0"}
@@ -51,20 +45,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     world.start()
     yield world
     world.close()
-
-
-@pytest.fixture
-async def admin(world: World) -> AsyncIterator[Admin]:
-    admin = await serve(world.supervisor)
-    yield admin
-    await admin.stop()
-
-
-@pytest.fixture
-async def client(admin: Admin) -> AsyncIterator[httpx.AsyncClient]:
-    url = f"http://127.0.0.1:{admin.address[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
-        yield client
 
 
 def bearer(token: str) -> dict[str, str]:

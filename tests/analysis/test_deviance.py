@@ -14,7 +14,7 @@ from proxy.analysis.deviance import Boundary, proportion, quantile, rate
 from proxy.analysis.ladder import Ladder
 from proxy.analysis.sequential import Signal
 from proxy.analysis.spread import Events, events_of, share_of
-from proxy.sample import BAD, GOOD, Counts
+from proxy.sample import BAD, GOOD, Counts, Sample
 from proxy.steady_state import Latency, Metric
 from tests.analysis import reference
 
@@ -26,7 +26,7 @@ def _shares(control: Counts, experiment: Counts, at: Boundary, hits: int = BAD) 
 
 
 def _quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    hc, he = Ladder(control), Ladder(experiment)
+    hc, he = Ladder(Sample(control)), Ladder(Sample(experiment))
     return quantile((hc, hc.events()), (he, he.events()), q, at)
 
 
@@ -161,7 +161,7 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
     def clusters(good: Sequence[float]) -> tuple[float, float]:
         shares, latencies = np.zeros((64, 2)), np.zeros((64, 161))
         shares[: len(good), 0] = latencies[: len(good), 80] = good
-        return events_of(shares).clusters, Ladder(latencies).events().clusters
+        return events_of(shares).clusters, Ladder(Sample(latencies)).events().clusters
 
     assert clusters([1.0] * 64) == pytest.approx((64, 64))
     assert clusters([0.0, 500.0]) == pytest.approx((1, 1))

@@ -1,4 +1,4 @@
-"""Runs come to a verdict, through the real sidecar under real load."""
+"""Runs come to a verdict, the same on each engine, through the real sidecar under real load."""
 
 import time
 from collections.abc import Iterator
@@ -62,9 +62,9 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Sidecar]:
     nginx = Nginx(tmp_path_factory.mktemp("nginx"), OK)
-    settings = {"unit": [{"header": "x-user-id"}]}
+    settings = {"engine": engine, "unit": [{"header": "x-user-id"}]}
     sidecar = Sidecar(tmp_path_factory.mktemp("sidecar"), nginx.url, settings)
     try:
         yield sidecar.start()
@@ -147,7 +147,7 @@ def test_a_load_balancers_ids_are_inconclusive(trial: Trial) -> None:
     assert found["metrics"][0]["control"]["events"] > 100
 
 
-def test_a_stop_reaches_the_workers_within_a_quarter_of_a_second(shared: Sidecar) -> None:
+def test_a_stop_reaches_the_data_plane_within_a_quarter_of_a_second(shared: Sidecar) -> None:
     """The best of some: on a busy machine anybody may have to wait for a processor."""
     took = []
     for _ in range(5):
