@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint check bench simulate format lock schema dashboards docs rules screenshots clean
+.PHONY: help install demo test test-slow lint check bench simulate format lock schema dashboards docs rules screenshots wasm clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -79,6 +79,9 @@ docs: install ## Write the tables of metrics in docs/ and README.md anew
 
 screenshots: install ## Take docs/images anew, of the page in Chromium (three minutes)
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/browser/test_screenshots.py $(ARGS)
+
+wasm: install ## Build Envoy's filters in WebAssembly from their source
+	$(BIN)/python scripts/build-wasm
 
 # mitmproxy wants an old typing_extensions on 3.12, and so gets an old pydantic there, which has no
 # wheels for 3.14. So 3.12's versions hold below 3.14, where they work too, and 3.13's from there.

@@ -3,8 +3,10 @@
 from collections import defaultdict
 from itertools import chain
 
+from h2.errors import ErrorCodes
 from h2.events import DataReceived as H2Data
 from h2.events import Event as H2Event
+from h2.events import RequestReceived
 from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
@@ -79,6 +81,7 @@ class Http2FromClient(Http2Server):
 
     def __init__(self, context: Context, limits: Limits) -> None:
         super().__init__(context)
+        self._limits = limits
         self.held: set[int] = set()
         self._owed: defaultdict[int, int] = defaultdict(int)
         self._doomed: dict[int, ResponseProtocolError] = {}
@@ -91,12 +94,27 @@ class Http2FromClient(Http2Server):
 
     def handle_h2_event(self, event: H2Event) -> Generator[bool]:
         stream_id = getattr(event, "stream_id", 0)
+        if isinstance(event, RequestReceived) and self._too_many(event):
+            yield from self._refuse(event)
+            return False
         if not isinstance(event, H2Data) or stream_id not in self.held:
             return (yield from super().handle_h2_event(event))
         if event.data and self.streams.get(stream_id) is StreamState.HEADERS_RECEIVED:
             yield ReceiveHttp(RequestData(stream_id, event.data))
         self._owed[stream_id] += event.flow_controlled_length or 0
         return False
+
+    def _too_many(self, event: RequestReceived) -> bool:
+        """Of how large they are together, the decoder has seen to."""
+        fields = [name for name, _ in event.headers or [] if not name.startswith(b":")]
+        return len(fields) > self._limits.head_count
+
+    def _refuse(self, event: RequestReceived) -> Generator[None]:
+        stream_id = event.stream_id or 0
+        self.h2_conn.send_headers(stream_id, [(b":status", b"431")], end_stream=True)
+        if not event.stream_ended:
+            self.h2_conn.reset_stream(stream_id, ErrorCodes.NO_ERROR)  # RFC 9113, 8.1
+        yield commands.SendData(self.conn, self.h2_conn.data_to_send())
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if isinstance(event, ResponseProtocolError) and event.code is ErrorCode.KILL:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from proxy.cohorts import salt_of
+from proxy.cohorts import Arcs, salt_of
 from proxy.fault_rule import AnyFaultRule
 from proxy.hours import Hours
 from proxy.match import Strict
@@ -95,3 +95,7 @@ class Experiment(Strict):
     @property
     def salt(self) -> bytes:
         return salt_of(self.experiment, self.run)
+
+    @property
+    def arcs(self) -> Arcs:
+        return Arcs(self.name, self.salt, self.cohorts.experiment, self.cohorts.control)

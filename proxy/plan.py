@@ -10,7 +10,7 @@ from typing import Protocol
 
 from proxy.actions import Action, Hang
 from proxy.addresses import Network
-from proxy.cohorts import Arcs, ByteRing, Cohort, Enrolment, first_claim, user
+from proxy.cohorts import ByteRing, Cohort, Enrolment, first_claim, user
 from proxy.dose import Limit
 from proxy.experiment import Experiment
 from proxy.fault_rule import FaultRule
@@ -181,8 +181,7 @@ class Plan:
         self._salts = {e.name: e.salt for e in live}
         self._sources = tuple(_source(s) for s in sidecar.unit)
         self._protected = frozenset(path.encode() for path in sidecar.protect)
-        arcs = tuple(Arcs(e.name, e.salt, e.cohorts.experiment, e.cohorts.control) for e in live)
-        self._enrolment_of = lru_cache(UNITS)(first_claim(arcs))
+        self._enrolment_of = lru_cache(UNITS)(first_claim(tuple(e.arcs for e in live)))
         self._recognised = lru_cache(UNITS)(self._recognise)
 
     def unit(self, request: Request) -> bytes | None:

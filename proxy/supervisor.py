@@ -5,12 +5,11 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 from proxy.analysis.verdict import Result
 from proxy.config import Config, ConfigError, load
 from proxy.document import Problem
-from proxy.engines.budget import Budget
+from proxy.engines.engine import Engine
 from proxy.experiment import Experiment
 from proxy.guard import LIVE, OVER, Reason, Run
 from proxy.history import Data
@@ -27,46 +26,6 @@ CONFIRM = 5.0
 # What a running supervisor cannot change under itself.
 FIXED = ("service", "engine", "workers", "admin", "state_dir")
 _OWN = "supervisor"
-
-
-class Engine(Protocol):
-    """A data plane, seen from the supervisor."""
-
-    budget: Budget
-
-    def bind(self, config: Config) -> None:
-        """Bind new and changed listeners. Raises OSError and leaves the old ones."""
-
-    async def prepare(self, config: Config) -> None:
-        """Have at hand what plans of this configuration will need; takes no longer than it may."""
-
-    def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
-        """Send a plan; answers its generation."""
-
-    def renew(self, lease_until: float) -> None:
-        """Let faults go on until then."""
-
-    async def applied(self, generation: int) -> None:
-        """Wait until every living worker acts on that plan or a newer one."""
-
-    async def serving(self) -> None:
-        """Wait until every worker serves."""
-
-    @property
-    def ready(self) -> int:
-        """How many workers act on the present plan."""
-
-    @property
-    def serves(self) -> bool:
-        """Whether traffic passes at all, on this plan or one before."""
-
-    @property
-    def pids(self) -> list[int]:
-        """The worker processes."""
-
-    @property
-    def tasks(self) -> int:
-        """The asyncio tasks of all workers."""
 
 
 class UnknownExperiment(Exception):

@@ -4,12 +4,13 @@ from itertools import product
 from math import sqrt
 
 import pytest
-from hashring import HashRing
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh64_intdigest
 
 from proxy.cohorts import (
     CIRCLE,
+    HALF,
     REPLICATES,
     Arcs,
     Cohort,
@@ -18,6 +19,8 @@ from proxy.cohorts import (
     position,
     replicate,
     salt_of,
+    seed_of,
+    user,
 )
 
 UNITS = [f"user-{i}".encode() for i in range(100_000)]
@@ -30,10 +33,12 @@ def cohort(unit: bytes, share: float, name: str = "x", run: int = 1) -> Cohort |
     return enrolment.cohort if enrolment else None
 
 
-@given(st.text(max_size=50), st.text(max_size=50))
-def test_the_position_is_hashrings_own(salt: str, unit: str) -> None:
-    expected = HashRing([]).gen_key(f"{salt}:{unit}") / CIRCLE
-    assert position(salt.encode(), unit.encode()) == expected
+@given(st.binary(max_size=50), units)
+def test_one_hash_is_place_user_and_replicate(salt: bytes, unit: bytes) -> None:
+    digest = xxh64_intdigest(unit, xxh64_intdigest(salt))
+    assert position(salt, unit) == (CIRCLE - 1 - digest % CIRCLE) / CIRCLE
+    assert user(salt, unit) == digest >> 32
+    assert replicate(salt, unit) == (digest >> 32) % REPLICATES
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
@@ -97,9 +102,25 @@ def test_any_bytes_are_an_id(unit: bytes) -> None:
     assert 0 <= replicate(b"x#1", unit) < REPLICATES
 
 
-@pytest.mark.parametrize("unit", ["ada", "Жанна", "用户-17", "\N{GRINNING FACE}"])
-def test_unicode_ids_hash_as_their_utf8(unit: str) -> None:
-    assert position(b"x#1", unit.encode()) == HashRing([]).gen_key("x#1:" + unit) / CIRCLE
+@pytest.mark.parametrize(
+    ("salt", "unit", "place"),
+    [
+        (b"", b"", 0xE04A26A3),
+        (b"x#1", b"ada", 0x4F3BFC90),
+        (b"x#1", "用户-17".encode(), 0x4724CF35),
+    ],
+)
+def test_places_stay_where_they_are(salt: bytes, unit: bytes, place: int) -> None:
+    """A release that moved users would mix the cohorts of a run that it takes over."""
+    assert position(salt, unit) * CIRCLE == place
+
+
+@given(units, shares, shares)
+def test_who_is_in_an_arc_is_above_the_threshold(unit: bytes, e: float, c: float) -> None:
+    arcs = Arcs("x", b"x#1", e, c)
+    above = xxh64_intdigest(unit, seed_of(b"x#1")) % HALF >= HALF - arcs.widest
+    assert above or arcs.claim(unit) is None
+    assert above == (arcs.claim(unit) is not None) or e != c
 
 
 @given(units, st.lists(st.tuples(shares, shares), max_size=5))

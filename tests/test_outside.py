@@ -8,7 +8,8 @@ import pytest
 from proxy import tally
 from proxy.account import account
 from proxy.analysis.compare import Threshold, boundary_of, compare, signal
-from proxy.analysis.deviance import Events, rate
+from proxy.analysis.deviance import rate
+from proxy.analysis.spread import events_of
 from proxy.analysis.verdict import Findings, conclude
 from proxy.answer import Answer, Counts, Level
 from proxy.cohorts import Cohort
@@ -183,7 +184,7 @@ def test_sixteen_replicates_are_compared_as_sixteen():
     control, experiment = Sample.empty(), Sample.empty()
     control.counts[:16, 0], experiment.counts[:16, 0] = rng.poisson(60, 16), rng.poisson(50, 16)
     found = signal(orders(), Pair(control, experiment), EQUAL)
-    first = Events.of(control.counts[:16, 0]), Events.of(experiment.counts[:16, 0])
+    first = events_of(control.counts[:16]), events_of(experiment.counts[:16])
     assert found == rate((first[0], 1.0), (first[1], 1.0), boundary_of(orders()))
     assert found is not None
     assert 25 < found.freedom <= 30

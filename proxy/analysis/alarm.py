@@ -3,7 +3,7 @@
 from math import log
 
 from proxy.analysis.compare import boundary_of, level_of, signal
-from proxy.analysis.deviance import log_quantile
+from proxy.analysis.ladder import CELL, Ladder
 from proxy.analysis.sequential import either, evidence
 from proxy.experiment import Cohorts
 from proxy.sample import Pair
@@ -36,9 +36,9 @@ def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> 
         if not pair.fewest:
             return False
         control, experiment = (
-            log_quantile(s.counts, metric.latency.quantile) for s in (pair.control, pair.experiment)
+            Ladder(s.counts).place(metric.latency.quantile) for s in (pair.control, pair.experiment)
         )
-        return experiment - control > log(at.rho)
+        return (experiment - control) * CELL > log(at.rho)
     pc = level_of(metric, pair.control, cohorts.control) or 0.0
     pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0
     if metric.success_rate is not None and at.sign < 0:  # a level is the share of bad ones

@@ -1,24 +1,20 @@
 """One steady-state metric of two cohorts, compared: effect, bounds and evidence."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import copysign, exp, inf, log
 
-from proxy.analysis.deviance import (
-    Boundary,
-    Events,
-    events_of,
-    log_quantile,
-    proportion,
-    quantile,
-    rate,
-)
+from proxy.analysis.deviance import Boundary, proportion, quantile, rate
+from proxy.analysis.ladder import Ladder, seconds
 from proxy.analysis.reading import Reading
 from proxy.analysis.sequential import Evidence, Signal, bounds, evidence
+from proxy.analysis.spread import Events, events_of, share_of
+from proxy.cohorts import REPLICATES
 from proxy.experiment import Cohorts
 from proxy.sample import BAD, GOOD, Pair, Sample
 from proxy.steady_state import Latency, Metric, Prometheus, Rate, SuccessRate
 from proxy.tally import LATENCY_BUCKETS
+from proxy.units import Tolerance
 
 # With fewer, what replicates say of each other means little: some single users decide.
 LEAST_CLUSTERS = 8.0
@@ -89,7 +85,10 @@ class Comparison:
     @cached_property
     def clusters(self) -> float:
         """Effective replicates, of the cohort that has fewer; one user alone is one."""
-        return min(events_of(s.counts).clusters for s in (self.pair.control, self.pair.experiment))
+        counts = self.pair.control.counts, self.pair.experiment.counts
+        if self.metric.latency is not None:
+            return min(Ladder(each).events().clusters for each in counts)
+        return min(events_of(each).clusters for each in counts)
 
     @property
     def harmed(self) -> bool:
@@ -170,32 +169,39 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
     None while there are too few events, or too few users behind them, to tell.
     """
     control, experiment = pair.control.counts, pair.experiment.counts
-    nc, ne = events_of(control), events_of(experiment)
     boundary = boundary_of(metric, tolerances)
-    if metric.prometheus is not None:
-        rows = pair.replicates
-        nc, ne = Events.of(nc.each[:rows]), Events.of(ne.each[:rows])
     if metric.rate is not None or metric.prometheus is not None:
+        rows = pair.replicates if metric.prometheus is not None else REPLICATES
+        nc, ne = events_of(control[:rows]), events_of(experiment[:rows])
         # That the experiment has no events may be just what harm looks like.
-        if nc.total < LEAST_EVENTS or nc.clusters < LEAST_CLUSTERS:
+        if not _enough(nc):
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
-    few = min(nc.total, ne.total) < LEAST_EVENTS
-    if few or min(nc.clusters, ne.clusters) < LEAST_CLUSTERS:
-        return None
     if metric.latency is not None:
-        return quantile((control, nc), (experiment, ne), metric.latency.quantile, boundary)
+        hc, he = Ladder(control), Ladder(experiment)
+        nc, ne = hc.events(), he.events()
+        if not (_enough(nc) and _enough(ne)):
+            return None
+        return quantile((hc, nc), (he, ne), metric.latency.quantile, boundary)
     hits = GOOD if boundary.sign < 0 else BAD
-    return proportion((control[:, hits], nc), (experiment[:, hits], ne), boundary)
+    sc, se = share_of(control, hits), share_of(experiment, hits)
+    return proportion(sc, se, boundary) if _enough(sc.events) and _enough(se.events) else None
+
+
+def _enough(cohort: Events) -> bool:
+    return cohort.total >= LEAST_EVENTS and cohort.clusters >= LEAST_CLUSTERS
 
 
 def boundary_of(metric: Metric, tolerances: float = 1.0) -> Boundary:
     """The boundary at so many tolerances; no effect is one tolerance away from equality."""
-    tolerance, reach = metric.tolerance, tolerances or 1.0
-    allowed = tolerance.value
+    return _boundary(metric.tolerance, metric.lower_is_worse, tolerances)
+
+
+@lru_cache
+def _boundary(tolerance: Tolerance, lower_is_worse: bool, tolerances: float) -> Boundary:
+    allowed, reach = tolerance.value, tolerances or 1.0
     if not tolerance.relative:
         return Boundary(delta=min(allowed * tolerances, _MOST), plus=allowed * reach)
-    lower_is_worse = metric.lower_is_worse
     rho = max(1 - allowed * tolerances, 0.01) if lower_is_worse else 1 + allowed * tolerances
     return Boundary(rho=rho, sign=-1 if lower_is_worse else 1, times=allowed * reach)
 
@@ -206,9 +212,9 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
         case Latency(quantile=q):
             if not sample.counts.any():
                 return None
-            seconds = exp(log_quantile(sample.counts, q))
+            found = seconds(Ladder(sample.counts).place(q))
             # Beyond the outer bounds, they are all that is known.
-            return min(max(seconds, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
+            return min(max(found, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
         case Rate() | Prometheus():
             return sample.events / (share * 100)
         case _:

@@ -2,39 +2,26 @@
 
 The boundary is experiment = rho * control + delta; the baseline level, which is not known, is the
 one that fits best on it. How much more than independent requests the cohorts vary is read off the
-replicates, users being spread over them (the delta method's variance of a ratio; Deng, Lu & Qin
-2021), and the deviance is divided by it. The effective number of replicates is Carter, Schnepel
-and Steigerwald's (REStat 2017).
+replicates, and the deviance is divided by it.
 """
 
-from dataclasses import dataclass
-from math import copysign, log, pi, sqrt
+from math import asin, copysign, inf, log, pi, sin, sqrt
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from proxy.analysis.ladder import CELL, Ladder
 from proxy.analysis.sequential import Signal
-from proxy.cohorts import REPLICATES
-from proxy.sample import LATENCY_CELLS, SHARE_CELLS, Counts
-from proxy.tally import LATENCY_BUCKETS
-
-type Numbers = NDArray[np.float64]
+from proxy.analysis.spread import Events, Share
 
 _TINY = 1e-9
-_HALVINGS = 40
+_STEPS = 60
+# The step of Newton's after which the level is known to twelve digits.
 _CLOSE = 1e-6
-_NOT_ZERO = 1e-12
 # Closer at both ends: a cohort that is much larger than the other keeps its threshold.
-_GRID = np.sin(np.linspace(0.0, pi / 2, 17)) ** 2
-_STEP = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
-_ONES = {cells: np.ones(cells) for cells in (SHARE_CELLS, LATENCY_CELLS)}
-_ALL_REPLICATES = np.ones(REPLICATES)
-# The boundaries of all cells on the logarithmic scale; the outer cells get one step each.
-_EDGES = np.log(LATENCY_BUCKETS[0]) + _STEP * np.arange(-1, len(LATENCY_BUCKETS) + 1)
+_ANGLE = pi / 32
+_GRID = tuple(sin(_ANGLE * i) ** 2 for i in range(17))
 
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
+class Boundary(NamedTuple):
     """experiment = rho * control + delta; `sign` -1: lower is worse.
 
     `plus` and `times` say how far no effect is from it: plus + times * control's level.
@@ -50,80 +37,45 @@ class Boundary:
         return max(self.plus + self.times * level, 1e-12)
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
-    """One cohort's events: `each` replicate's, and how many of equal size would tell as much."""
-
-    each: Numbers
-    total: float
-    clusters: float
-
-    @classmethod
-    def of(cls, each: Numbers) -> "Events":
-        total = _sum(each)
-        return cls(each, total, total * total / float(each @ each) if total else 0.0)
-
-
-def events_of(counts: Counts) -> Events:
-    # Three times as quick as a sum along the axis, and this is done every second.
-    return Events.of(counts @ _ONES[counts.shape[1]])
-
-
-def proportion(
-    control: tuple[Numbers, Events], experiment: tuple[Numbers, Events], at: Boundary
-) -> Signal:
-    """Shares: for each cohort hits per replicate, of shape (64,), and events."""
-    (yc, nc), (ye, ne) = control, experiment
+def proportion(control: Share, experiment: Share, at: Boundary) -> Signal:
+    """Shares of hits."""
+    nc, ne = control.events, experiment.events
     tc, te = nc.total, ne.total
-    pc, pe = _sum(yc) / tc, _sum(ye) / te
+    pc, pe = control.hits / tc, experiment.hits / te
     level = _level(tc, pc, te, pe, at)
     expected = at.rho * level + at.delta
     independent = expected * (1 - expected) / te + at.rho**2 * level * (1 - level) / tc
-    seen = _between(ye, ne, pe) + at.rho**2 * _between(yc, nc, pc)
+    seen = experiment.variance + at.rho**2 * control.variance
     inflation = max(1.0, seen / independent)
     deviance = 2 * max(0.0, tc * _divergence(pc, level) + te * _divergence(pe, expected))
     distance = at.sign * (pe - at.rho * pc - at.delta)
     z = copysign(sqrt(deviance / inflation), distance) if distance else 0.0
+    freedom = _freedom(nc, ne)
     # Of the likeliest level, not of control's own: 20 % more than nothing would be no way off.
-    return Signal(distance, z, inflation * independent, at.reach(level), _freedom(nc, ne))
+    return Signal(distance, z, inflation * independent, at.reach(level), freedom)
 
 
 def quantile(
-    control: tuple[Counts, Events], experiment: tuple[Counts, Events], q: float, at: Boundary
+    control: tuple[Ladder, Events], experiment: tuple[Ladder, Events], q: float, at: Boundary
 ) -> Signal:
-    """A quantile's ratio: for each cohort counts of shape (64, 161) and events.
+    """A quantile's ratio.
 
     Along a grid of thresholds, the one at which both cohorts' shares deviate least from q (cf.
     Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function). The distance is
     a logarithm of ratios.
     """
     (hc, nc), (he, ne) = control, experiment
-    below_c, below_e = _below(hc), _below(he)
-    tc, te = nc.total, ne.total
-    shift = log(at.rho)
-    xc, xe = _inverse(below_c, q * tc), _inverse(below_e, q * te) - shift
-    grid = min(xc, xe) + abs(xc - xe) * _GRID
-    shares = np.empty((2, len(grid)))
-    shares[0], shares[1] = _at(grid, below_c), _at(grid + shift, below_e)
-    sizes = np.array((tc, te))
-    shares /= sizes[:, np.newaxis]
-    deviances = sizes @ _divergences(shares, q)
-    best = int(deviances.argmin())
-    x = float(grid[best])
-    yc, ye = _above(hc, x), _above(he, x + shift)
+    tc, te = hc.total, he.total
+    shift = log(at.rho) / CELL
+    xc, xe = hc.place(q), he.place(q) - shift
+    x, deviance = _meeting(hc, xc, he, xe, shift, q)
     independent = q * (1 - q) * (1 / tc + 1 / te)
-    seen = _between(yc, nc, _sum(yc) / tc) + _between(ye, ne, _sum(ye) / te)
+    seen = hc.variance(x, nc) + he.variance(x + shift, ne)
     inflation = max(1.0, seen / independent)
-    z = copysign(sqrt(2 * max(0.0, float(deviances[best])) / inflation), xe - xc)
-    near, apart = _at(np.array((xc, xc + log(1 + at.times))), below_c).tolist()
-    reach = abs(apart - near) / tc
-    return Signal(xe - xc, z, inflation * independent, max(reach, 1e-12), _freedom(nc, ne))
-
-
-def log_quantile(counts: Counts, q: float) -> float:
-    """A quantile's logarithm, of counts of shape (64, 161) that are not all zero."""
-    below = _below(counts)
-    return _inverse(below, q * float(below[-1]))
+    z = copysign(sqrt(2 * deviance / inflation), xe - xc)
+    reach = max(abs(hc.below(xc + log(1 + at.times) / CELL) - q), 1e-12)
+    freedom = _freedom(nc, ne)
+    return Signal(CELL * (xe - xc), z, inflation * independent, reach, freedom)
 
 
 def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Boundary) -> Signal:
@@ -132,46 +84,63 @@ def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Bo
     rc, re = yc.total / wc, ye.total / we
     # Events of one user may well be as regular as a clock; between users nothing is.
     least = re / we + at.rho**2 * rc / wc
-    seen = _spread(ye) / we**2 + at.rho**2 * _spread(yc) / wc**2
+    seen = ye.variance / we**2 + at.rho**2 * yc.variance / wc**2
     variance = max(seen, least, 1e-300)
     distance = at.sign * (re - at.rho * rc - at.delta)
-    freedom = max(1.0, len(yc.each) + len(ye.each) - 2.0)
+    freedom = max(1.0, yc.replicates + ye.replicates - 2.0)
     return Signal(distance, distance / sqrt(variance), variance, at.reach(rc), freedom)
 
 
 def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
-    """Control's level if the boundary were true: the likeliest, by halving an interval."""
+    """Control's level if the boundary were true: the likeliest.
+
+    By Newton's method, from where both cohorts together would have it, each weighing as much as
+    it tells; where a step leads out of the interval in which it must be, that is halved.
+    """
     rho, delta = at.rho, at.delta
     other = (pe - delta) / rho
-    lowest, highest = max(_TINY, (_TINY - delta) / rho), min(1, (1 - delta) / rho) - _TINY
-    low = min(max(min(pc, other), lowest), highest)
-    high = min(max(pc, other, lowest), highest)
-    for _ in range(_HALVINGS):
-        if high - low < _CLOSE * min(high, 1 - low):
-            break  # the deviance is flat here
-        m = (low + high) / 2
-        e = rho * m + delta
-        slope = tc * (m - pc) / (m * (1 - m)) + rho * te * (e - pe) / (e * (1 - e))
-        low, high = (low, m) if slope > 0 else (m, high)
+    lowest, highest = max(_TINY, (_TINY - delta) / rho), min(1.0, (1 - delta) / rho) - _TINY
+    low, high = (pc, other) if pc < other else (other, pc)
+    hits, hits_e = tc * pc, rho * te * pe
+    known = hits, tc - hits, hits_e, rho * te - hits_e, rho, delta
+    # Likelier still would be less than nothing, or more than all.
+    if low < lowest:
+        low = lowest
+        if high <= low or _slope(low, *known)[0] >= 0:
+            return low
+    if high > highest:
+        high = highest
+        if low >= high or _slope(high, *known)[0] <= 0:
+            return high
+    weight_c, weight_e = _weight(tc, pc), rho * rho * _weight(te, pe)
+    level = (weight_c * pc + weight_e * other) / (weight_c + weight_e)
+    for _ in range(_STEPS):
+        if not low <= level <= high:
+            level = (low + high) / 2
+        slope, curve = _slope(level, *known)
+        low, high = (low, level) if slope > 0 else (level, high)
+        step = slope / curve
+        # Of how far it is from where either cohort would have none, or all.
+        if abs(step) <= _CLOSE * min(level - lowest, highest - level):
+            return level - step
+        level -= step
     return (low + high) / 2
 
 
-def _between(hits: Numbers, events: Events, ratio: float) -> float:
-    """The variance of a ratio of sums, from how it varies between replicates."""
-    off = hits - ratio * events.each
-    k = len(hits)
-    return k / (k - 1) * float(off @ off) / (events.total * events.total)
+def _weight(total: float, share: float) -> float:
+    """One over the variance of a share; no hits at all do not make it nothing."""
+    share = (total * share + 0.5) / (total + 1)
+    return total / (share * (1 - share))
 
 
-def _spread(events: Events) -> float:
-    """The variance of a sum, from how its parts vary."""
-    k = len(events.each)
-    off = events.each - events.total / k
-    return k / (k - 1) * float(off @ off)
-
-
-def _sum(numbers: Numbers) -> float:
-    return float(np.add.reduce(numbers))
+def _slope(
+    m: float, hits: float, rest: float, hits_e: float, rest_e: float, rho: float, delta: float
+) -> tuple[float, float]:
+    """Of half the deviance over control's level m, and the slope of that; `_e` are times rho."""
+    e = rho * m + delta
+    n, f = 1 - m, 1 - e
+    hits, rest, hits_e, rest_e = hits / m, rest / n, hits_e / e, rest_e / f
+    return rest - hits + rest_e - hits_e, rest / n + hits / m + rho * (rest_e / f + hits_e / e)
 
 
 def _freedom(control: Events, experiment: Events) -> float:
@@ -185,35 +154,32 @@ def _divergence(share: float, p: float) -> float:
     return bad + good
 
 
-def _divergences(shares: Numbers, p: float) -> Numbers:
-    """The same of many shares at once."""
-    bad, good = shares + _NOT_ZERO, (1 + _NOT_ZERO) - shares
-    found: Numbers = bad * (np.log(bad) - log(p)) + good * (np.log(good) - log(1 - p))
-    return found
+def _meeting(
+    control: Ladder, xc: float, experiment: Ladder, xe: float, shift: float, q: float
+) -> tuple[float, float]:
+    """The place on the grid where the cohorts' shares deviate least from q; half the deviance.
 
-
-def _below(counts: Counts) -> Numbers:
-    """The number of events below each edge."""
-    below = np.zeros(counts.shape[1] + 1)
-    np.add.accumulate(_ALL_REPLICATES @ counts, out=below[1:])
-    return below
-
-
-def _at(x: Numbers, below: Numbers) -> Numbers:
-    """The number of events below any places."""
-    return np.interp(x, _EDGES, below)
-
-
-def _inverse(below: Numbers, events: float) -> float:
-    """Below which place there are so many events."""
-    return float(np.interp(events, below, _EDGES))
-
-
-def _above(counts: Counts, x: float) -> Numbers:
-    """Events per replicate above a threshold, on a straight line within its cell."""
-    i = min(max(int((x - _EDGES[0]) / _STEP), 0), counts.shape[1] - 1)
-    cells = _ONES[counts.shape[1]].copy()
-    cells[:i] = 0.0
-    cells[i] = min(max((_EDGES[i + 1] - x) / _STEP, 0.0), 1.0)
-    found: Numbers = counts @ cells
-    return found
+    From control's quantile xc to experiment's xe, control's part rises and experiment's falls. So
+    from where they would meet if both were parabolas one goes either way, until one part alone is
+    more than the least so far.
+    """
+    width = xe - xc
+    first = round(asin(sqrt(experiment.total / (control.total + experiment.total))) / _ANGLE)
+    best, least = xc, inf
+    for part in _GRID[first:]:
+        x = xc + width * part
+        rising = control.deviance(x, q)
+        if rising >= least:
+            break
+        found = rising + experiment.deviance(x + shift, q)
+        if found < least:
+            best, least = x, found
+    for part in reversed(_GRID[:first]):
+        x = xc + width * part
+        falling = experiment.deviance(x + shift, q)
+        if falling >= least:
+            break
+        found = falling + control.deviance(x, q)
+        if found < least:
+            best, least = x, found
+    return best, max(least, 0.0)

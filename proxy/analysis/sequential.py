@@ -7,8 +7,8 @@ Waudby-Smith et al., Annals of Statistics 2024, for estimated variances).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import copysign, erfc, exp, inf, log, log1p, pi, sqrt
+from typing import NamedTuple
 
 # Harm is mixed over the distance from the boundary to no effect, and over one ten times as far:
 # an outage is seen as soon as a slight degradation would be.
@@ -24,8 +24,7 @@ _MOST, _MANY = 1e6, 1e12
 _TINY = 1e-300
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """Where the experiment stands; positive is worse for users than the tolerance allows."""
 
     distance: float
@@ -50,8 +49,7 @@ class Signal:
         return self.distance / self.z if tells else sqrt(self.variance)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Natural logarithms of e-values; each side is decided at log(1/alpha)."""
 
     harm: float = 0.0
@@ -103,11 +101,9 @@ def _harm(z: float, kappa: float) -> float:
 
 def _log_e(z: float, kappa: float) -> float:
     """The one-sided normal mixture e-value of a z-score, as a logarithm."""
-    w = kappa / (1 + kappa)
-    below = 0.5 * erfc(-z * sqrt(w / 2))
-    if below <= 0:
-        return -inf
-    return log(2 * below) - 0.5 * log1p(kappa) + 0.5 * w * z * z
+    x = z * sqrt(kappa / (2 + 2 * kappa))
+    twice = erfc(-x)
+    return log(twice) - 0.5 * log1p(kappa) + x * x if twice > 0 else -inf
 
 
 def _log_mean(a: float, b: float, weight: float) -> float:

@@ -1,23 +1,19 @@
 """The quick deviances agree with slow ones, and say the same whichever way one looks at things."""
 
+from collections.abc import Sequence
 from math import log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from samples import KINDS, LATENCIES, SHARES, cells, drawn, share
+from samples import KINDS, LATENCIES, SHARES, cells, drawn, samples, share, width
 
 from proxy.analysis.compare import boundary_of
-from proxy.analysis.deviance import (
-    Boundary,
-    Events,
-    events_of,
-    proportion,
-    quantile,
-    rate,
-)
+from proxy.analysis.deviance import Boundary, proportion, quantile, rate
+from proxy.analysis.ladder import Ladder
 from proxy.analysis.sequential import Signal
+from proxy.analysis.spread import Events, events_of, share_of
 from proxy.sample import BAD, GOOD, Counts
 from proxy.steady_state import Latency, Metric
 from tests.analysis import reference
@@ -26,17 +22,16 @@ EQUAL = Boundary(plus=0.01)
 
 
 def _shares(control: Counts, experiment: Counts, at: Boundary, hits: int = BAD) -> Signal:
-    return proportion(
-        (control[:, hits], events_of(control)), (experiment[:, hits], events_of(experiment)), at
-    )
+    return proportion(share_of(control, hits), share_of(experiment, hits), at)
 
 
 def _quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    return quantile((control, events_of(control)), (experiment, events_of(experiment)), q, at)
+    hc, he = Ladder(control), Ladder(experiment)
+    return quantile((hc, hc.events()), (he, he.events()), q, at)
 
 
-def _signal(of: Metric, control: Counts, experiment: Counts) -> Signal:
-    at = boundary_of(of)
+def _signal(of: Metric, control: Counts, experiment: Counts, tolerances: float = 1.0) -> Signal:
+    at = boundary_of(of, tolerances)
     if isinstance(of.kind, Latency):
         return _quantile(control, experiment, of.kind.quantile, at)
     if of.rate is not None:
@@ -48,15 +43,40 @@ def _signal(of: Metric, control: Counts, experiment: Counts) -> Signal:
 @pytest.mark.parametrize("effect", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("events", [100, 20_000])
 def test_a_share_has_the_likelihood_of_its_boundary(name: str, effect: float, events: int) -> None:
-    at = boundary_of(KINDS[name])
-    hits = GOOD if at.sign < 0 else BAD
     for seed in range(3):
         pair = drawn(name, seed, events, effect)
-        control, experiment = pair.control.counts, pair.experiment.counts
-        found = _signal(KINDS[name], control, experiment)
-        z, variance = reference.proportion(control, experiment, hits, at)
-        assert found.z == pytest.approx(z, rel=1e-3, abs=1e-3)
-        assert found.variance == pytest.approx(variance, rel=1e-3)
+        _agree(name, pair.control.counts, pair.experiment.counts)
+
+
+@given(
+    st.sampled_from([*SHARES, *LATENCIES]),
+    st.sampled_from([0.0, 1.0, 3.0]),
+    st.data(),
+)
+def test_whatever_the_counts_nine_digits_agree_with_the_slow_way(
+    name: str, tolerances: float, data: st.DataObject
+) -> None:
+    control, experiment = (
+        data.draw(samples(width(KINDS[name]), most=10**6)).counts for _ in range(2)
+    )
+    assume(control.any())
+    assume(experiment.any())
+    _agree(name, control, experiment, tolerances)
+
+
+def _agree(name: str, control: Counts, experiment: Counts, tolerances: float = 1.0) -> None:
+    of = KINDS[name]
+    at = boundary_of(of, tolerances)
+    found = _signal(of, control, experiment, tolerances)
+    if isinstance(of.kind, Latency):
+        z, variance = reference.quantile_on_grid(control, experiment, of.kind.quantile, at.rho)
+    else:
+        z, variance = reference.proportion(control, experiment, GOOD if at.sign < 0 else BAD, at)
+    events = control.sum() + experiment.sum()
+    # Of a deviance, what is left of numbers as large as the events is as exact as they are.
+    squares = (found.z * abs(found.z), z * abs(z))
+    assert squares[0] == pytest.approx(squares[1], rel=1e-9, abs=max(1e-9, 1e-14 * events))
+    assert found.variance == pytest.approx(variance, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", LATENCIES)
@@ -82,7 +102,7 @@ def test_a_rate_is_as_sure_as_its_replicates_and_never_surer_than_chance(effect:
     pair = drawn("rate", 3, 20_000, effect)
     control, experiment = events_of(pair.control.counts), events_of(pair.experiment.counts)
     found = rate((control, 1.0), (experiment, 2.0), at)
-    yc, ye = control.each, experiment.each
+    yc, ye = pair.control.counts.sum(axis=1), pair.experiment.counts.sum(axis=1)
     assert found.distance == pytest.approx(-(ye.sum() / 2 - 0.95 * yc.sum()))
     # A sum of 64 has 64 times the variance of one of them.
     between = 64 * (0.95**2 * yc.var(ddof=1) + ye.var(ddof=1) / 4)
@@ -90,7 +110,7 @@ def test_a_rate_is_as_sure_as_its_replicates_and_never_surer_than_chance(effect:
 
 
 def test_a_rate_that_is_as_regular_as_a_clock_is_not_surer_for_it() -> None:
-    regular = Events.of(np.full(64, 100.0))
+    regular = Events(6400.0, 64 * 100.0**2)
     found = rate((regular, 1.0), (regular, 1.0), boundary_of(KINDS["rate"]))
     assert found.variance == pytest.approx(6400 * (1 + 0.95**2))
 
@@ -138,10 +158,15 @@ def test_bad_events_of_a_few_users_count_for_less() -> None:
 
 
 def test_clusters_are_as_many_as_equal_replicates() -> None:
-    assert Events.of(np.ones(64)).clusters == pytest.approx(64)
-    assert Events.of(np.eye(64)[3] * 500).clusters == pytest.approx(1)
-    assert Events.of(np.array([10.0, 10.0] + [0.0] * 62)).clusters == pytest.approx(2)
-    assert Events.of(np.zeros(64)).clusters == 0
+    def clusters(good: Sequence[float]) -> tuple[float, float]:
+        shares, latencies = np.zeros((64, 2)), np.zeros((64, 161))
+        shares[: len(good), 0] = latencies[: len(good), 80] = good
+        return events_of(shares).clusters, Ladder(latencies).events().clusters
+
+    assert clusters([1.0] * 64) == pytest.approx((64, 64))
+    assert clusters([0.0, 500.0]) == pytest.approx((1, 1))
+    assert clusters([10.0, 10.0]) == pytest.approx((2, 2))
+    assert clusters([]) == (0, 0)
 
 
 def test_a_quantile_beyond_all_bounds_is_in_the_outermost_bucket() -> None:

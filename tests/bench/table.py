@@ -112,9 +112,10 @@ COMPARISONS = (
         of="p99_ms",
     ),
 )
-_ADDED = (
+_ADDED: tuple[tuple[str, str, str, float | None], ...] = (
     ("one", "slow", "added to the median at 100 a second, ms", 1.2),
     ("envoy", "brisk", "engine: envoy, … at 200 a second, ms", 0.3),
+    ("bare-envoy", "brisk", "bare Envoy, … at 200 a second, ms", None),
 )
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from passing import BIG, MEGA, PEOPLE, VICTIM, World, lines, passing, port_of
+from passing import BIG, MEGA, PEOPLE, VICTIM, World, lines, passing, port_of, undated
 from programs import program, until
 from wire import (
     connect,
@@ -26,8 +26,8 @@ GROWTH = 40 * MEGA
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with passing(tmp_path_factory.mktemp("connections")) as world:
+def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
+    with passing(tmp_path_factory.mktemp("connections"), engine) as world:
         yield world
 
 
@@ -55,7 +55,7 @@ def flags(person: dict[str, str]) -> list[str]:
 
 
 def test_one_connection_serves_many_people(world: World):
-    world.stage.script = echo
+    world.stage.play(echo)
     before = world.stage.opened
     with world.connect("stage") as sock:
         for _ in range(20):
@@ -66,7 +66,7 @@ def test_one_connection_serves_many_people(world: World):
 
 
 def test_pipelined_requests_are_answered_in_order(world: World):
-    world.stage.script = echo
+    world.stage.play(echo)
     people = [*PEOPLE.values(), VICTIM, *PEOPLE.values()]
     more = b"Transfer-Encoding: chunked\r\n"
     with world.connect("stage") as sock:
@@ -80,6 +80,11 @@ def test_pipelined_requests_are_answered_in_order(world: World):
             answer = read_answer(sock)
             assert answer.status == (500 if person is VICTIM else 200)
             assert person is VICTIM or b"x-number: %d\r\n" % i in answer.body
+            if world.engine == "envoy" and person is VICTIM:
+                # It has answered before the body was there, and says that it listens no more.
+                assert answer.header(b"connection") == b"close"
+                assert read_all(sock) == b""
+                break
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -108,7 +113,7 @@ def test_an_upstream_may_close_an_idle_connection(world: World, person: dict[str
         read_head(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
 
-    world.stage.script = script
+    world.stage.play(script)
     opened, closed = world.stage.opened, world.stage.closed
     with world.connect("stage") as sock:
         for i in range(3):
@@ -121,17 +126,19 @@ def test_an_upstream_may_close_an_idle_connection(world: World, person: dict[str
 
 def test_a_client_that_closes_its_half_has_left(world: World):
     """As with Envoy: who sends a FIN does not wait for the answer."""
-    gone = threading.Event()
+    begun, gone = threading.Event(), threading.Event()
 
     def script(sock: socket.socket) -> None:
         read_head(sock)
+        begun.set()
         if not read_all(sock):
             gone.set()
 
-    world.stage.script = script
+    world.stage.play(script)
     before = world.counted("error")
     with world.connect("stage") as sock:
         sock.sendall(head("GET", PEOPLE["bystander"]))
+        assert begun.wait(10)
         sock.shutdown(socket.SHUT_WR)
         assert read_all(sock) == b""
     assert gone.wait(10)
@@ -157,7 +164,7 @@ def test_expect_is_the_upstreams_to_refuse(world: World, person: dict[str, str])
         heads.append(read_head(sock))
         sock.sendall(b"HTTP/1.1 417 No\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")
 
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("PUT", person, b"Content-Length: 9\r\nExpect: 100-continue\r\n"))
         answer = read_answer(sock)
@@ -187,13 +194,17 @@ def test_answers_are_passed_on_as_they_come(world: World, person: dict[str, str]
         if got.wait(10):
             sock.sendall(b"data: 2\n\n")
 
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("GET", person))
-        read_head(sock)
-        assert read_exactly(sock, 9) == b"data: 1\n\n"
+        chunked = b"transfer-encoding: chunked" in read_head(sock)
+        assert chunked == (world.engine == "envoy")
+        first, last = b"data: 1\n\n", b"data: 2\n\n"
+        if chunked:
+            first, last = b"9\r\n%s\r\n" % first, b"9\r\n%s\r\n0\r\n\r\n" % last
+        assert read_exactly(sock, len(first)) == first
         got.set()
-        assert read_all(sock) == b"data: 2\n\n"
+        assert read_exactly(sock, len(last)) == last
 
 
 def test_requests_are_passed_on_as_they_come(world: World, person: dict[str, str]):
@@ -205,7 +216,7 @@ def test_requests_are_passed_on_as_they_come(world: World, person: dict[str, str
             got.set()
         sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n" + read_exactly(sock, 4))
 
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("PUT", person, b"Content-Length: 8\r\n") + b"half")
         assert got.wait(10)
@@ -219,7 +230,7 @@ def test_an_answer_may_come_before_the_request_is_whole(world: World, person: di
         sock.sendall(b"HTTP/1.1 413 Big\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")
         read_all(sock)
 
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("PUT", person, b"Content-Length: 99\r\n"))
         answer = read_answer(sock)
@@ -233,7 +244,7 @@ def test_an_upstream_may_answer_early_and_close(world: World, person: dict[str, 
         sock.shutdown(socket.SHUT_WR)
         read_exactly(sock, MEGA)
 
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("PUT", person, b"Content-Length: %d\r\n" % BIG) + b"x" * 1000)
         answer = read_answer(sock)
@@ -265,7 +276,7 @@ def test_a_client_that_does_not_read_makes_the_upstream_wait(world: World, chunk
             size = sock.send(b"8000\r\n%s\r\n" % (b"x" * 32768) if chunked else b"x" * 32768)
             sent[0] += size
 
-    world.stage.script = script
+    world.stage.play(script)
     closed = world.stage.closed
     with world.connect("stage") as sock:
         sock.sendall(head("GET", {}))
@@ -282,7 +293,7 @@ def test_an_upstream_that_does_not_read_makes_the_client_wait(world: World):
         read_head(sock)
         done.wait(10)
 
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("PUT", {}, b"Content-Length: %d\r\n" % (10 * BIG)))
         sock.settimeout(1)  # after which nobody will read any more
@@ -318,7 +329,7 @@ def test_an_upstream_without_a_good_answer_is_a_502(
         sock.sendall(answer)
 
     workers = world.sidecar.workers()
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("GET", person))
         got = read_answer(sock)
@@ -342,10 +353,10 @@ def test_a_body_that_breaks_off_breaks_off_for_the_client(
         read_head(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\n" + framing + body)
 
-    world.stage.script = script
+    world.stage.play(script)
     with world.connect("stage") as sock:
         sock.sendall(head("GET", person))
-        assert read_all(sock) == b"HTTP/1.1 200 OK\r\n" + framing + passed
+        assert undated(read_all(sock)) == b"HTTP/1.1 200 OK\r\n" + framing + passed
 
 
 def test_silence_of_nginx_is_a_502_and_the_next_request_is_served(

@@ -115,7 +115,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     nobody = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
     with (
         scripted(echo) as stage,
@@ -128,12 +128,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "pair": [one.url, two.url],
             "rest": [*nobody[1:], stage.url],
         }
-        settings = {
-            "listeners": {
-                name: {"listen": f"127.0.0.1:{free_port()}", "upstream": upstream}
-                for name, upstream in upstreams.items()
-            }
+        listeners = {
+            name: {"listen": f"127.0.0.1:{free_port()}", "upstream": upstream}
+            for name, upstream in upstreams.items()
         }
+        settings = {"engine": engine, "listeners": listeners}
         sidecar = Sidecar(tmp_path_factory.mktemp("hostile"), stage.url, settings)
         stack.callback(sidecar.stop)
         faults = [
@@ -161,7 +160,7 @@ def test_a_broken_upstream_is_a_failure_of_its_own_and_not_a_fault(
 ) -> None:
     """Counted once for the cohort, never as injected; the worker serves the next request."""
     workers, before = world.sidecar.workers(), world.counted(cohort)
-    world.stage.script = script or echo
+    world.stage.play(script or echo)
     with world.connect("inbound" if script else "down") as sock:
         ask(sock, WHO[cohort])
         try:
@@ -173,9 +172,10 @@ def test_a_broken_upstream_is_a_failure_of_its_own_and_not_a_fault(
         expected = {**before, "error": before["error"] + 1}
     else:
         assert answer.startswith(b"HTTP/1.1 502 ")
+        assert b"counterfault" not in answer
         expected = {**before, "5xx": before["5xx"] + 1}
     until(lambda: world.counted(cohort) == expected)
-    world.stage.script = echo
+    world.stage.play(echo)
     with world.connect() as sock:
         ask(sock, WHO[cohort])
         assert read_answer(sock).status == 200
@@ -203,7 +203,7 @@ def test_an_upstream_that_hangs_is_waited_for(world: World) -> None:
         read_all(sock)
         done.set()
 
-    world.stage.script = hang
+    world.stage.play(hang)
     before = world.counted("control")
     with world.connect() as sock:
         ask(sock, WHO["control"])
@@ -226,7 +226,7 @@ def test_what_has_reached_an_upstream_is_never_sent_again(
         return sum(node.opened for node in world.pair)
 
     for node in world.pair:
-        node.script = script
+        node.play(script)
     before = opened()
     with world.connect("pair") as sock:
         ask(sock, WHO["control"], method="POST")
@@ -240,7 +240,7 @@ def test_what_has_reached_an_upstream_is_never_sent_again(
 
 def test_two_nodes_are_tried_and_no_third(world: World) -> None:
     """Each failure is remembered, so that the next request goes to the node that is up."""
-    world.stage.script = echo
+    world.stage.play(echo)
     codes = []
     for i in range(30):
         with world.connect("rest") as sock:
@@ -265,7 +265,7 @@ def test_an_upstream_that_goes_away_in_order_answers_what_it_has_accepted(world:
         sock.sendall(h2.data_to_send())
         read_all(sock)
 
-    world.stage.script = script
+    world.stage.play(script)
     client = H2Client(world.sidecar.port)
     with client.sock:
         client.get("/")

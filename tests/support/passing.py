@@ -1,6 +1,7 @@
 """A sidecar in front of several real upstreams, while an experiment goes on at each of them."""
 
 import hashlib
+import re
 import socket
 import zlib
 from collections.abc import Iterator
@@ -63,6 +64,11 @@ def digest(sock: socket.socket) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said))
 
 
+def undated(raw: bytes) -> bytes:
+    """An answer without the date that Envoy adds to those that have none."""
+    return re.sub(rb"(?m)^date: .* GMT\r\n", b"", raw)
+
+
 def lines(headers: dict[str, str]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
 
@@ -86,6 +92,7 @@ def memory(sidecar: Sidecar, what: str) -> int:
 class World:
     """The sidecar has a listener for each upstream, named like it."""
 
+    engine: str
     sidecar: Sidecar
     direct: dict[str, str]
     """The upstreams' own addresses; nobody is at `down`."""
@@ -109,7 +116,7 @@ class World:
 
 
 @contextmanager
-def passing(directory: Path) -> Iterator[World]:
+def passing(directory: Path, engine: str) -> Iterator[World]:
     www = directory / "nginx" / "www"
     with ExitStack() as stack:
         nginx = Nginx(directory / "nginx", _NGINX.replace("WWW", str(www)) + _CODES)
@@ -131,12 +138,13 @@ def passing(directory: Path) -> Iterator[World]:
             name: {"listen": f"127.0.0.1:{free_port()}", "upstream": url}
             for name, url in direct.items()
         }
-        sidecar = Sidecar(directory / "sidecar", nginx.url, {"listeners": listeners})
+        settings = {"engine": engine, "listeners": listeners}
+        sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
         stack.callback(sidecar.stop)
         sidecar.start().running(
             faults=[{"at": name, "error": 500, "match": {"path": "/faulty"}} for name in direct]
         )
-        yield World(sidecar, direct, www, stage)
+        yield World(engine, sidecar, direct, www, stage)
         assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 

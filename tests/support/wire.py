@@ -29,6 +29,14 @@ class Scripted:
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
+    def play(self, script: Script) -> None:
+        """Do this from now on. Connections that a proxy has kept, for whom it may, are over."""
+        self.script = script
+        for sock in tuple(self._open):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+        until(lambda: not self._open)
+
     def close(self) -> None:
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)

@@ -5,12 +5,13 @@ clusters, listeners   what sidecar.yaml says; swapped when it changes
 routes      one for each listener, with the assignment inside; swapped at every turn of a run
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from proxy.addresses import HostPort
 from proxy.config import Config
 from proxy.engines.envoy import lua, native
+from proxy.engines.envoy.bystanders import maybe_enrolled
 from proxy.engines.envoy.clusters import clusters
 from proxy.engines.envoy.listeners import listeners
 from proxy.engines.envoy.names import (
@@ -24,12 +25,12 @@ from proxy.engines.envoy.names import (
     typed,
     watched,
 )
-from proxy.engines.envoy.routes import routes
+from proxy.engines.envoy.routes import Program, routes
 from proxy.engines.envoy.stats import BUCKETS
 from proxy.experiment import Experiment
 from proxy.guard import LIVE, State
 from proxy.plan import Status
-from proxy.sidecar import Limits, Sidecar
+from proxy.sidecar import Limits, Listener, Sidecar
 
 # How often Envoy merges its histograms.
 FLUSH = 0.5
@@ -105,16 +106,22 @@ def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compil
     for name, listener in sidecar.listeners.items():
         if native.by_workers(listener):
             continue
-        arms = lua.arms(name, reachable, runs)
         live = [e for e in reachable if e.name in runs and runs[e.name].state in LIVE]
         detour = name in found.workers and any(name in native.detours(e) for e in live)
         drop = any(_drops(e, name) for e in live if runs[e.name].state is State.RUNNING)
-        program = lua.source(bounded, name, {"arms": arms})
-        made[name] = routes(name, listener, program, detour, drop)
+        source = lua.source(bounded, name, {"arms": lua.arms(name, live, runs)})
+        program = Program(source, _asked(sidecar, listener, live), detour, drop)
+        made[name] = routes(name, listener, program)
     holds = limits.active_faults and max(1, limits.active_faults - (sidecar.workers - 1))
     return Compiled(
         clusters(sidecar, holds, found.workers, found.ca), listeners(sidecar, found.tls), made
     )
+
+
+def _asked(sidecar: Sidecar, listener: Listener, live: Iterable[Experiment]) -> Json | None:
+    if lua.sticky(listener):
+        return None  # everybody's unit says where to go
+    return maybe_enrolled(sidecar.unit, [e.arcs for e in live])
 
 
 def _drops(e: Experiment, listener: str) -> bool:

@@ -9,7 +9,7 @@ type Epoch = tuple[str, str]
 
 
 class Holds:
-    """Each connection is one request that waits in `assign.lua`, until its time-out or ours."""
+    """Each connection is one request that waits in the Lua program, until its time-out or ours."""
 
     def __init__(self) -> None:
         self._held: dict[asyncio.StreamWriter, Epoch] = {}

@@ -7,15 +7,11 @@ from importlib.resources import files
 from math import ceil
 
 from proxy.addresses import host_port
-from proxy.engines.envoy.clusters import HTTP1, HTTP2
+from proxy.engines.envoy.clusters import HTTP2
 from proxy.engines.envoy.names import (
-    CUT,
     DROP_FILTER,
-    INSTRUCTIONS,
     LINES,
     LUA_FILTER,
-    NONE,
-    PROTO,
     SPACE,
     Json,
     present,
@@ -25,20 +21,24 @@ from proxy.engines.envoy.names import (
     watched,
 )
 from proxy.engines.envoy.native import by_workers
+from proxy.engines.envoy.own import answers, early, http1
 from proxy.sidecar import Limits, Listener, Sidecar
 
 _BACKLOG = 4096
 # What one connection may leave unread on either side; then the sender waits.
 _BUFFER = 1 << 16
 _STREAMS = 1024
+# Envoy passes no upgrades but those it is told of; the others are those of Kubernetes and Docker.
+UPGRADES = ("websocket", "spdy/3.1", "tcp")
 WHOLE = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
+ANSWERED = "%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%"
 # The fields of a line, in the order in which `lines.py` reads them.
 FIELDS = (
     "%ACCESS_LOG_TYPE%",
     "%RESPONSE_CODE%",
     "%RESPONSE_FLAGS%",
     WHOLE,
-    "%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%",
+    ANSWERED,
     "%DURATION%",
     "%UPSTREAM_REMOTE_ADDRESS%",
     f"%DYNAMIC_METADATA({SPACE}:line)%",
@@ -57,7 +57,10 @@ def listeners(sidecar: Sidecar, tls: Mapping[str, tuple[str, str]]) -> list[Json
 
 def _listener(name: str, listener: Listener, limits: Limits, tls: tuple[str, str] | None) -> Json:
     host, port = host_port(listener.listen)
-    chain: Json = {"filters": [_http(name, limits)]}
+    chain: Json = {
+        "filters": [_http(name, listener, limits)],
+        "transport_socket_connect_timeout": seconds(limits.head_time),
+    }
     if tls is not None:
         chain["transport_socket"] = _tls(*tls)
     return typed(
@@ -86,26 +89,30 @@ def _tls(certificate: str, key: str) -> Json:
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
-def _http(name: str, limits: Limits) -> Json:
+def _http(name: str, listener: Listener, limits: Limits) -> Json:
     config = typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
         rds={"route_config_name": name, "config_source": watched(routes_file(name))},
         http_filters=[_lua(), _drop(), _router()],
-        access_log=[_lines(name), _stats(name)],
+        access_log=[_lines(name), _sums(name), _upgrades(name)],
         access_log_options={"flush_log_on_tunnel_successfully_established": True},
-        # What comes in goes out: no header is added, none is tidied up.
-        early_header_mutation_extensions=[_early()],
+        # What comes in goes out: no header is added, none is tidied up. So no `use_remote_address`,
+        # which writes X-Forwarded-For (whom we trust is the connection's own peer to say), and no
+        # `normalize_path`. x-envoy-fault-… may stay, since there is no filter that it would tell
+        # anything; the cohort's tag is believed or taken out by assign.lua.
+        early_header_mutation_extensions=[early(listener)],
         server_header_transformation="PASS_THROUGH",
         generate_request_id=False,
         preserve_external_request_id=True,
         normalize_path=False,
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
         proxy_100_continue=True,
-        upgrade_configs=[{"upgrade_type": "websocket"}],
-        http_protocol_options={**HTTP1, "accept_http_10": True},
+        upgrade_configs=[{"upgrade_type": kind} for kind in UPGRADES],
+        http_protocol_options=http1(listener),
+        # Floods of frames and resets: Envoy's own limits are narrow enough.
         http2_protocol_options={**HTTP2, "max_concurrent_streams": _STREAMS},
-        local_reply_config=_cut(),
+        local_reply_config=answers(),
         **_bounds(limits),
     )
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
@@ -183,28 +190,6 @@ def _wasm(program: str) -> str:
     return b64encode(files(__package__).joinpath(program).read_bytes()).decode()
 
 
-def _cut() -> Json:
-    """Envoy's own answer for an upstream that has broken off before its head, marked as such."""
-    return {
-        "mappers": [
-            {
-                "filter": {"response_flag_filter": {"flags": ["UC", "UR", "UPE"]}},
-                "headers_to_add": [{"header": {"key": CUT, "value": "1"}}],
-            }
-        ]
-    }
-
-
-def _early() -> Json:
-    """What clients may not tell Envoy goes; what Envoy would add is marked for the route."""
-    header = {"header": {"key": PROTO, "value": NONE}, "append_action": "ADD_IF_ABSENT"}
-    config = typed(
-        "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[*({"remove": name} for name in INSTRUCTIONS), {"append": header}],
-    )
-    return {"name": "early", "typed_config": config}
-
-
 def _lines(name: str) -> Json:
     """One line for each enrolled exchange, for the supervisor to count."""
     line = "\t".join((name, *FIELDS)) + "\n"
@@ -217,8 +202,23 @@ def _lines(name: str) -> Json:
     return {"name": "lines", "filter": only, "typed_config": config}
 
 
-def _stats(name: str) -> Json:
-    """Everybody else in Envoy's own counters."""
+def _sums(name: str) -> Json:
+    """Everybody else in Envoy's own counters, at the end."""
+    upgraded = {"op": "NE", "value": {"default_value": 101, "runtime_key": "none"}}
+    ended: list[Json] = [
+        {"log_type_filter": {"types": [ESTABLISHED], "exclude": True}},
+        {"status_code_filter": {"comparison": upgraded}},
+    ]
+    return _stats(name, WHOLE, ended)
+
+
+def _upgrades(name: str) -> Json:
+    """An upgrade of everybody else ends when it is made."""
+    return _stats(name, ANSWERED, [{"log_type_filter": {"types": [ESTABLISHED]}}])
+
+
+def _stats(name: str, duration: str, which: list[Json]) -> Json:
+    value = {"value_format": duration}
     counters = [
         {
             "stat": {
@@ -230,12 +230,11 @@ def _stats(name: str) -> Json:
             },
             "value_fixed": 1,
         },
-        {"stat": {"name": "us"}, "value_format": WHOLE},
     ]
     config = typed(
         "extensions.access_loggers.stats.v3.Config",
         stat_prefix=f"{SPACE}.{name}",
-        histograms=[{"stat": {"name": "duration"}, "unit": "Microseconds", "value_format": WHOLE}],
+        histograms=[{"stat": {"name": "duration"}, "unit": "Microseconds", **value}],
         counters=counters,
     )
     others = {
@@ -244,6 +243,5 @@ def _stats(name: str) -> Json:
             "match_if_key_not_found": True,
         }
     }
-    established = {"log_type_filter": {"types": [ESTABLISHED], "exclude": True}}
-    both = {"and_filter": {"filters": [others, established]}}
-    return {"name": "stats", "filter": both, "typed_config": config}
+    all_of = {"and_filter": {"filters": [*which, others]}}
+    return {"name": "stats", "filter": all_of, "typed_config": config}

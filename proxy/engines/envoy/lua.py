@@ -1,29 +1,43 @@
-"""The assignment as Envoy runs it: `assign.lua` with one listener's data put into it."""
+"""The assignment as Envoy runs it: the program with one listener's data put into it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from math import ceil
 from typing import assert_never
 
 from proxy.actions import Respond
-from proxy.cohorts import CIRCLE
+from proxy.cohorts import CIRCLE, seed_of
 from proxy.engines.envoy import native
 from proxy.engines.envoy.native import Answer, Detour, Drop, Hold, Native
 from proxy.experiment import Experiment
 from proxy.fault_rule import FaultRule
-from proxy.guard import LIVE, State
+from proxy.guard import State
 from proxy.match import Match
 from proxy.plan import Status
-from proxy.sidecar import Sidecar
+from proxy.sidecar import Listener, Sidecar
 
 type Value = str | bytes | bool | int | float | list[Value] | dict[str, Value]
 
 _PLACE = "--[[DATA]] nil"
+_PARTS = (
+    "head",
+    "hash",
+    "lease",
+    "unit",
+    "enrolment",
+    "tag",
+    "trust",
+    "match",
+    "faults",
+    "assign",
+)
 # A listener with several upstreams hashes this header, which goes no further than the upstream's
 # own filters.
 STICKY = "x-counterfault-unit"
 LEASE = "lease"
+# Up to here Lua's numbers, which are doubles, have every integer.
+_EXACT = 2**53
 
 
 def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
@@ -31,7 +45,7 @@ def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
     settings: dict[str, Value] = {
         "lease": LEASE,
         "active_faults": sidecar.limits.active_faults,
-        "sticky": STICKY if len(sidecar.listeners[listener].upstream) > 1 else False,
+        "sticky": STICKY if sticky(sidecar.listeners[listener]) else False,
         "trusted": [[n.network_address.packed, n.prefixlen] for n in sidecar.trusted(listener)],
         "sources": [[kind, name] for s in sidecar.unit for kind, name in s if name],
         "protect": dict.fromkeys(sidecar.protect, True),
@@ -40,27 +54,27 @@ def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
     return _template().replace(_PLACE, literal(settings), 1)
 
 
+def sticky(listener: Listener) -> bool:
+    """Whether a request's unit says where it goes."""
+    return len(listener.upstream) > 1
+
+
 @cache
 def _template() -> str:
-    return files(__package__).joinpath("assign.lua").read_text()
+    directory = files(__package__).joinpath("program")
+    return "\n".join(directory.joinpath(f"{part}.lua").read_text() for part in _PARTS)
 
 
-def arms(
-    listener: str, experiments: tuple[Experiment, ...], runs: Mapping[str, Status]
-) -> list[Value]:
-    """Every live experiment, in the order in which they are asked."""
-    return [
-        _arm(listener, e, runs[e.name])
-        for e in experiments
-        if e.name in runs and runs[e.name].state in LIVE
-    ]
+def arms(listener: str, live: Iterable[Experiment], runs: Mapping[str, Status]) -> list[Value]:
+    """Experiments under way, in the order in which they are asked."""
+    return [_arm(listener, e, runs[e.name]) for e in live]
 
 
 def _arm(listener: str, e: Experiment, run: Status) -> Value:
     metrics = [m for m in e.steady_state if m.at == listener]
     return {
         "name": e.name,
-        "salt": e.salt,
+        "seed": seed_of(e.salt),
         "epoch": run.epoch,
         "running": run.state is State.RUNNING,
         "experiment": ceil(e.cohorts.experiment * CIRCLE),
@@ -124,6 +138,8 @@ def literal(value: Value) -> str:
     match value:
         case bool():
             return "true" if value else "false"
+        case int() if value >= _EXACT:
+            return f"{value:#x}ULL"
         case int() | float():
             return repr(value)
         case str():

@@ -14,7 +14,7 @@ LEASE = "lease"
 CONFIG, LIVE = "config", "config/live"
 CLUSTERS, LISTENERS = "clusters.json", "listeners.json"
 
-# Metadata by which `assign.lua` tells the other filters what it has found.
+# Metadata by which the Lua program tells the other filters what it has found.
 SPACE = "counterfault"
 HOLD_CLUSTER = "counterfault-hold"
 LUA_FILTER = "envoy.filters.http.lua"
@@ -23,6 +23,8 @@ DROP_FILTER = "counterfault.drop"
 CUT = "x-counterfault-cut"
 # A header that Envoy adds to every request, and its value where there was none.
 PROTO, NONE = "x-forwarded-proto", "-"
+# The HTTP that a client speaks, for the routes to an upstream that is spoken to in the same.
+HTTP = "x-counterfault-http"
 # Headers by which a client could make Envoy try again or give up.
 INSTRUCTIONS = (
     "x-envoy-retry-on",
@@ -59,7 +61,7 @@ def workers_of(listener: str) -> str:
 
 
 def http1_of(listener: str) -> str:
-    """The upstream of a listener for requests that only HTTP/1 can carry."""
+    """The upstream of a listener for clients that speak HTTP/1."""
     return f"{listener}:http1"
 
 
@@ -68,5 +70,5 @@ def seconds(duration: float) -> str:
 
 
 def present(key: str) -> Json:
-    """A matcher for metadata that `assign.lua` has set."""
+    """A matcher for metadata that the Lua program has set."""
     return {"filter": SPACE, "path": [{"key": key}], "value": {"present_match": True}}

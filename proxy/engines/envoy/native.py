@@ -1,6 +1,6 @@
 """Which faults Envoy performs by itself, and why the others take a detour through workers.
 
-Pure: a rule and the limits in, a program for `assign.lua` or a reason out.
+Pure: a rule and the limits in, a program for Lua or a reason out.
 """
 
 from collections.abc import Sequence

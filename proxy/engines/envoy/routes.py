@@ -1,11 +1,13 @@
 """Where a listener's requests go, with the program that decides it: what each reload swaps."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from proxy.engines.envoy.lua import STICKY
 from proxy.engines.envoy.names import (
     CUT,
     DROP_FILTER,
+    HTTP,
     LUA_FILTER,
     NONE,
     PROTO,
@@ -23,29 +25,67 @@ _DRAWS = 30
 _UNTOUCHED = "connect-failure,refused-stream"
 
 
-def routes(name: str, listener: Listener, program: str, detour: bool, drop: bool) -> Json:
-    """`detour`, `drop`: whether a request of this listener may have to."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What runs for a listener's requests, and a predicate of those that it runs for; None: all."""
+
+    source: str
+    asked: Json | None
+    detour: bool
+    """Whether a request may have to take one."""
+    drop: bool
+
+
+def routes(name: str, listener: Listener, program: Program) -> Json:
     lua = typed(
-        "extensions.filters.http.lua.v3.LuaPerRoute", source_code={"inline_string": program}
+        "extensions.filters.http.lua.v3.LuaPerRoute", source_code={"inline_string": program.source}
     )
     filters: Json = {LUA_FILTER: lua}
-    if drop or detour:
-        filters[DROP_FILTER] = typed("config.route.v3.FilterConfig", config={}, disabled=False)
-    own = [*([_detour(name)] if detour else []), *_direct(name, listener)]
+    if program.drop or program.detour:
+        filters[DROP_FILTER] = _switched(on=True)
+    direct = _direct(name, listener)
+    own = [*([_detour(name)] if program.detour else []), *direct]
     host = {
         "name": name,
         "domains": ["*"],
         "typed_per_filter_config": filters,
-        "routes": [made for route in own for made in _as_it_came(route)],
         # Only a detour's answer is cut; others may have been answered so by their upstream.
         "response_headers_to_remove": [CUT],
+        **_chosen(own, direct, program.asked, filters),
     }
+    if listener.scheme == "https":
+        host["request_headers_to_remove"] = [HTTP]
     return typed(
         "config.route.v3.RouteConfiguration",
         name=name,
         validate_clusters=True,
         virtual_hosts=[host],
     )
+
+
+def _chosen(own: list[Json], others: list[Json], asked: Json | None, filters: Json) -> Json:
+    """For those who are asked about, and for all others: routes on which nothing of ours runs."""
+    if asked is None:
+        return {"routes": [made for route in own for made in _as_it_came(route)]}
+    off = {name: _switched(on=False) for name in filters}
+    others = [{**route, "typed_per_filter_config": off} for route in others]
+    return {
+        "matcher": {
+            "matcher_list": {
+                "matchers": [{"predicate": asked, "on_match": {"action": _list(own)}}]
+            },
+            "on_no_match": {"action": _list(others)},
+        }
+    }
+
+
+def _list(routes: list[Json]) -> Json:
+    came = [made for route in routes for made in _as_it_came(route)]
+    return {"name": "routes", "typed_config": typed("config.route.v3.RouteList", routes=came)}
+
+
+def _switched(*, on: bool) -> Json:
+    return typed("config.route.v3.FilterConfig", config={}, disabled=not on)
 
 
 def _as_it_came(route: Json) -> list[Json]:
@@ -63,10 +103,9 @@ def _direct(name: str, listener: Listener) -> list[Json]:
         several = {"hash_policy": [sticky], "retry_policy": _next_node()}
     found = []
     if listener.scheme == "https":
-        upgrade = {"name": "upgrade", "present_match": True}
-        found.append(_route({"prefix": "/", "headers": [upgrade]}, http1_of(name), several))
-    found.append(_route({"prefix": "/"}, name, several))
-    return [*found, _route({"path": "*"}, name, several)]  # by OPTIONS
+        http1 = {"name": HTTP, "string_match": {"prefix": "HTTP/1"}}
+        found.append(_route({"prefix": "/", "headers": [http1]}, http1_of(name), several))
+    return [*found, _route({"prefix": "/"}, name, several)]
 
 
 def _detour(name: str) -> Json:

@@ -38,7 +38,7 @@ def code(sidecar: Sidecar, who: str, path: str = "/") -> int:
 
 
 def units() -> Iterator[bytes]:
-    """Ids as they come: numbers, unicode, raw bytes, of every length that md5 pads differently."""
+    """Ids as they come: numbers, unicode, raw bytes, of all lengths that the hash ends by."""
     chance = random.Random(6)
     allowed = bytes(b for b in range(0x21, 0x100) if b != 0x7F)
     for number in range(KEYS):

@@ -1,6 +1,13 @@
 """What Envoy counts by itself: everybody who is in no experiment."""
 
+from bisect import bisect_left
+from collections import Counter
+from itertools import accumulate
 from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy import tally
 from proxy.engines.envoy.stats import BUCKETS, rows
@@ -32,23 +39,39 @@ def test_whole_answers_and_others() -> None:
     }
 
 
-def test_durations_come_in_the_buckets_that_are_exported() -> None:
-    edges = [0, 3, 3, 5, *([5] * (len(BUCKETS) - 5)), 9]
-    histogram = {
-        "name": "counterfault.inbound.duration",
-        "buckets": [
-            {"upper_bound": bound, "cumulative": n} for bound, n in zip(BUCKETS, edges, strict=True)
-        ],
-    }
-    stats: list[dict[str, Any]] = [
-        {"histograms": [histogram]},
-        {"name": "counterfault.inbound.us", "value": 2_500_000},
-        {"name": "http.inbound.lua.errors", "value": 2},
+def histogram(counts: dict[float, int]) -> dict[str, Any]:
+    """So many events below each bound, in microseconds, and above the one before."""
+    cumulative = accumulate(counts.get(bound, 0) for bound in BUCKETS)
+    buckets = [
+        {"upper_bound": bound, "cumulative": n}
+        for bound, n in zip(BUCKETS, cumulative, strict=True)
     ]
-    assert dict(rows(stats)) == {
+    return {"histograms": [{"name": "counterfault.inbound.duration", "buckets": buckets}]}
+
+
+def test_durations_come_in_the_buckets_that_are_exported() -> None:
+    between = BUCKETS[BUCKETS.index(2000) + 1]
+    counts = {500.0: 1, 1000.0: 2, 1414.214: 3, between: 4, 2828.427: 1, BUCKETS[-1]: 2}
+    found = dict(rows([histogram(counts), {"name": "http.inbound.lua.errors", "value": 2}]))
+    seconds = found.pop(tally.seconds_sum("inbound", "", "bystander"))
+    assert found == {
+        (tally.SECONDS, "inbound", "", "bystander", 0): 3,
         (tally.SECONDS, "inbound", "", "bystander", 1): 3,
-        (tally.SECONDS, "inbound", "", "bystander", 3): 2,
-        (tally.SECONDS, "inbound", "", "bystander", len(DURATION_BUCKETS)): 4,
-        tally.seconds_sum("inbound", "", "bystander"): 2.5,
+        (tally.SECONDS, "inbound", "", "bystander", 3): 5,
+        (tally.SECONDS, "inbound", "", "bystander", len(DURATION_BUCKETS)): 2,
         tally.internal("assign"): 2,
     }
+    assert seconds == pytest.approx(120.02, abs=0.005)
+
+
+@given(st.lists(st.floats(0.0001, 60), min_size=200, max_size=300))
+def test_the_sum_of_durations_is_within_a_bucket(durations: list[float]) -> None:
+    counts = Counter(BUCKETS[bisect_left(BUCKETS, duration * 1e6)] for duration in durations)
+    found = dict(rows([histogram(counts)]))
+    said = found[tally.seconds_sum("inbound", "", "bystander")]
+    assert said == pytest.approx(sum(durations), rel=0.1)
+
+
+def test_every_exported_bound_is_one_of_envoys() -> None:
+    assert {round(bound * 1e6, 3) for bound in DURATION_BUCKETS} < set(BUCKETS)
+    assert list(BUCKETS) == sorted(set(BUCKETS))

@@ -1,0 +1,58 @@
+local function measured(arm, fields, path)
+  local names = {}
+  for _, metric in ipairs(arm.metrics) do
+    if matches(metric.match, fields, path) then names[#names + 1] = metric.name end
+  end
+  return table.concat(names, ",")
+end
+
+local function prepare(handle, fields, who, path)
+  local arm = who.arm
+  who = { arm = arm, cohort = who.cohort, replicate = who.replicate, user = who.user,
+    metrics = measured(arm, fields, path), path = "" }
+  if arm.regex then
+    who.path = path:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  end
+  if arm.detour then
+    note(handle, who, {})
+    handle:streamInfo():dynamicMetadata():set("counterfault", "detour", "1")
+    handle:clearRouteCache()
+  elseif arm.running and who.cohort == "experiment" and #arm.rules > 0 then
+    inject(handle, who, fields, path)
+  else
+    note(handle, who, {})
+  end
+end
+
+local function believed_one(tag, unit)
+  local arm, user, _ = by_name[tag.experiment], nil, nil
+  if not arm then return end
+  if unit then _, user = place_and_user(unit, arm.seed) end
+  return enrolment(arm, tag.cohort, tag.replicate, user)
+end
+
+local function enrol(handle, fields, unit, found, carries)
+  local tag = carries and strip(fields) or nil
+  if tag and not trusted(handle) then tag = nil end
+  local who, path = nil, fields:get(":path"):match("^[^?]*")
+  if #arms > 0 and not DATA.protect[path] and leased() then
+    if tag then who = believed_one(tag, unit) else who = found or nil end
+  end
+  local text = who and who.text or tag and tag.text
+  if text then carry(fields, text) end
+  if who then prepare(handle, fields, who, path) end
+end
+
+function envoy_on_request(handle)
+  local fields, unit, found = handle:headers(), nil, nil
+  if #arms > 0 or DATA.sticky then
+    unit = unit_of(fields)
+    if DATA.sticky then
+      fields:remove(DATA.sticky)
+      if unit then fields:add(DATA.sticky, unit) end
+    end
+    if unit and #arms > 0 then found = claimed(unit) end
+  end
+  local carries = tagged(fields)
+  if found or carries then enrol(handle, fields, unit, found, carries) end
+end
