@@ -54,6 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Runs
         stack.callback(sidecar.stop)
         runs = Runs(sidecar.start())
         runs.begin(*FAULTS)  # with Envoy, for workers to be there
+        runs.stop()
         stack.enter_context(leaves_nothing(sidecar))
         yield runs
 
