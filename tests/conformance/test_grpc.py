@@ -80,8 +80,8 @@ CASES: dict[str, tuple[dict[str, Any], Check]] = {
 }
 
 # The first two calls fail, and a client that tries again does not notice.
-FLAKY = {"error": UNAVAILABLE, "dose": {"first": 2}}
-HUNG = {"drop": {"mode": "hang", "hang": "1h"}}
+FLAKY: dict[str, Any] = {"error": UNAVAILABLE, "dose": {"first": 2}}
+HUNG: dict[str, Any] = {"drop": {"mode": "hang", "hang": "1h"}}
 POLICY = {
     "maxAttempts": 4,
     "initialBackoff": "0.01s",
