@@ -77,6 +77,11 @@ class Conversation:
         """The client's connection is no more."""
         raise NotImplementedError
 
+    @property
+    def holding(self) -> bool:
+        """Whether something is held that is held in vain once the client has closed."""
+        raise NotImplementedError
+
     # --- what the layers are told, and what they say
 
     def feed(self, event: events.Event) -> None:
@@ -262,17 +267,28 @@ class Conversation:
 
     def _go_on(self) -> None:
         """Read again where there is room; who waits for the layers looks again soon."""
-        if self._full or self._polling:
-            return
-        for link in [link for link in self._paused if not self.congested(link)]:
+        for link in [link for link in self._paused if not self._full and not self.congested(link)]:
             self._paused.discard(link)
             if not link.transport.is_closing():
                 link.transport.resume_reading()
-        if self._paused:
+        waits = self._paused and (not self._full or self.own in self._paused)
+        if waits and not self._polling:
             self._polling = True  # what empties the layers tells nobody
             asyncio.get_running_loop().call_later(_POLL, self._look_again)
 
     def _look_again(self) -> None:
         self._polling = False
+        if self.own in self._paused and self.holding:
+            self._look_after(self.own)
         if self._paused:
             self._go_on()
+
+    def _look_after(self, link: Link) -> None:
+        """The client may have left while it was not read; then what it has sent is for nobody."""
+        reset = link.hung_up()
+        if reset:
+            self.lost(link)
+        elif reset is not None:
+            self._paused.discard(link)
+            link.reads = False
+            self.ended(link)

@@ -1,6 +1,7 @@
 """A TCP connection, of a client or to an upstream: what it brings goes to the layers at once."""
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -8,6 +9,9 @@ from mitmproxy.connection import Connection
 
 # How long what a client still sends is read and thrown away.
 _LINGER = 1.0
+# macOS does not tell that a peer has closed before what it sent is read.
+_ENDED = getattr(select, "POLLRDHUP", 0)
+_RESET = select.POLLERR | select.POLLHUP
 
 
 class Receiver(Protocol):
@@ -72,6 +76,18 @@ class Link(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self.owner is not None:
             self.owner.unblocked(self)
+
+    def hung_up(self) -> bool | None:
+        """What a transport that is not read does not see: whether the peer has closed.
+
+        True if with a reset; None: it has not, or not yet. Its kernel says so after all that is
+        still to be sent, so with more than our buffers hold it is not to be seen.
+        """
+        sock = self.transport.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(sock.fileno(), _ENDED)
+        found = poll.poll(0)
+        return bool(found[0][1] & _RESET) if found else None
 
     def close_politely(self) -> None:
         """Close so that the peer reads what it was sent; unread data would make it a reset."""

@@ -122,6 +122,10 @@ class Client(Conversation):
     def busy(self) -> bool:
         return streams(self.parts) > 0
 
+    @property
+    def holding(self) -> bool:
+        return any(exchange.holds for exchange in self.exchanges)
+
     def close_if_idle(self) -> None:
         """Close a connection that has outlived its limits; called now and then."""
         pending = head_pending(self.parts)

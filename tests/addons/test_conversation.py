@@ -80,6 +80,10 @@ class Talk(Conversation):
     def congested(self, link: Link) -> bool:
         return self.much and not (self.always and link is self.own)
 
+    @property
+    def holding(self) -> bool:
+        return False
+
     def failed(self, where: str, error: Exception) -> None:
         self.failures.append(error)
 

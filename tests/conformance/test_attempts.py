@@ -61,6 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Worl
         stack.callback(mesh.stop)
         world = World(sidecar.start(), service=service, mesh=mesh)
         world.begin({**ERROR, "dose": {"first": 1}})  # with Envoy, for workers to be there
+        world.stop()
         stack.enter_context(leaves_nothing(sidecar))
         yield world
 

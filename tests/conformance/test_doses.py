@@ -55,6 +55,7 @@ def world(
         stack.callback(sidecar.stop)
         world = World(sidecar.start())
         world.dose({"first": 1})  # with Envoy, for workers to be there
+        world.stop()
         stack.enter_context(leaves_nothing(sidecar))
         yield world
 

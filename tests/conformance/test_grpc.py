@@ -80,7 +80,8 @@ CASES: dict[str, tuple[dict[str, Any], Check]] = {
 }
 
 # The first two calls fail, and a client that tries again does not notice.
-FLAKY = {"error": UNAVAILABLE, "dose": {"first": 2}}
+FLAKY: dict[str, Any] = {"error": UNAVAILABLE, "dose": {"first": 2}}
+HUNG: dict[str, Any] = {"drop": {"mode": "hang", "hang": "1h"}}
 POLICY = {
     "maxAttempts": 4,
     "initialBackoff": "0.01s",
@@ -126,7 +127,7 @@ def serving(calls: dict[str, int], heard: dict[str, dict[str, Any]]) -> Iterator
 
         return handler
 
-    methods = {m: grpc.unary_unary_rpc_method_handler(answer(m)) for m in (*CASES, "Flaky")}
+    methods = {m: grpc.unary_unary_rpc_method_handler(answer(m)) for m in (*CASES, "Flaky", "Hung")}
     with ThreadPoolExecutor(16) as threads:
         server = grpc.server(threads, options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
@@ -150,7 +151,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
         sidecar.start().running(
             faults=[
                 {"at": "inbound", "match": {"path": f"/{SERVICE}/{name}"}, **fault}
-                for name, fault in [("Flaky", FLAKY), *((n, f) for n, (f, _) in CASES.items())]
+                for name, fault in [
+                    ("Flaky", FLAKY),
+                    ("Hung", HUNG),
+                    *((n, f) for n, (f, _) in CASES.items()),
+                ]
             ]
         )
         address = f"127.0.0.1:{sidecar.port}"
@@ -178,6 +183,17 @@ def test_the_server_sees_a_doubled_call_twice_and_an_answered_one_never(world: W
     world.call("experiment", "Named")
     until(lambda: world.calls["Doubled"] == before.get("Doubled", 0) + 2)
     assert world.calls.get("Named", 0) == before.get("Named", 0)
+
+
+def test_a_call_that_hangs_ends_with_its_deadline_and_so_does_the_fault(world: World) -> None:
+    with pytest.raises(grpc.RpcError) as e:
+        world.channel.unary_unary(f"/{SERVICE}/Hung")(
+            b"hi", timeout=0.5, metadata=(("x-user-id", user("experiment")),)
+        )
+    assert e.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    until(world.nothing_active, 5)
+    assert "Hung" not in world.calls
+    fine(world.call("control", "Hung"))
 
 
 def test_what_a_client_tries_again_is_a_call_of_the_same_user(world: World) -> None:

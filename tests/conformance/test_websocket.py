@@ -10,13 +10,15 @@ import pytest
 from leftovers import leaves_nothing
 from programs import Sidecar, until, user
 from soon import Soon
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
 FAULTS: dict[str, dict[str, Any]] = {
     "upgrade": {"latency": "400ms"},
     "refused": {"error": 503},
+    "closed-at-once": {"drop": "close"},
+    "reset-at-once": {"drop": "reset"},
     "late": {"latency": "300ms", "per": "message"},
     "late-answers": {"latency": "300ms", "per": "message", "when": "after"},
     "jitter": {"latency": {"mean": "50ms", "jitter": "50ms"}, "per": "message"},
@@ -100,6 +102,13 @@ def test_an_error_refuses_the_upgrade(sidecar: Sidecar) -> None:
     with pytest.raises(InvalidStatus) as e, connected(sidecar, "experiment", "refused"):
         pass
     assert e.value.response.status_code == 503
+
+
+@pytest.mark.parametrize("path", ["closed-at-once", "reset-at-once"])
+def test_a_drop_of_the_request_leaves_no_connection(sidecar: Sidecar, path: str) -> None:
+    with pytest.raises((InvalidHandshake, OSError)), connected(sidecar, "experiment", path):
+        pass
+    nothing_active(sidecar)
 
 
 @pytest.mark.parametrize("path", ["late", "late-answers"])

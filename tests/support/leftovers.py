@@ -6,6 +6,7 @@ the least that is seen for a while.
 
 import json
 import os
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
-from programs import Sidecar, until
+from programs import Sidecar, program, until
 
 from proxy.engines.envoy.directory import PID
 from proxy.engines.envoy.names import ADMIN
@@ -81,7 +82,8 @@ def nothing_left(
         left = found - before
         more = left if more is None else more & left
         if more and time.monotonic() > end:
-            raise AssertionError(f"left behind: {dict(more)} beside {dict(before)}")
+            told = f"left behind: {dict(more)} beside {dict(before)}; open are"
+            raise AssertionError("\n".join((told, *_connections(more))))
         if more:
             time.sleep(2 * EVERY)
 
@@ -108,6 +110,15 @@ def _family(pid: int) -> Iterator[int]:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in (thread / "children").read_text().split():
                 yield from _family(int(child))
+
+
+def _connections(more: Open) -> Iterator[str]:
+    """The TCP connections of the processes of which there is more than before."""
+    pids = {name.split()[0] for name in more if name[0].isdigit()}
+    shown = subprocess.run([program("ss"), "-tanpH"], capture_output=True, text=True, check=False)
+    for line in shown.stdout.splitlines():
+        if any(f"pid={pid}," in line for pid in pids):
+            yield line
 
 
 def _envoy_pid(sidecar: Sidecar) -> int:
