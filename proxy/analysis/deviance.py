@@ -163,23 +163,23 @@ def _meeting(
     from where they would meet if both were parabolas one goes either way, until one part alone is
     more than the least so far.
     """
-    width = xe - xc
+    width, deviance_c, deviance_e = xe - xc, control.deviance, experiment.deviance
     first = round(asin(sqrt(experiment.total / (control.total + experiment.total))) / _ANGLE)
     best, least = xc, inf
     for part in _GRID[first:]:
         x = xc + width * part
-        rising = control.deviance(x, q)
+        rising = deviance_c(x, q)
         if rising >= least:
             break
-        found = rising + experiment.deviance(x + shift, q)
+        found = rising + deviance_e(x + shift, q)
         if found < least:
             best, least = x, found
     for part in reversed(_GRID[:first]):
         x = xc + width * part
-        falling = experiment.deviance(x + shift, q)
+        falling = deviance_e(x + shift, q)
         if falling >= least:
             break
-        found = falling + control.deviance(x, q)
+        found = falling + deviance_c(x, q)
         if found < least:
             best, least = x, found
     return best, max(least, 0.0)

@@ -16,6 +16,9 @@ from proxy.tally import LATENCY_BUCKETS
 # A cell's width, as a logarithm.
 CELL = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
 _ONES = np.ones(LATENCY_CELLS)
+# Row i: the cells below cell i, and those above it. Copying one is quicker than filling another.
+_BELOW = np.tril(np.ones((LATENCY_CELLS, LATENCY_CELLS)), -1)
+_ABOVE = _BELOW.T.copy()
 
 
 class Ladder:
@@ -69,13 +72,13 @@ class Ladder:
         if not 0 < share < 1:
             return 0.0
         cell = int(place)
-        part, cells = place - cell, _ONES.copy()
+        part = place - cell
         if share < 0.5:
-            cells[cell + 1 :] = 0.0
+            cells = _BELOW[cell].copy()
             cells[cell] = part
         else:  # the share above varies alike
             share = 1 - share
-            cells[:cell] = 0.0
+            cells = _ABOVE[cell].copy()
             cells[cell] = 1 - part
         hits = self._counts.dot(cells)
         return events.share_variance(share, float(hits.dot(hits)), float(hits.dot(self._each)))
