@@ -479,6 +479,7 @@ def test_sigterm_waits_no_longer_than_the_drain(make_sidecar: MakeSidecar, engin
         gate.opened.set()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stalled_does_not_keep_the_sidecar(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx
 ) -> None:

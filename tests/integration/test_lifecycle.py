@@ -253,6 +253,7 @@ def served_more(*clients: Clients) -> None:
     until(lambda: all(c.count > most for c, most in zip(clients, wanted, strict=True)))
 
 
+@pytest.mark.slow
 def test_a_new_supervisor_takes_over_without_a_failed_request(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -275,6 +276,7 @@ def test_a_new_supervisor_takes_over_without_a_failed_request(
         assert (one.wrong, other.wrong) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_supervisor_in_a_crash_loop_costs_no_request(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
