@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -120,7 +121,7 @@ def test_steps_of_an_hour_either_way_change_nothing(
             assert 0 < lease(sidecar) <= LEASE
             # Renewed: more is left than at the least so far, which may be seen after the first look.
             seen = [lease(sidecar)]
-            until(lambda seen=seen: seen.append(lease(sidecar)) or seen[-1] > min(seen))  # type: ignore[misc]
+            until(partial(_more, sidecar, seen))
         slow.sendall(b"\r\n")
         idle.sendall(HEAD + b"\r\n")
         assert read_answer(slow).status == read_answer(idle).status == 200
@@ -129,6 +130,11 @@ def test_steps_of_an_hour_either_way_change_nothing(
     assert events(sidecar) == ["running"]
     assert sidecar.workers() == workers
     assert sidecar.metric("counterfault_internal_errors_total") == 0
+
+
+def _more(sidecar: Sidecar, seen: list[float]) -> bool:
+    seen.append(lease(sidecar))
+    return seen[-1] > min(seen)
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
