@@ -119,7 +119,7 @@ def test_steps_of_an_hour_either_way_change_nothing(
             assert (status, seconds > DELAY) == (200, True)
             assert httpx.get(f"{sidecar.url}/faulty", headers=victim).status_code == 503
             assert 0 < lease(sidecar) <= LEASE
-            # Renewed: more is left than at the least so far, which may be seen after the first look.
+            # Renewed: more is left than at the least so far; the first look may have seen the most.
             seen = [lease(sidecar)]
             until(partial(_more, sidecar, seen))
         slow.sendall(b"\r\n")
