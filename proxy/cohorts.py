@@ -70,11 +70,15 @@ def replicate(salt: bytes, unit: bytes) -> int:
 
 def user(salt: bytes, unit: bytes) -> int:
     """A hash of the unit below 2^32 that knows nothing of its cohort."""
-    return xxh64_intdigest(unit, seed_of(salt)) >> 32
+    return _user(xxh64_intdigest(unit, seed_of(salt)))
 
 
 def _place(digest: int) -> int:
     return ~digest & (CIRCLE - 1)
+
+
+def _user(digest: int) -> int:
+    return digest >> 32
 
 
 def cohort_at(place: float, experiment: float, control: float) -> Cohort | None:
@@ -96,10 +100,15 @@ class Arcs:
     control: float
 
     def claim(self, unit: bytes) -> Enrolment | None:
-        cohort = cohort_at(position(self.salt, unit), self.experiment, self.control)
+        return self.claim_of(xxh64_intdigest(unit, seed_of(self.salt)))
+
+    def claim_of(self, digest: int) -> Enrolment | None:
+        """The same of a unit's hash."""
+        cohort = cohort_at(_place(digest) / CIRCLE, self.experiment, self.control)
         if cohort is None:
             return None
-        return Enrolment(self.name, cohort, replicate(self.salt, unit), user(self.salt, unit))
+        number = _user(digest)
+        return Enrolment(self.name, cohort, number % REPLICATES, number)
 
     @property
     def widest(self) -> int:
@@ -114,8 +123,9 @@ def first_claim(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:
     def claim(unit: bytes) -> Enrolment | None:
         for seed, least, arc in asked:
             # As Envoy asks: most units are in neither half's arc.
-            if xxh64_intdigest(unit, seed) % HALF >= least:
-                found = arc.claim(unit)
+            digest = xxh64_intdigest(unit, seed)
+            if digest % HALF >= least:
+                found = arc.claim_of(digest)
                 if found is not None:
                     return found
         return None
