@@ -88,12 +88,12 @@ def nothing_left(
         left = found - before
         more = left if more is None else more & left
         if more and time.monotonic() > end:
-            if all(n <= spare and name.endswith(" socket") for name, n in more.items()) and all(
-                line.startswith("LISTEN") for line in _connections(more)
-            ):
+            shown = tuple(_connections(more))
+            few = all(n <= spare and name.endswith(" socket") for name, n in more.items())
+            if few and all(line.startswith("LISTEN") for line in shown):
                 return
             told = f"left behind: {dict(more)} beside {dict(before)}; open are"
-            raise AssertionError("\n".join((told, *_connections(more))))
+            raise AssertionError("\n".join((told, *shown)))
         if more:
             time.sleep(2 * EVERY)
 

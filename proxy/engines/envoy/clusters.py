@@ -15,7 +15,7 @@ from proxy.engines.envoy.names import (
     workers_of,
 )
 from proxy.engines.envoy.native import by_workers
-from proxy.engines.envoy.nodes import all_ips, node_of
+from proxy.engines.envoy.nodes import all_ips, node_of, sticky
 from proxy.sidecar import Limits, Listener, Sidecar
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -62,7 +62,7 @@ def clusters(
 def upstream(name: str, listener: Listener, limits: Limits, ca: str) -> Json:
     nodes = [node_of(url) for url in listener.upstream]
     cluster = _cluster(name, nodes, limits.connect)
-    sticky = len(nodes) > 1
+    several = sticky(listener)
     if listener.scheme == "https":
         protocol = {"auto": {"http_protocol_options": HTTP1, "http2_protocol_options": HTTP2}}
         cluster |= _tls(ca)
@@ -70,7 +70,7 @@ def upstream(name: str, listener: Listener, limits: Limits, ca: str) -> Json:
         protocol = {"http1": HTTP1}
     else:
         protocol = {"same": {"http_protocol_options": HTTP1, "http2_protocol_options": HTTP2}}
-    return {**cluster, **_protocol(protocol, sticky), **(_spread(nodes) if sticky else {})}
+    return {**cluster, **_protocol(protocol, several), **(_spread() if several else {})}
 
 
 def _cluster(name: str, nodes: list[HostPort], connect: float) -> Json:
@@ -96,10 +96,8 @@ def _endpoint(node: HostPort) -> Json:
     return {"address": address, "hostname": node[0]}
 
 
-def _spread(nodes: list[HostPort]) -> Json:
+def _spread() -> Json:
     """Several nodes: one for each unit, the next one on the ring while it is down."""
-    if len(nodes) == 1:
-        return {}
     off = ("consecutive_5xx", "consecutive_gateway_failure", "success_rate")
     return {
         "lb_policy": "RING_HASH",
@@ -118,7 +116,7 @@ def _spread(nodes: list[HostPort]) -> Json:
     }
 
 
-def _protocol(kind: Json, sticky: bool = False) -> Json:
+def _protocol(kind: Json, several: bool = False) -> Json:
     match kind:
         case {"auto": options}:
             said: Json = {"auto_config": options}
@@ -126,7 +124,7 @@ def _protocol(kind: Json, sticky: bool = False) -> Json:
             said = {"use_downstream_protocol_config": options}
         case _:
             said = {"explicit_http_config": {"http_protocol_options": kind["http1"]}}
-    if sticky:
+    if several:
         said["http_filters"] = [_without(STICKY), _CODEC]
     said["common_http_protocol_options"] = {"idle_timeout": seconds(_UPSTREAM_IDLE)}
     options = typed("extensions.upstreams.http.v3.HttpProtocolOptions", **said)

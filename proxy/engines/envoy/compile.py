@@ -25,6 +25,7 @@ from proxy.engines.envoy.names import (
     typed,
     watched,
 )
+from proxy.engines.envoy.nodes import sticky
 from proxy.engines.envoy.routes import Program, routes
 from proxy.engines.envoy.stats import BUCKETS
 from proxy.experiment import Experiment
@@ -119,7 +120,7 @@ def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compil
 
 
 def _asked(sidecar: Sidecar, listener: Listener, live: Iterable[Experiment]) -> Json | None:
-    if lua.sticky(listener):
+    if sticky(listener):
         return None  # everybody's unit says where to go
     return maybe_enrolled(sidecar.unit, [e.arcs for e in live])
 

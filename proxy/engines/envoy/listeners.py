@@ -223,24 +223,16 @@ def _upgrades(name: str) -> Json:
 
 
 def _stats(name: str, duration: str, which: list[Json]) -> Json:
-    value = {"value_format": duration}
-    counters = [
-        {
-            "stat": {
-                "name": "requests",
-                "tags": [
-                    {"name": "code", "value_format": "%RESPONSE_CODE%"},
-                    {"name": "flags", "value_format": "%RESPONSE_FLAGS%"},
-                ],
-            },
-            "value_fixed": 1,
-        },
+    tags = [
+        {"name": "code", "value_format": "%RESPONSE_CODE%"},
+        {"name": "flags", "value_format": "%RESPONSE_FLAGS%"},
     ]
+    took = {"stat": {"name": "duration"}, "unit": "Microseconds", "value_format": duration}
     config = typed(
         "extensions.access_loggers.stats.v3.Config",
         stat_prefix=f"{SPACE}.{name}",
-        histograms=[{"stat": {"name": "duration"}, "unit": "Microseconds", **value}],
-        counters=counters,
+        histograms=[took],
+        counters=[{"stat": {"name": "requests", "tags": tags}, "value_fixed": 1}],
     )
     others = {
         "metadata_filter": {

@@ -10,13 +10,13 @@ from proxy.actions import Respond
 from proxy.cohorts import CIRCLE, seed_of
 from proxy.engines.envoy import native
 from proxy.engines.envoy.native import Answer, Detour, Drop, Hold, Native
-from proxy.engines.envoy.nodes import places
+from proxy.engines.envoy.nodes import places, sticky
 from proxy.experiment import Experiment
 from proxy.fault_rule import FaultRule
 from proxy.guard import State
 from proxy.match import Match
 from proxy.plan import Status
-from proxy.sidecar import Listener, Sidecar
+from proxy.sidecar import Sidecar
 
 type Value = str | bytes | bool | int | float | list[Value] | dict[str, Value]
 
@@ -55,11 +55,6 @@ def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
         **data,
     }
     return _template().replace(_PLACE, literal(settings), 1)
-
-
-def sticky(listener: Listener) -> bool:
-    """Whether a request's unit says where it goes."""
-    return len(listener.upstream) > 1
 
 
 @cache

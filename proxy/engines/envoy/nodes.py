@@ -9,6 +9,11 @@ from proxy.cohorts import ByteRing
 from proxy.sidecar import Listener
 
 
+def sticky(listener: Listener) -> bool:
+    """Whether a request's unit says where it goes."""
+    return len(listener.upstream) > 1
+
+
 def node_of(url: str) -> HostPort:
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

@@ -17,10 +17,12 @@ from proxy.engines.envoy.names import (
     present,
     typed,
 )
+from proxy.engines.envoy.nodes import sticky
 from proxy.sidecar import Listener
 
 # How often the ring is asked for another node; with two, each time it is this one by half.
 _DRAWS = 30
+_BY_UNIT: list[Json] = [{"header": {"header_name": STICKY}}]
 # What cannot have had an effect may be tried once more.
 _UNTOUCHED = "connect-failure,refused-stream"
 
@@ -98,9 +100,8 @@ def _as_it_came(route: Json) -> list[Json]:
 
 def _direct(name: str, listener: Listener) -> list[Json]:
     several: Json = {}
-    if len(listener.upstream) > 1:
-        sticky = {"header": {"header_name": STICKY}}
-        several = {"hash_policy": [sticky], "retry_policy": _next_node()}
+    if sticky(listener):
+        several = {"hash_policy": _BY_UNIT, "retry_policy": _next_node()}
     found = []
     if listener.scheme == "https":
         http1 = {"name": HTTP, "string_match": {"prefix": "HTTP/1"}}
@@ -118,8 +119,7 @@ def _detour(name: str) -> Json:
         ),
     }
     match = {"prefix": "/", "dynamic_metadata": [present("detour")]}
-    sticky = {"header": {"header_name": STICKY}}
-    return _route(match, detour_of(name), {"retry_policy": again, "hash_policy": [sticky]})
+    return _route(match, detour_of(name), {"retry_policy": again, "hash_policy": _BY_UNIT})
 
 
 def _route(match: Json, cluster: str, more: Json) -> Json:
