@@ -1,45 +1,27 @@
-"""decide -> perform: carry out the faults that were drawn for a request."""
+"""decide -> perform: which of the faults that were drawn for a request may happen, and when."""
 
-import time
 from collections.abc import Coroutine
 from functools import partial
 from typing import assert_never
 
 from mitmproxy import http
-from mitmproxy.net.http import status_codes
-from mitmproxy.net.http.http1 import expected_http_body_size
 
-from addons.bodies import Cut, Flips
 from addons.claim import Claim
 from addons.exchange import Exchange, exchange_of
 from addons.live import Live
-from addons.shape import KEEP, Shape, edited
+from addons.perform import perform
+from addons.shape import edited
 from proxy import tally
-from proxy.actions import (
-    Delay,
-    Disconnect,
-    Edit,
-    Flip,
-    Hang,
-    Patch,
-    Repeat,
-    Replace,
-    Respond,
-    Rewrite,
-    Throttle,
-    Truncate,
-)
+from proxy.actions import Edit
 from proxy.cohorts import Enrolment
 from proxy.engines.budget import Grant
 from proxy.plan import EachMessage, Injection, Plan
 
 type Waiting = Coroutine[None, None, None]
 
-_NO_EDIT = Edit()
-
 
 class Inject:
-    """Performs actions before the upstream (at the request's head) and after (at the answer's)."""
+    """Has faults performed before the upstream (at the request's head) and after (the answer's)."""
 
     def __init__(self, live: Live) -> None:
         self._live, self.clock = live, live.clock
@@ -159,123 +141,10 @@ class Inject:
             return
         lasts = False
         try:
-            lasts = await self._act(flow, exchange, claim)
+            lasts = await perform(flow, exchange, claim)
         finally:
             if not lasts:
                 claim.release()
-
-    async def _act(self, flow: http.HTTPFlow, exchange: Exchange, claim: Claim) -> bool:
-        """Perform a fault; True if it lasts beyond this moment."""
-        match claim.injection.action:
-            case Delay(seconds):
-                claim.performed()
-                await claim.wait(seconds)
-            case Respond(status, headers, body):
-                claim.performed()
-                exchange.replaced = True
-                flow.request.stream = False  # nobody upstream will read it
-                flow.response = _answer(flow.request, status, headers, body)
-            case Disconnect(reset):
-                claim.performed()
-                if reset and not flow.request.is_http2:
-                    exchange.peer.reset()
-                flow.kill()
-            case Hang(seconds):
-                claim.performed()
-                if await claim.wait(seconds):
-                    flow.kill()
-            case Throttle(up, down):
-                shape = self._shape(exchange)
-                if up is not None:
-                    shape.slow_up(up, claim)
-                if down is not None:
-                    shape.slow_down(down, claim)
-                return True
-            case Truncate() as truncate:
-                return self._truncate(flow, exchange, truncate, claim)
-            case Rewrite() as rewrite:
-                return self._rewrite(flow, exchange, rewrite, claim)
-            case Repeat(times):
-                return self._repeat(flow, exchange, times, claim)
-            case other:
-                assert_never(other)
-        return False
-
-    def _truncate(
-        self, flow: http.HTTPFlow, exchange: Exchange, truncate: Truncate, claim: Claim
-    ) -> bool:
-        size = _body_size(flow)
-        after = truncate.after
-        if size is not None:
-            after = int(size * truncate.share) if truncate.share is not None else after
-            if after is None or after >= size:
-                return False
-        cut = Cut(after, truncate.share or 0.0, KEEP)
-        self._shape(exchange).changes.append((cut, claim))
-        return True
-
-    def _rewrite(
-        self, flow: http.HTTPFlow, exchange: Exchange, rewrite: Rewrite, claim: Claim
-    ) -> bool:
-        if rewrite.body is not None:
-            return _body_size(flow) != 0 and self._body(flow, exchange, rewrite.body, claim)
-        if rewrite.request != _NO_EDIT:
-            claim.performed()
-            edited(flow.request.headers, rewrite.request)
-        if rewrite.response == _NO_EDIT:
-            return False
-        self._shape(exchange).edits.append((rewrite.response, claim))
-        return True
-
-    def _body(
-        self,
-        flow: http.HTTPFlow,
-        exchange: Exchange,
-        body: Flip | Replace | Patch,
-        claim: Claim,
-    ) -> bool:
-        if flow.response is None:
-            return False
-        match body:
-            case Flip():
-                flips = Flips(body, claim.performed)
-                self._shape(exchange).changes.append((flips, claim))
-                return True
-            case Replace(content):
-                claim.performed()
-                exchange.replaced = True
-                flow.response = _other_body(flow.response, content)
-                return False
-            case Patch():
-                return self._patch(flow, flow.response, exchange, body, claim)
-            case other:
-                assert_never(other)
-
-    def _patch(
-        self,
-        flow: http.HTTPFlow,
-        response: http.Response,
-        exchange: Exchange,
-        patch: Patch,
-        claim: Claim,
-    ) -> bool:
-        encoded = response.headers.get("content-encoding", "identity") != "identity"
-        if encoded or (_body_size(flow) or 0) > KEEP:
-            return False
-        response.stream = False
-        self._shape(exchange).patches.append((patch, claim))
-        return True
-
-    def _repeat(self, flow: http.HTTPFlow, exchange: Exchange, times: int, claim: Claim) -> bool:
-        size = flow.request.headers.get("content-length", "0")
-        if "upgrade" in flow.request.headers or not size.isdecimal() or int(size) > KEEP:
-            return False
-        self._shape(exchange).copies.append((times - 1, claim))
-        return True
-
-    def _shape(self, exchange: Exchange) -> Shape:
-        exchange.shape = exchange.shape or Shape(self._live.clock)
-        return exchange.shape
 
     def _count(self, exchange: Exchange, injection: Injection, result: str) -> None:
         name, listener = injection.experiment, exchange.route.name
@@ -283,42 +152,3 @@ class Inject:
         add(tally.dose(name, injection.epoch, injection.rule, result))
         if result != "planned":
             add(tally.faults(name, listener, injection.fault, result))
-
-
-def _body_size(flow: http.HTTPFlow) -> int | None:
-    """Bytes of the answer's body; None if its head does not say."""
-    try:
-        size = expected_http_body_size(flow.request, flow.response)
-    except ValueError:
-        return None
-    return None if size is None or size < 0 else size
-
-
-def _answer(
-    request: http.Request, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes
-) -> http.Response:
-    has_body = status not in (204, 304)
-    # gRPC's Trailers-Only is a head with END_STREAM, which says it all.
-    says_size = has_body and (body or not request.is_http2)
-    framing = ((b"content-length", str(len(body)).encode()),) if says_size else ()
-    now = time.time()
-    return http.Response(
-        http_version=b"HTTP/1.1",
-        status_code=status,
-        reason=status_codes.RESPONSES.get(status, "").encode(),
-        headers=http.Headers((*headers, *framing)),
-        content=body if has_body else b"",
-        trailers=None,
-        timestamp_start=now,
-        timestamp_end=now,
-    )
-
-
-def _other_body(response: http.Response, content: bytes) -> http.Response:
-    """The same answer, but for its body and what frames and encodes it."""
-    changed = response.copy()
-    size = ((b"content-length", b"%d" % len(content)),)
-    gone = (b"content-length", b"transfer-encoding", b"content-encoding", b"trailer")
-    edited(changed.headers, Edit(gone, size))
-    changed.data.content = content
-    return changed

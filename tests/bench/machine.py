@@ -5,6 +5,9 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +56,28 @@ def pin(pid: int, core: int) -> None:
     """Keep all threads of a process on one core."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {core})
+
+
+@contextmanager
+def awake(which: Cores) -> Iterator[None]:
+    """Keep cores from halting, as a kernel's `idle=poll` does; whoever has work comes first.
+
+    A virtual machine's core takes as long to wake as Envoy takes to serve.
+    """
+    busy = [_keep_awake(core) for core in (which.load, *which.workers)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def _keep_awake(core: int) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-ISc", "while True: pass"])
+    os.sched_setaffinity(process.pid, {core})
+    os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+    return process
 
 
 def cpu_seconds(pid: int) -> float:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from programs import Nginx
 
 from tests.bench import machine
-from tests.bench.loads import LOADS, Failed, warm_up
+from tests.bench.loads import LOADS, OPEN, Failed, warm_up
 from tests.bench.setups import SETUPS, Running
 from tests.bench.table import Rows, render, summary
 
@@ -101,7 +101,8 @@ def _round(
                 machine.pin(pid, cores.of_worker(i))
         for load in options.loads:
             for name in (n for n in options.setups if n in _PLAN[load]):
-                seen = _one(load, running[name], nginx.port, options.seconds)
+                with machine.awake(cores) if load in OPEN else nullcontext():
+                    seen = _one(load, running[name], nginx.port, options.seconds)
                 rows.append({"round": number, "load": load, "setup": name, **seen})
         _check_enrolment(running)
     return rows
