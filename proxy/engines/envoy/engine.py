@@ -22,8 +22,9 @@ from proxy.engines.envoy.ear import Ear
 from proxy.engines.envoy.holds import Holds
 from proxy.engines.envoy.names import ADMIN, HOLD, LINES, LISTENERS
 from proxy.engines.envoy.process import Command, Process
+from proxy.engines.envoy.rear import Rear
 from proxy.engines.envoy.settle import Status, certificates, system_ca
-from proxy.engines.ports import PortTaken, address_of, why_taken
+from proxy.engines.ports import PortTaken, why_taken
 from proxy.engines.wire import Channel, Message
 from proxy.engines.workers import Workers
 from proxy.tally import Rows
@@ -34,12 +35,7 @@ log = logging.getLogger("counterfault")
 _YOUNG = 2.0
 _PAUSE = 1.0
 _GRACE = 5.0
-# How long a reload waits for workers that are needed for the first time.
-_BIRTH = 10.0
 _POLL = 0.05
-_LOOK = 0.02
-# How long workers may take to act on a plan before Envoy is told; one that is frozen takes longer.
-_PLAN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class Envoy:
         self._admin = Admin(lambda: self._directory.socket(ADMIN))
         self._ear = Ear(self._admin, cells, lambda: self._process.incarnation)
         self._delivery = Delivery(self._directory, self._admin, self._ear.reasons)
-        self._workers, self._cells, self._gone = workers, cells, gone
+        self._cells, self._gone = cells, gone
         workers.report_to(self.from_workers)
         self.budget = workers.budget
         self._holds = Holds()
@@ -83,13 +79,12 @@ class Envoy:
         self._generation = 0
         self._accepted = 0
         self._refusals: dict[int, str] = {}
-        self._behind = False
         self._reached = True
-        self._working = False
         self._lease_until = 0.0
         self._leased = True
         self._stopping = asyncio.Event()
         self._wake, self._news = asyncio.Event(), asyncio.Event()
+        self._adopt, self._rear = workers.adopt, Rear(workers, self._wake.set)
         self._tasks: list[asyncio.Task[None]] = []
 
     def from_workers(self, incarnation: str, told: Rows) -> None:
@@ -105,11 +100,10 @@ class Envoy:
         if self._process.adopt(bootstrap(config.sidecar)):
             log.info("envoy (pid %d) is adopted", self._process.pid)
             self._addresses = self._present_addresses()
-        if wanted := behind.behind(config, self._worker_ports()):
-            await self._workers.inherit(wanted)
+        await self._rear.inherit(config)
 
     def adopt(self, channel: Channel, message: Message, fds: list[int]) -> None:
-        self._workers.adopt(channel, message, fds)
+        self._adopt(channel, message, fds)
         self._wake.set()
 
     def bind(self, config: Config) -> None:
@@ -125,27 +119,17 @@ class Envoy:
             if reason := why_taken(address):
                 raise PortTaken(f"listener {name}: {address[0]}:{address[1]}: {reason}")
         certificates(config)
-        if own := behind.behind(config, self._worker_ports()):
-            self._workers.bind(own)
-            self._behind = True
+        self._rear.bind(config)
         self._addresses = wanted
 
     def start(self) -> None:
         works = (self._deliver(), self._keep(), self._ear.report_often(), self._ear.ask())
         self._tasks = [asyncio.ensure_future(work) for work in works]
-        if self._behind:
-            self._work()
+        self._rear.start()
 
     async def prepare(self, config: Config) -> None:
         """Have workers ready before the first detour."""
-        own = behind.behind(config, self._worker_ports())
-        if own is None or self._working or not self._tasks:
-            return
-        self._workers.push(own, {}, self._lease_until)
-        self._work()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_BIRTH):
-                await self._workers.serving()
+        await self._rear.prepare(config, self._lease_until)
 
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
         """Begin to act on a plan; answers its generation, see `applied`."""
@@ -154,13 +138,9 @@ class Envoy:
         self._lease_until, self._leased = lease_until, True
         self._directory.lease(lease_until)
         self._holds.release({(name, run.epoch) for name, run in status.items()})
-        theirs = 0
-        if own := behind.behind(config, self._worker_ports()):
-            theirs = self._workers.push(own, runs, lease_until)
-            if self._tasks:
-                self._work()
+        theirs = self._rear.push(config, runs, lease_until)
         self._config, self._wanted = config, Wanted(self._generation, config, status, theirs)
-        self._ear.expect(config, status, self._worker_ports())
+        self._ear.expect(config, status, self._rear.ports())
         self._wake.set()
         return self._generation
 
@@ -168,8 +148,7 @@ class Envoy:
         self._lease_until = lease_until
         if self._leased:
             self._directory.lease(lease_until)
-        if self._behind:
-            self._workers.renew(lease_until)
+        self._rear.renew(lease_until)
 
     @property
     def ready(self) -> int:
@@ -189,17 +168,17 @@ class Envoy:
     @property
     def pids(self) -> list[int]:
         own = [self._process.pid] if self._process.alive() else []
-        return own + (self._workers.pids if self._behind else [])
+        return own + self._rear.pids
 
     @property
     def tasks(self) -> int:
-        return self._workers.tasks
+        return self._rear.tasks
 
     async def applied(self, generation: int) -> None:
         """Wait until Envoy and its workers act on a plan at least as new. Raises OSError."""
         wanted = self._wanted
-        if self._working and wanted is not None:
-            await self._workers.applied(wanted.behind)
+        if wanted is not None:
+            await self._rear.applied(wanted.behind)
         while self._accepted < generation:
             if reason := self._refusals.get(generation):
                 raise OSError(reason)
@@ -220,8 +199,7 @@ class Envoy:
                 while await self._under_way():  # noqa: ASYNC110 (Envoy tells nobody)
                     await asyncio.sleep(_POLL)
         await self._process.stop(_GRACE)
-        if self._working:
-            await self._workers.stop(grace)
+        await self._rear.stop(grace)
         await self._close()
 
     def _end_faults(self) -> None:
@@ -229,14 +207,12 @@ class Envoy:
         self._leased = False
         self._directory.lease(0.0)
         self._holds.close()
-        if self._working:
-            self._workers.renew(0.0)
+        self._rear.renew(0.0)
 
     def abandon(self) -> None:
         """Leave Envoy and the workers to whoever comes next."""
         self._stopping.set()
-        if self._behind:
-            self._workers.abandon()
+        self._rear.abandon()
         self._holds.close()
         for task in self._tasks:
             task.cancel()
@@ -251,22 +227,6 @@ class Envoy:
     async def _under_way(self) -> bool:
         active = await self._admin.stats(r"^http\..*\.downstream_rq_active$")
         return any(int(n) for name, n in active.items() if not name.startswith("http.admin."))
-
-    def _work(self) -> None:
-        """Start the workers behind, once."""
-        if not self._working:
-            self._working = True
-            self._workers.start()
-            self._tasks.append(asyncio.ensure_future(self._watch_workers()))
-
-    async def _watch_workers(self) -> None:
-        """Whether detours lead anywhere changes what Envoy is told."""
-        while True:
-            await self._workers.serving()
-            self._wake.set()
-            while self._workers.pids:  # noqa: ASYNC110 (whoever dies tells nobody)
-                await asyncio.sleep(_LOOK)
-            self._wake.set()
 
     async def _deliver(self) -> None:
         while True:
@@ -289,10 +249,7 @@ class Envoy:
 
     async def _one(self, wanted: Wanted) -> None:
         config = wanted.config
-        if self._working and self._workers.pids:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PLAN):
-                    await self._workers.applied(wanted.behind)
+        await self._rear.nearly_applied(wanted.behind)
         found = self._found(config)
         made = await asyncio.to_thread(compiled, config, wanted.runs, found)
         if not self._process.alive():
@@ -306,7 +263,7 @@ class Envoy:
         self._reached = behind.detoured(config) <= found.workers.keys()
 
     def _found(self, config: Config) -> Found:
-        ports = self._worker_ports() if self._working and self._workers.pids else {}
+        ports = self._rear.ports() if self._rear.pids else {}
         detoured = {name: ports[name] for name in behind.detoured(config) if name in ports}
         ca = {
             name: str(config.directory / listener.ca) if listener.ca else system_ca()
@@ -343,10 +300,6 @@ class Envoy:
         self._delivery.place(compiled(wanted.config, wanted.runs, self._found(wanted.config)))
         self._process.start(bootstrap(wanted.config.sidecar))
         self._wake.set()
-
-    def _worker_ports(self) -> dict[str, HostPort]:
-        """Where the workers behind listen."""
-        return {name: address_of(sock) for name, sock in self._workers.sockets().items()}
 
     def _present_addresses(self) -> dict[str, HostPort]:
         """The ports of an Envoy that was there before us."""
