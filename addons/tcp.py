@@ -9,7 +9,7 @@ from itertools import count
 from typing import assert_never
 
 from mitmproxy.connection import Connection, Server
-from mitmproxy.proxy import commands, events, layer, layers
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 
 from addons.claim import Claim
@@ -58,13 +58,15 @@ class Way:
     """Bytes that come through before the cut."""
     cut: Claim | None = None
     waits: commands.Command | None = None
+    ended: bool = False
+    """Its end has come through, and all that was before it."""
 
 
-class SidecarTcp(layers.TCPLayer):
+class SidecarTcp(layer.Layer):
     """Relays bytes both ways, as the faults of the connection's cohort have it."""
 
     def __init__(self, context: Context, peer: Peer, raw: Raw) -> None:
-        super().__init__(context, ignore=True)
+        super().__init__(context)
         self._peer, self._raw = peer, raw
         self.turn: Exchange | None = None
         """The client has spoken and has no answer yet."""
@@ -89,8 +91,8 @@ class SidecarTcp(layers.TCPLayer):
             way.valve.clear()
         self._raw.inject.ended(self._whole)
 
-    def start(self, _: events.Event) -> Generator[None]:
-        self._handle_event = self.relay_messages  # type: ignore[method-assign,assignment]
+    def start(self, event: events.Event) -> Generator[None]:
+        self._handle_event = self.relay_messages  # type: ignore[method-assign]
         yield from self._enrol()
         if self._hang is None:
             yield from self._connect()
@@ -260,12 +262,22 @@ class SidecarTcp(layers.TCPLayer):
             way.left -= len(event.data)
         if way is self._down:
             self._end_turn(event)
-        if not isinstance(event, events.DataReceived) or event.data:
-            yield from super().relay_messages(event)
+        if not isinstance(event, events.DataReceived):
+            yield from self._pass_end(way)
+        elif event.data:
+            yield commands.SendData(self._target(way), event.data)
         if ends and way.cut is not None:
             way.cut.performed()
             way.cut.release()
             yield from self._end(reset=False)
+
+    def _pass_end(self, way: Way) -> Generator[None]:
+        """Over when both ends are through; when both have come, something may still be held."""
+        way.ended = True
+        if self._up.ended and self._down.ended:
+            yield from self._end(reset=False)
+        else:
+            yield commands.CloseTcpConnection(self._target(way), half_close=True)
 
     def _connect(self) -> Generator[None]:
         """To the first node that takes us, sticky by unit."""
@@ -319,6 +331,9 @@ class SidecarTcp(layers.TCPLayer):
 
     def _way(self, source: Connection) -> Way:
         return self._up if source is self.context.client else self._down
+
+    def _target(self, way: Way) -> Connection:
+        return self.context.server if way is self._up else self.context.client
 
 
 def _aside(waiting: layer.Layer, wait: Wait) -> WaitHook:

@@ -71,12 +71,10 @@ def nothing_left(
     patience: float | None = None,
     *,
     kept: bool = False,
-    spare: int = 0,
 ) -> None:
     """Wait until there is no more than before; fails with what there is.
 
-    `kept`: not to wait for what Envoy keeps open for a while. `spare`: so many sockets may be left
-    that belong to no connection.
+    `kept`: not to wait for what Envoy keeps open for a while.
     """
     time.sleep(SETTLES)
     engine = sidecar.settings.get("engine", "mitmproxy")
@@ -88,22 +86,18 @@ def nothing_left(
         left = found - before
         more = left if more is None else more & left
         if more and time.monotonic() > end:
-            shown = tuple(_connections(more))
-            few = all(n <= spare and name.endswith(" socket") for name, n in more.items())
-            if few and all(line.startswith("LISTEN") for line in shown):
-                return
             told = f"left behind: {dict(more)} beside {dict(before)}; open are"
-            raise AssertionError("\n".join((told, *shown)))
+            raise AssertionError("\n".join((told, *_connections(more))))
         if more:
             time.sleep(2 * EVERY)
 
 
 @contextmanager
-def leaves_nothing(sidecar: Sidecar, spare: int = 0) -> Iterator[None]:
+def leaves_nothing(sidecar: Sidecar) -> Iterator[None]:
     """Whatever is done in here, nothing of it is left afterwards, and nothing has gone wrong."""
     before = at_rest(sidecar)
     yield
-    nothing_left(sidecar, before, spare=spare)
+    nothing_left(sidecar, before)
     assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
