@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from itertools import chain
+from time import monotonic
 
 from h2.errors import ErrorCodes
 from h2.events import DataReceived as H2Data
@@ -23,12 +24,15 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
 
+from addons.calm import Calm
 from addons.codecs import Generator, Http1, is_interim, nothing
 from proxy.sidecar import Limits
 
 # What one HTTP/2 stream may send before it is read; the connection as a whole is not limited,
 # so that a stream that is held never keeps the others waiting.
 _STREAM_WINDOW = 1 << 20
+# Bytes that are read at once: a flood is seen for one before all of it has been read.
+_SLICE = 1 << 16
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -81,7 +85,7 @@ class Http2FromClient(Http2Server):
 
     def __init__(self, context: Context, limits: Limits) -> None:
         super().__init__(context)
-        self._limits = limits
+        self._limits, self._calm = limits, Calm(monotonic)
         self.held: set[int] = set()
         self._owed: defaultdict[int, int] = defaultdict(int)
         self._doomed: dict[int, ResponseProtocolError] = {}
@@ -94,6 +98,9 @@ class Http2FromClient(Http2Server):
 
     def handle_h2_event(self, event: H2Event) -> Generator[bool]:
         stream_id = getattr(event, "stream_id", 0)
+        if not self._calm.keeps(event):
+            yield from self.protocol_error("too many frames", ErrorCodes.ENHANCE_YOUR_CALM)
+            return True
         if isinstance(event, RequestReceived) and self._too_many(event):
             yield from self._refuse(event)
             return False
@@ -122,8 +129,19 @@ class Http2FromClient(Http2Server):
             if self.h2_conn.stream_buffers.get(event.stream_id):
                 self._doomed[event.stream_id] = event  # once the client has what is its due
                 return nothing()
-        inner: Generator[None] = super()._handle_event(event)
+        inner: Generator[None] = (
+            self._by_slices(event)
+            if isinstance(event, events.DataReceived) and len(event.data) > _SLICE
+            else super()._handle_event(event)
+        )
         return self._ending(inner) if self._doomed else inner
+
+    def _by_slices(self, event: events.DataReceived) -> Generator[None]:
+        for i in range(0, len(event.data), _SLICE):
+            if self._handle_event == self.done:  # it was too much
+                return
+            part = events.DataReceived(event.connection, event.data[i : i + _SLICE])
+            yield from super()._handle_event(part)
 
     def _ending(self, inner: Generator[None]) -> Generator[None]:
         yield from inner
