@@ -200,11 +200,13 @@ class Conversation:
             async with asyncio.timeout(self.limits.connect):
                 await loop.create_connection(lambda: Link(partial(self._opened, command)), *address)
         except (OSError, TimeoutError, asyncio.CancelledError) as e:
-            if server.timestamp_start is None:  # else it is open, and is closed like any other
+            if server.timestamp_start is None:
                 room.release()
                 server.error = str(e) or "connect timed out"
                 self.opening.pop(server, None)
                 self.feed(events.OpenConnectionCompleted(command, server.error))
+            else:  # in time after all, but the loop has closed it again, and tells nobody
+                self._lose(server)
             if isinstance(e, asyncio.CancelledError):
                 raise
 

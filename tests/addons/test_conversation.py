@@ -198,6 +198,30 @@ async def test_what_is_sent_while_an_upstream_opens_counts_as_sent_to_it() -> No
 
 
 @in_loop
+async def test_an_upstream_that_opens_in_the_moment_of_its_timeout_is_closed() -> None:
+    """uvloop then closes it again without a word to its protocol."""
+    server = Server(address=("a", 1))
+    wire = Wire()
+    wire.get_extra_info = lambda name: ("a", 1)  # type: ignore[attr-defined]
+
+    async def too_late(protocol: Callable[[], Link], *_: Any) -> None:
+        protocol().connection_made(cast("asyncio.Transport", wire))
+        raise TimeoutError
+
+    def script(event: events.Event) -> list[commands.Command]:
+        return [commands.OpenConnection(server)] if isinstance(event, events.DataReceived) else []
+
+    asyncio.get_running_loop().create_connection = too_late  # type: ignore[assignment,method-assign]
+    talk = Talk(script)
+    talk.connected = lambda server: setattr(server, "timestamp_start", 1.0)  # type: ignore[method-assign]
+    talk.own.data_received(b"x")
+    (opening,) = talk.opening.values()
+    await opening
+    assert (told(talk, server), server.state) == (1, ConnectionState.CLOSED)
+    assert server not in talk._links
+
+
+@in_loop
 async def test_a_client_that_is_closed_can_read_to_the_end() -> None:
     def answer(event: events.Event) -> list[commands.Command]:
         if isinstance(event, events.DataReceived):
