@@ -16,8 +16,9 @@ from addons.claim import Claim
 from addons.exchange import Exchange, Peer
 from addons.inject import Inject
 from addons.live import Live
-from addons.throttle import Valve, Wait, WaitHook
+from addons.throttle import Wait, WaitHook
 from addons.upstream import Upstreams, address_of
+from addons.way import Way
 from proxy.actions import (
     Delay,
     Disconnect,
@@ -48,20 +49,6 @@ class Raw:
     upstreams: Upstreams
 
 
-@dataclass(eq=False, slots=True)
-class Way:
-    """One direction; what is delayed in it is drawn anew for each piece that is read."""
-
-    valve: Valve
-    delays: tuple[EachMessage, ...] = ()
-    left: int | None = None
-    """Bytes that come through before the cut."""
-    cut: Claim | None = None
-    waits: commands.Command | None = None
-    ended: bool = False
-    """Its end has come through, and all that was before it."""
-
-
 class SidecarTcp(layer.Layer):
     """Relays bytes both ways, as the faults of the connection's cohort have it."""
 
@@ -72,7 +59,7 @@ class SidecarTcp(layer.Layer):
         """The client has spoken and has no answer yet."""
         self._whole = self._exchange()
         self._whole.unit = _unit(context, peer)
-        self._up, self._down = Way(Valve(raw.live.clock)), Way(Valve(raw.live.clock))
+        self._up, self._down = Way(raw.live.clock), Way(raw.live.clock)
         self._seen: tuple[str, str] | None = None
         self._hang: Claim | None = None
         self._hung: commands.Command | None = None
@@ -184,7 +171,7 @@ class SidecarTcp(layer.Layer):
                 if down is not None:
                     self._down.valve.slow(down, claim)
             case Truncate(after, _):
-                self._down.left, self._down.cut = after, claim
+                self._down.cut(after or 0, claim)  # a share of it `check` refuses
             case Respond() | Rewrite() | Repeat():  # `check` refuses them here
                 claim.release()
             case other:
@@ -239,37 +226,27 @@ class SidecarTcp(layer.Layer):
     def _flow(self, source: Connection) -> Generator[None]:
         """Pass on what may go on."""
         way = self._way(source)
-        while (
-            self._connected
-            and not self._over
-            and self._hang is None
-            and way.waits is None
-            and (following := way.valve.next()) is not None
-        ):
+        while self._connected and not self._over and self._hang is None:
+            following, cut = way.next()
+            if following is None:
+                return
             if isinstance(following, Wait):
                 way.waits = _aside(self, following)
                 yield way.waits
-            else:
-                yield from self._pass(way, following)
+                continue
+            yield from self._pass(way, following)
+            if cut is not None:
+                cut.performed()
+                cut.release()
+                yield from self._end(reset=False)
 
     def _pass(self, way: Way, event: events.Event) -> Generator[None]:
-        ends = False
-        if isinstance(event, events.DataReceived) and way.cut is not None and way.cut.over:
-            way.left = way.cut = None
-        if isinstance(event, events.DataReceived) and way.left is not None and way.cut is not None:
-            ends = len(event.data) >= way.left
-            event.data = event.data[: way.left]
-            way.left -= len(event.data)
         if way is self._down:
             self._end_turn(event)
         if not isinstance(event, events.DataReceived):
             yield from self._pass_end(way)
         elif event.data:
             yield commands.SendData(self._target(way), event.data)
-        if ends and way.cut is not None:
-            way.cut.performed()
-            way.cut.release()
-            yield from self._end(reset=False)
 
     def _pass_end(self, way: Way) -> Generator[None]:
         """Over when both ends are through; when both have come, something may still be held."""
