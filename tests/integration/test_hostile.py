@@ -437,11 +437,11 @@ def ends_with_many_there(sidecar: Sidecar, gate: Gate, size: int, under_way: int
 
 
 def test_sigterm_with_two_thousand_clients_finishes_what_is_under_way(
-    make_sidecar: MakeSidecar,
+    make_sidecar: MakeSidecar, engine: str
 ) -> None:
     gate = Gate()
     with descriptors(5000), scripted(gate.script) as upstream:
-        sidecar = make_sidecar(upstream.url).start()
+        sidecar = make_sidecar(upstream.url, engine=engine).start()
         took = ends_with_many_there(sidecar, gate, 2000, 20)
     print("ended", took)
     assert took < DRAIN / 2
@@ -450,11 +450,11 @@ def test_sigterm_with_two_thousand_clients_finishes_what_is_under_way(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_sigterm_with_eight_thousand_clients_finishes_what_is_under_way(
-    make_sidecar: MakeSidecar,
+    make_sidecar: MakeSidecar, engine: str
 ) -> None:
     gate = Gate()
     with descriptors(10_000), scripted(gate.script) as upstream:
-        sidecar = make_sidecar(upstream.url, workers=2).start()
+        sidecar = make_sidecar(upstream.url, engine=engine, workers=2).start()
         took = ends_with_many_there(sidecar, gate, 8000, 100)
     print("ended", took)
     assert took < DRAIN / 2
@@ -541,7 +541,9 @@ def h2_upstream(gate: Gate) -> Iterator[Scripted]:
         yield upstream
 
 
-def test_http_2_clients_are_let_go_in_order_at_the_end(make_sidecar: MakeSidecar) -> None:
+def test_http_2_clients_are_let_go_in_order_at_the_end(
+    make_sidecar: MakeSidecar, engine: str
+) -> None:
     """An idle connection ends, another one after the answer that is under way.
 
     Both are told to go away, or else a request sent at that moment is lost: the client cannot know
@@ -549,7 +551,7 @@ def test_http_2_clients_are_let_go_in_order_at_the_end(make_sidecar: MakeSidecar
     """
     gate = Gate()
     with h2_upstream(gate) as upstream:
-        sidecar = make_sidecar(upstream.url).start()
+        sidecar = make_sidecar(upstream.url, engine=engine).start()
         idle, busy = H2Client(sidecar.port), H2Client(sidecar.port)
         with idle.sock, busy.sock:
             first = idle.get("/")
