@@ -100,9 +100,11 @@ class Envoy:
         """Take over what a supervisor before us has left."""
         self._ear.open(self._directory.open_pipe(LINES), self._directory.open_pipe(LOG))
         self._directory.lease(0.0)
+        leaving = self._directory.lets_go
+        self._directory.let_go(False)
         (self._directory.path / HOLD).unlink(missing_ok=True)
         await self._holds.open(self._directory.socket(HOLD))
-        if self._process.adopt(bootstrap(config.sidecar)):
+        if self._process.adopt(bootstrap(config.sidecar), serves=not leaving):
             log.info("envoy (pid %d) is adopted", self._process.pid)
             self._addresses = self._present_addresses()
         if wanted := behind.behind(config, self._worker_ports()):
@@ -210,14 +212,15 @@ class Envoy:
             await self._news.wait()
 
     async def stop(self, grace: float) -> None:
-        """Drain: no more connections, the requests under way may end."""
+        """Drain: no more connections, the requests under way may end, who is idle leaves."""
         self._stopping.set()
         self._end_faults()
         with suppress(OSError):
             await self._admin.post("/healthcheck/fail")
+            self._directory.let_go(True)
             await self._admin.post("/drain_listeners")
             async with asyncio.timeout(grace):
-                while await self._under_way():  # noqa: ASYNC110 (Envoy tells nobody)
+                while await self._clients():  # noqa: ASYNC110 (Envoy tells nobody)
                     await asyncio.sleep(_POLL)
         await self._process.stop(_GRACE)
         if self._working:
@@ -248,8 +251,8 @@ class Envoy:
         self._ear.finish()
         self._holds.close()
 
-    async def _under_way(self) -> bool:
-        active = await self._admin.stats(r"^http\..*\.downstream_rq_active$")
+    async def _clients(self) -> bool:
+        active = await self._admin.stats(r"^http\..*\.downstream_cx_active$")
         return any(int(n) for name, n in active.items() if not name.startswith("http.admin."))
 
     def _work(self) -> None:
@@ -302,6 +305,7 @@ class Envoy:
         before = self._process.incarnation
         if self._process.suit(bootstrap(config.sidecar)):
             self._gone(before)
+        await self._delivery.meet(self._process.epoch, self._process.incarnation)
         await self._delivery.deliver(made)
         self._reached = behind.detoured(config) <= found.workers.keys()
 
