@@ -18,6 +18,7 @@ from proxy.engines.envoy.binary import binary
 from proxy.engines.envoy.compile import Found, bootstrap, compiled
 from proxy.engines.envoy.delivery import Delivery, Rejected
 from proxy.engines.envoy.directory import LOG, Directory
+from proxy.engines.envoy.drain import drain
 from proxy.engines.envoy.ear import Ear
 from proxy.engines.envoy.holds import Holds
 from proxy.engines.envoy.names import ADMIN, HOLD, LINES, LISTENERS
@@ -37,6 +38,8 @@ _GRACE = 5.0
 # How long a reload waits for workers that are needed for the first time.
 _BIRTH = 10.0
 _POLL = 0.05
+# How soon Envoy's program has seen that the lease is over: twice the LOOK of lease.lua.
+_SEEN = 0.5
 _LOOK = 0.02
 # How long workers may take to act on a plan before Envoy is told; one that is frozen takes longer.
 _PLAN = 0.2
@@ -215,17 +218,18 @@ class Envoy:
         """Drain: no more connections, the requests under way may end, who is idle leaves."""
         self._stopping.set()
         self._end_faults()
-        with suppress(OSError):
-            await self._admin.post("/healthcheck/fail")
-            self._directory.let_go(True)
-            await self._admin.post("/drain_listeners")
-            async with asyncio.timeout(grace):
-                while await self._clients():  # noqa: ASYNC110 (Envoy tells nobody)
-                    await asyncio.sleep(_POLL)
-        await self._process.stop(_GRACE)
-        if self._working:
-            await self._workers.stop(grace)
+        await asyncio.gather(self._stop_envoy(grace), self._stop_workers(grace))
         await self._close()
+
+    async def _stop_envoy(self, grace: float) -> None:
+        await drain(self._admin, self._directory, grace)
+        await self._process.stop(_GRACE)
+
+    async def _stop_workers(self, grace: float) -> None:
+        """Beside Envoy, whose clients are not sent to them any more once it has seen the lease."""
+        if self._working:
+            await asyncio.sleep(_SEEN)
+            await self._workers.stop(grace)
 
     def _end_faults(self) -> None:
         """Nobody leaves later for what one of them holds."""
@@ -251,10 +255,6 @@ class Envoy:
         self._ear.finish()
         self._holds.close()
 
-    async def _clients(self) -> bool:
-        active = await self._admin.stats(r"^http\..*\.downstream_cx_active$")
-        return any(int(n) for name, n in active.items() if not name.startswith("http.admin."))
-
     def _work(self) -> None:
         """Start the workers behind, once."""
         if not self._working:
@@ -275,7 +275,7 @@ class Envoy:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._wanted is None:
+            if self._wanted is None or self._stopping.is_set():
                 continue
             wanted = self._wanted
             try:
