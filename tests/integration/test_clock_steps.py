@@ -1,27 +1,35 @@
-"""The wall clock is set an hour ahead and back in a running sidecar, and nothing happens."""
+"""The wall clock is set an hour ahead and back in a running sidecar, and nothing happens.
+
+On Envoy it is the supervisor's alone, so that whatever it told Envoy by that clock would be an hour
+off. Envoy itself cannot be started so: its allocator looks at the clock while it sets itself up,
+where libfaketime, asked for the first time, allocates, and each waits for the other.
+"""
 
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from clients import Clients
-from programs import DEADLINE, MakeNginx, MakeSidecar, Sidecar, until
+from programs import DEADLINE, Nginx, Sidecar, program, until, user
 from wire import connect, read_answer
+
+from proxy.engines.envoy.binary import binary
 
 HOUR = 3600
 # Seconds that a step may be off: what passes between two looks at a clock.
 SLACK = 60
-DURATION = 5.0
+DURATION = 4.0
 LEASE = 20.0
-DELAY = 3.0
+DELAY = 1.5
 HEAD = b"GET / HTTP/1.1\r\nhost: shop.test\r\n"
+SMALL = {"experiment": "10%", "control": "10%"}
 FAULTS = [
     {"at": "inbound", "match": {"path": "/late"}, "latency": f"{DELAY:g}s"},
     {"at": "inbound", "match": {"path": "/faulty"}, "error": 503},
@@ -51,19 +59,34 @@ class WallClock:
         beside.rename(self._file)
 
 
-@pytest.fixture
-def clock(tmp_path: Path, program: Callable[[str], str]) -> WallClock:
-    return WallClock(tmp_path, program("faketime"))
+type World = tuple[Sidecar, WallClock]
 
 
-@pytest.fixture
-def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx, clock: WallClock) -> Sidecar:
-    upstream = make_nginx('location / { return 200 "hello"; }').url
-    # Far below an hour, and far above what a busy machine needs.
-    limits = {"enrolled": "100%", "lease": f"{LEASE:g}s", "idle": "5m", "head_time": "5m"}
-    made = make_sidecar(upstream, limits=limits)
-    made.environment = clock.environment
-    return made.start()
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
+    """A sidecar of either engine, and its clock."""
+    directory = tmp_path_factory.mktemp("clock")
+    clock = WallClock(directory, program("faketime"))
+    with ExitStack() as stack:
+        nginx = Nginx(directory / "nginx", 'location / { return 200 "hello"; }')
+        stack.callback(nginx.stop)
+        # Far below an hour, and far above what a busy machine needs.
+        limits = {"enrolled": "100%", "lease": f"{LEASE:g}s", "idle": "5m", "head_time": "5m"}
+        sidecar = Sidecar(directory / "sidecar", nginx.url, {"engine": engine, "limits": limits})
+        if engine == "envoy":
+            sidecar.settings["envoy"] = {"path": str(_real_clock(directory))}
+            sidecar.write_settings()
+        sidecar.environment = clock.environment
+        stack.callback(sidecar.stop)
+        yield sidecar.start(), clock
+
+
+def _real_clock(directory: Path) -> Path:
+    """Envoy, without our library."""
+    script = directory / "envoy"
+    script.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec {binary(None, Path())} "$@"\n')
+    script.chmod(0o700)
+    return script
 
 
 def ahead(sidecar: Sidecar) -> float:
@@ -82,10 +105,11 @@ def lease(sidecar: Sidecar) -> float:
     return sidecar.metric("counterfault_lease_remaining_seconds")
 
 
-def events(sidecar: Sidecar) -> list[str]:
+def events(sidecar: Sidecar, name: str) -> list[str]:
     """The states that the run has been in, in order."""
     with closing(sqlite3.connect(sidecar.directory / "state" / "history.sqlite")) as db:
-        return [state for (state,) in db.execute("SELECT state FROM events ORDER BY rowid")]
+        found = db.execute("SELECT state FROM events WHERE experiment = ? ORDER BY rowid", [name])
+        return [state for (state,) in found]
 
 
 def late(url: str, headers: dict[str, str]) -> tuple[int, float]:
@@ -95,17 +119,17 @@ def late(url: str, headers: dict[str, str]) -> tuple[int, float]:
     return status, time.monotonic() - start
 
 
-def test_steps_of_an_hour_either_way_change_nothing(
-    sidecar: Sidecar, clock: WallClock, user: Callable[..., str]
-) -> None:
-    sidecar.running(faults=FAULTS)
+def test_steps_of_an_hour_either_way_change_nothing(world: World, engine: str) -> None:
+    sidecar, clock = world
+    sidecar.running(faults=FAULTS, cohorts=SMALL)
     workers = sidecar.workers()
-    for pid in workers:  # they look at the same clock
-        assert "libfaketime" in Path(f"/proc/{pid}/maps").read_text()
-    victim = {"x-user-id": user("experiment")}
+    for pid in workers:  # they look at the same clock, but for Envoy
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert ("libfaketime" in maps) == (engine == "mitmproxy")
+    victim = {"x-user-id": user("experiment", share=0.1)}
     with (
         Clients(sidecar.url) as kept,
-        Clients(sidecar.url, "close", user("control")) as fresh,
+        Clients(sidecar.url, "close", user("control", share=0.1)) as fresh,
         ThreadPoolExecutor(1) as pool,
         connect(sidecar.port) as idle,
         connect(sidecar.port) as slow,
@@ -127,7 +151,7 @@ def test_steps_of_an_hour_either_way_change_nothing(
         assert read_answer(slow).status == read_answer(idle).status == 200
         assert min(kept.count, fresh.count) > 0
     assert (kept.wrong, fresh.wrong) == ([], [])
-    assert events(sidecar) == ["running"]
+    assert events(sidecar, "x") == ["running"]
     assert sidecar.workers() == workers
     assert sidecar.metric("counterfault_internal_errors_total") == 0
 
@@ -138,13 +162,14 @@ def _more(sidecar: Sidecar, seen: list[float]) -> bool:
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-def test_a_run_lasts_its_duration_by_a_clock_that_is_never_set(
-    sidecar: Sidecar, clock: WallClock, offset: int
-) -> None:
+def test_a_run_lasts_its_duration_by_a_clock_that_is_never_set(world: World, offset: int) -> None:
+    sidecar, clock = world
+    name = "later" if offset > 0 else "earlier"
     begun = time.monotonic()
-    sidecar.running(duration=f"{DURATION:g}s", faults=FAULTS)
+    sidecar.running(name, duration=f"{DURATION:g}s", faults=FAULTS, cohorts=SMALL)
     seen = time.monotonic()
     step(sidecar, clock, offset)
-    until(lambda: sidecar.state() == "done", deadline=DURATION + DEADLINE)
+    until(lambda: sidecar.state(name) == "done", deadline=DURATION + DEADLINE)
     assert time.monotonic() - begun > DURATION
     assert time.monotonic() - seen < DURATION + DEADLINE
+    step(sidecar, clock, 0)

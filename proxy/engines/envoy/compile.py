@@ -17,6 +17,7 @@ from proxy.engines.envoy.listeners import listeners
 from proxy.engines.envoy.names import (
     ADMIN,
     CLUSTERS,
+    LEAVE,
     LISTENERS,
     SPACE,
     Json,
@@ -35,6 +36,9 @@ from proxy.sidecar import Limits, Listener, Sidecar
 
 # How often Envoy merges its histograms.
 FLUSH = 0.5
+# How soon it sees that idle clients are to leave, and what new ones have to say something.
+_SEE = 0.1
+_LEAVE = "envoy.resource_monitors.injected_resource"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +86,46 @@ def bootstrap(sidecar: Sidecar) -> Json:
                 }
             ]
         },
-        "overload_manager": _bounded(sidecar.limits),
+        "overload_manager": _overload(sidecar.limits),
     }
 
 
-def _bounded(limits: Limits) -> Json:
-    monitor = typed(
+def _overload(limits: Limits) -> Json:
+    """How many clients there may be, and the end of those that ask for nothing.
+
+    While it drains, Envoy keeps idle clients, and cuts them off when it ends. But it has a remedy
+    against overload, and a file says when: time-outs get short. So that of an idle connection comes
+    at once, and whoever speaks HTTP/2 is told to go away first.
+    """
+    most = typed(
         "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
         max_active_downstream_connections=limits.connections,
     )
-    name = "envoy.resource_monitors.global_downstream_max_connections"
-    return {"resource_monitors": [{"name": name, "typed_config": monitor}]}
+    leave = typed(
+        "extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig",
+        filename=f"./{LEAVE}",
+    )
+    scaled = {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": seconds(_SEE)}
+    shorter = typed(
+        "config.overload.v3.ScaleTimersOverloadActionConfig", timer_scale_factors=[scaled]
+    )
+    return {
+        "refresh_interval": seconds(_SEE),
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": most,
+            },
+            {"name": _LEAVE, "typed_config": leave},
+        ],
+        "actions": [
+            {
+                "name": "envoy.overload_actions.reduce_timeouts",
+                "triggers": [{"name": _LEAVE, "threshold": {"value": 1.0}}],
+                "typed_config": shorter,
+            }
+        ],
+    }
 
 
 def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compiled:

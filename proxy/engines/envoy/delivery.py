@@ -13,6 +13,8 @@ _POLL = 0.004
 # How long Envoy may take to say something about a version before we look for its reasons.
 _PATIENCE = 4.0
 _STATS = r"(version_text|update_rejected|update_failure)$"
+_EPOCH, _LISTENS = "server.hot_restart_epoch", "listener_manager.workers_started"
+_STARTED = rf"^({_EPOCH}|{_LISTENS})$"
 # Envoy names a version once it has handed it to its threads, and these take what they were handed
 # before what has come over the wire since. Its reasons for refusing one come another way, later.
 _TURN = 0.01
@@ -28,11 +30,20 @@ class Delivery:
     def __init__(self, directory: Directory, admin: Admin, reasons: Callable[[], str]) -> None:
         self._directory, self._admin, self._reasons = directory, admin, reasons
         self._files: dict[str, Json] = {}
+        self._met = ""
 
     def place(self, compiled: Compiled) -> None:
         """Put everything where an Envoy that starts finds it."""
         self._files = _versioned(compiled)
         self._directory.swap(self._files)
+
+    async def meet(self, epoch: int, incarnation: str) -> None:
+        """See that this Envoy answers, not the one before it, and listens. Raises OSError."""
+        if self._met != incarnation:
+            told = await self._admin.stats(_STARTED)
+            if told.get(_EPOCH) != str(epoch) or told.get(_LISTENS) != "1":
+                raise OSError("envoy is starting")
+            self._met = incarnation
 
     async def deliver(self, compiled: Compiled) -> None:
         """Swap it in; returns once Envoy has it. Raises Rejected, OSError."""

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
 
-from proxy.engines.envoy.names import BOOTSTRAP, CONFIG, LEASE, LINES, LIVE, Json
+from proxy.engines.envoy.names import BOOTSTRAP, CONFIG, LEASE, LEAVE, LINES, LIVE, Json
 
 LOG = "log"
 PID = "process.json"
@@ -70,9 +70,19 @@ class Directory:
 
     def lease(self, until: float) -> None:
         """Let faults happen until then, in seconds of the monotonic clock."""
-        beside = self.path / f"{LEASE}.new"
-        beside.write_text(f"{int(until * 1000)}\n")
-        beside.rename(self.path / LEASE)
+        self._say(LEASE, int(until * 1000))
+
+    def let_go(self, now: bool) -> None:
+        """Whether clients that ask for nothing are to leave; Envoy sees it at once."""
+        self._say(LEAVE, int(now))
+
+    @property
+    def lets_go(self) -> bool:
+        """Whether an Envoy that is there has been told to end."""
+        try:
+            return (self.path / LEAVE).read_text().strip() == "1"
+        except OSError:
+            return False
 
     def socket(self, name: str) -> str:
         """A path that fits a Unix socket's address, however long the directory's is."""
@@ -81,6 +91,11 @@ class Directory:
             return path
         handle = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
         return f"/proc/self/fd/{handle}/{name}"
+
+    def _say(self, name: str, number: int) -> None:
+        beside = self.path / f"{name}.new"
+        beside.write_text(f"{number}\n")
+        beside.rename(self.path / name)
 
     def _versions(self) -> list[Path]:
         folder = self.path / CONFIG

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from proxy.engines.envoy.binary import binary
 from proxy.engines.envoy.compile import Found, bootstrap, compiled
 from proxy.engines.envoy.delivery import Delivery, Rejected
 from proxy.engines.envoy.directory import LOG, Directory
+from proxy.engines.envoy.drain import drain
 from proxy.engines.envoy.ear import Ear
 from proxy.engines.envoy.holds import Holds
 from proxy.engines.envoy.names import ADMIN, HOLD, LINES, LISTENERS
@@ -36,6 +36,8 @@ _YOUNG = 2.0
 _PAUSE = 1.0
 _GRACE = 5.0
 _POLL = 0.05
+# How soon Envoy's program has seen that the lease is over: twice the LOOK of lease.lua.
+_SEEN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,11 @@ class Envoy:
         """Take over what a supervisor before us has left."""
         self._ear.open(self._directory.open_pipe(LINES), self._directory.open_pipe(LOG))
         self._directory.lease(0.0)
+        leaving = self._directory.lets_go
+        self._directory.let_go(False)
         (self._directory.path / HOLD).unlink(missing_ok=True)
         await self._holds.open(self._directory.socket(HOLD))
-        if self._process.adopt(bootstrap(config.sidecar)):
+        if self._process.adopt(bootstrap(config.sidecar), serves=not leaving):
             log.info("envoy (pid %d) is adopted", self._process.pid)
             self._addresses = self._present_addresses()
         await self._rear.inherit(config)
@@ -189,18 +193,21 @@ class Envoy:
             await self._news.wait()
 
     async def stop(self, grace: float) -> None:
-        """Drain: no more connections, the requests under way may end."""
+        """Drain: no more connections, the requests under way may end, who is idle leaves."""
         self._stopping.set()
         self._end_faults()
-        with suppress(OSError):
-            await self._admin.post("/healthcheck/fail")
-            await self._admin.post("/drain_listeners")
-            async with asyncio.timeout(grace):
-                while await self._under_way():  # noqa: ASYNC110 (Envoy tells nobody)
-                    await asyncio.sleep(_POLL)
-        await self._process.stop(_GRACE)
-        await self._rear.stop(grace)
+        await asyncio.gather(self._stop_envoy(grace), self._stop_workers(grace))
         await self._close()
+
+    async def _stop_envoy(self, grace: float) -> None:
+        await drain(self._admin, self._directory, grace)
+        await self._process.stop(_GRACE)
+
+    async def _stop_workers(self, grace: float) -> None:
+        """Beside Envoy, whose clients are not sent to them any more once it has seen the lease."""
+        if self._rear.pids:
+            await asyncio.sleep(_SEEN)
+        await self._rear.stop(grace)
 
     def _end_faults(self) -> None:
         """Nobody leaves later for what one of them holds."""
@@ -224,15 +231,11 @@ class Envoy:
         self._ear.finish()
         self._holds.close()
 
-    async def _under_way(self) -> bool:
-        active = await self._admin.stats(r"^http\..*\.downstream_rq_active$")
-        return any(int(n) for name, n in active.items() if not name.startswith("http.admin."))
-
     async def _deliver(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._wanted is None:
+            if self._wanted is None or self._stopping.is_set():
                 continue
             wanted = self._wanted
             try:
@@ -259,6 +262,7 @@ class Envoy:
         before = self._process.incarnation
         if self._process.suit(bootstrap(config.sidecar)):
             self._gone(before)
+        await self._delivery.meet(self._process.epoch, self._process.incarnation)
         await self._delivery.deliver(made)
         self._reached = behind.detoured(config) <= found.workers.keys()
 

@@ -28,6 +28,8 @@ _BACKLOG = 4096
 # What one connection may leave unread on either side; then the sender waits.
 _BUFFER = 1 << 16
 _STREAMS = 1024
+# How long HTTP/2 clients may take to hear that they are to leave.
+_PARTING = 1.0
 # Envoy passes no upgrades but those it is told of; the others are those of Kubernetes and Docker.
 UPGRADES = ("websocket", "spdy/3.1", "tcp")
 WHOLE = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
@@ -128,6 +130,8 @@ def _bounds(limits: Limits) -> Json:
         "max_request_headers_kb": ceil(limits.head_bytes / 1024),
         "request_headers_timeout": seconds(limits.head_time),
         "stream_idle_timeout": seconds(limits.idle),
+        # From the first GOAWAY, which costs no request, to the last one.
+        "drain_timeout": seconds(min(_PARTING, limits.drain / 2)),
         # A dropped request's connection would stay open for a second.
         "delayed_close_timeout": "0.02s",
     }

@@ -10,6 +10,8 @@ ADMIN = "admin.sock"
 HOLD = "hold.sock"
 LINES = "lines"
 LEASE = "lease"
+# Whether idle clients are to be let go: 0 or 1.
+LEAVE = "leave"
 # `live` is a link to the present version: one rename swaps all files of it.
 CONFIG, LIVE = "config", "config/live"
 CLUSTERS, LISTENERS = "clusters.json", "listeners.json"

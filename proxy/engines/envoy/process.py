@@ -53,7 +53,7 @@ class Process:
     def __init__(self, directory: Directory, command: Command) -> None:
         self._directory, self._command = directory, command
         self.pid = 0
-        self._epoch = 0
+        self.epoch = 0
         self._made = ""
         self._before: list[int] = []
 
@@ -61,16 +61,17 @@ class Process:
     def incarnation(self) -> str:
         return f"envoy-{self.pid}"
 
-    def adopt(self, bootstrap: Json) -> bool:
+    def adopt(self, bootstrap: Json, *, serves: bool = True) -> bool:
         """Take over the Envoy of a supervisor before us; False if there is none.
 
-        One that was started otherwise than we would is replaced.
+        One that was started otherwise than we would, or listens no more, is replaced.
         """
         about = self._directory.get(PID)
         pid = about.get("pid", 0)
         if not isinstance(pid, int) or not _runs_in(pid, self._directory.path):
             return False
-        self.pid, self._epoch, self._made = pid, int(about["epoch"]), str(about["made"])
+        self.pid, self.epoch = pid, int(about["epoch"])
+        self._made = str(about["made"]) if serves else ""
         self.suit(bootstrap)
         return True
 
@@ -80,13 +81,13 @@ class Process:
             return False
         log.info("envoy (pid %d) is replaced", self.pid)
         self._before.append(self.pid)
-        self.start(bootstrap, self._epoch + 1)
+        self.start(bootstrap, self.epoch + 1)
         return True
 
     def start(self, bootstrap: Json, epoch: int = 0) -> None:
         """Start an Envoy; past epoch 0 it takes the sockets of the one before."""
         self._directory.put(BOOTSTRAP, bootstrap)
-        self._epoch, self._made = epoch, self._name(bootstrap)
+        self.epoch, self._made = epoch, self._name(bootstrap)
         self.pid = self._orphan(self._command.line(epoch, self._base()))
         self._directory.put(PID, {"pid": self.pid, "epoch": epoch, "made": self._made})
 

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -202,6 +203,33 @@ def test_while_the_workers_are_gone_their_experiments_enrol_nobody(
     assert [code(sidecar, user("control")) for _ in range(5)] == [200] * 5
     until(lambda: len(sidecar.workers()) == 2 and sidecar.workers()[1:] != workers, 60)
     until(lambda: code(sidecar, user("experiment"), "/late") == 503)
+
+
+def test_of_a_killed_worker_behind_only_the_enrolled_may_notice(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
+) -> None:
+    """Each of them has one request under way at most."""
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine="envoy", workers=2).start()
+    sidecar.running(faults=REWRITE)
+    until(lambda: len(sidecar.workers()) == 3 and sidecar.acts(), 60)
+    envoy, killed, other = sidecar.workers()
+    with ExitStack() as stack:
+        clients = {
+            cohort: [
+                stack.enter_context(Clients(sidecar.url, connection, user(cohort)))
+                for connection in ("keep-alive", "close")
+            ]
+            for cohort in ("experiment", "control", "bystander")
+        }
+        everybody = [c for each in clients.values() for c in each]
+        until(lambda: min(c.count for c in everybody) > 20)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: len(sidecar.workers()) == 3 and killed not in sidecar.workers())
+        before = [c.count for c in everybody]
+        until(lambda: all(c.count > b + 20 for c, b in zip(everybody, before, strict=True)))
+    assert {envoy, other} < {*sidecar.workers()}
+    assert [c.wrong for c in clients["bystander"]] == [[], []]
+    assert all(len(c.wrong) <= 1 for c in everybody)
 
 
 def test_units_come_from_cookies_and_baggage_too(
