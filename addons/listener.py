@@ -6,7 +6,8 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ _MODE = mode_specs.ProxyMode.parse("reverse:http://upstream.invalid:1")
 _LINGER_0 = struct.pack("ii", 1, 0)
 # Bytes a connection may hold inside its layers before its sources are made to wait.
 _HIGH_WATER = 256 * 1024
+# At the end, who has asked for nothing so long is taken to be idle.
+_QUIET = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,15 @@ class Listener:
         """Accept no more; the clients stay."""
         if self._server is not None:
             self._server.close()
+
+    async def close_last(self, sock: socket.socket) -> None:
+        """As `close`, where nobody else listens here: who is in the queue would be reset."""
+        self.close()
+        waiting = list(_accepted(sock))
+        sock.close()
+        loop = asyncio.get_running_loop()
+        for each in waiting:
+            await loop.connect_accepted_socket(lambda: Link(self._accept), each)
 
     def _accept(self, link: Link) -> None:
         clients, live = self._shared.clients, self._shared.live
@@ -148,9 +160,14 @@ class Client(Conversation):
         self.own.transport.abort()
 
     def leave(self) -> None:
-        """Close a connection on which nothing is under way, and tell an HTTP/2 client first."""
+        """Close a connection on which nothing is under way, and tell an HTTP/2 client first.
+
+        Others cannot be told: who has just asked may ask once more, and hears it with the answer.
+        """
         if self.client.alpn == tls.HTTP2 and self.parts:
             self.feed(Leave())
+        elif self._shared.live.clock() - self.activity.last < _QUIET:
+            return
         if not self.busy:
             self.close()
 
@@ -213,6 +230,16 @@ class Client(Conversation):
         if link is self.own and http2:
             return False
         return backlog(self.parts, link.connection) > _HIGH_WATER
+
+
+def _accepted(sock: socket.socket) -> Iterator[socket.socket]:
+    """Everybody who is in a listening socket's queue."""
+    sock.setblocking(False)
+    with suppress(OSError):
+        while True:
+            client, _ = sock.accept()
+            client.setblocking(False)
+            yield client
 
 
 def connection_of(link: Link, started: float) -> connection.Client:

@@ -184,12 +184,8 @@ class Worker:
 
     async def drain(self) -> None:
         """Accept no more, let requests under way finish, close what is idle."""
-        # Who is in the accept queue already would be reset.
-        await asyncio.sleep(_DRAIN_POLL)
-        for listener in self._listeners.values():
-            listener.close()
-        for sock in self._sockets.values():
-            sock.close()
+        for name, listener in self._listeners.items():
+            await listener.close_last(self._sockets[name])
         if self._live is None or self._shared is None:
             return
         self._live.draining = True

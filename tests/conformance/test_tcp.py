@@ -104,7 +104,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Worl
         sidecar = Sidecar(directory / "sidecar", "http://127.0.0.1:9", settings)
         stack.callback(sidecar.stop)
         world = World(sidecar.start())
-        until(lambda: len(sidecar.workers()) > (engine == "envoy"))  # which serve what is raw
         stack.enter_context(leaves_nothing(sidecar))
         yield world
 

@@ -75,7 +75,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("forward")
     theirs, strange = trustme.CA(), trustme.CA()
     for name, ca in (("theirs", theirs), ("strange", strange)):
@@ -97,7 +97,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             directory / "nginx", NGINX.replace("DIR", str(directory)).replace("TLS", str(port))
         )
         stack.callback(nginx.stop)
-        sidecar = Sidecar(directory / "sidecar", nginx.url, {"listeners": listeners})
+        settings = {"engine": engine, "listeners": listeners}
+        sidecar = Sidecar(directory / "sidecar", nginx.url, settings)
         stack.callback(sidecar.stop)
         sidecar.start()
         yield World(sidecar, nginx, directory, port)
@@ -220,9 +221,10 @@ def test_what_is_no_proxy_request_is_refused_and_makes_no_loop(running: World, s
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-def test_connect_is_refused_at_other_listeners(running: World):
+def test_connect_is_refused_at_other_listeners(running: World, engine: str):
+    refused = b"HTTP/1.1 404 " if engine == "envoy" else b"HTTP/1.1 400 "
     sent = b"CONNECT localhost:%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % running.tls
-    assert exchanged(running.sidecar.port, sent).startswith(b"HTTP/1.1 400 ")
+    assert exchanged(running.sidecar.port, sent).startswith(refused)
 
 
 # --- Tunnels
@@ -360,10 +362,10 @@ def test_connect_inside_is_refused(running: World):
 
 
 def test_the_authority_is_made_once_and_for_nobody_else_to_read(
-    make_sidecar: Callable[..., Sidecar],
+    make_sidecar: Callable[..., Sidecar], engine: str
 ):
     out = {"out": {"listen": f"127.0.0.1:{free_port()}", "mode": "forward"}}
-    sidecar = make_sidecar("http://127.0.0.1:1", listeners=out).start()
+    sidecar = make_sidecar("http://127.0.0.1:1", engine=engine, listeners=out).start()
     ca = Path(sidecar.settings["state_dir"]) / "ca"
     assert str(ca / "counterfault-ca-cert.pem") in sidecar.log.read_text()
     assert ca.stat().st_mode & 0o777 == 0o700
@@ -377,7 +379,7 @@ def test_the_authority_is_made_once_and_for_nobody_else_to_read(
 
 
 def test_an_authority_of_ones_own_signs(
-    world: World, make_sidecar: Callable[..., Sidecar], tmp_path: Path
+    world: World, make_sidecar: Callable[..., Sidecar], engine: str, tmp_path: Path
 ):
     own = trustme.CA()
     out = {
@@ -385,7 +387,9 @@ def test_an_authority_of_ones_own_signs(
         "mode": "forward",
         "ca": str(world.theirs),
     }
-    sidecar = make_sidecar("http://127.0.0.1:1", listeners={"out": out}, forward_ca="own.pem")
+    listeners = {"out": out}
+    settings = {"engine": engine, "listeners": listeners, "forward_ca": "own.pem"}
+    sidecar = make_sidecar("http://127.0.0.1:1", **settings)
     own.private_key_pem.write_to_path(str(sidecar.directory / "own.pem"))
     own.cert_pem.write_to_path(str(sidecar.directory / "own.pem"), append=True)
     own.cert_pem.write_to_path(str(tmp_path / "trusted.pem"))
@@ -398,12 +402,11 @@ def test_an_authority_of_ones_own_signs(
 
 
 def test_without_an_authority_everything_is_tunnelled(
-    world: World, make_sidecar: Callable[..., Sidecar]
+    world: World, make_sidecar: Callable[..., Sidecar], engine: str
 ):
     listen = f"127.0.0.1:{free_port()}"
-    sidecar = make_sidecar(
-        "http://127.0.0.1:1", listeners={"out": {"listen": listen, "mode": "forward"}}
-    )
+    listeners = {"out": {"listen": listen, "mode": "forward"}}
+    sidecar = make_sidecar("http://127.0.0.1:1", engine=engine, listeners=listeners)
     state = Path(sidecar.settings["state_dir"])
     state.mkdir()
     (state / "ca").touch()

@@ -479,6 +479,28 @@ def test_sigterm_waits_no_longer_than_the_drain(make_sidecar: MakeSidecar, engin
         gate.opened.set()
 
 
+def test_sigterm_loses_no_request_of_clients_that_never_rest(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
+) -> None:
+    """But for one at most in the moment between the kernel's acceptance and that of a process."""
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine, workers=2).start()
+    # On Envoy the enrolled take a detour.
+    fault = {"at": "inbound", "error": 503, "when": "after", "match": {"path": "/elsewhere"}}
+    sidecar.running(faults=[fault])
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(Clients(sidecar.url, connection, who.get("x-user-id")))
+            for who in PEOPLE.values()
+            for connection in ("keep-alive", "close")
+        ]
+        until(lambda: min(c.count for c in clients) > 20)
+        sigterm(sidecar)
+        assert ends(sidecar, 20) == 0
+    refusals = (httpx.ConnectError, httpx.ConnectTimeout)
+    lost = [wrong for c in clients for wrong in c.wrong if not isinstance(wrong, refusals)]
+    assert len(lost) <= 1, lost
+
+
 def test_sigterm_closes_all_ports_while_something_is_under_way_at_one(
     make_sidecar: MakeSidecar, engine: str
 ) -> None:

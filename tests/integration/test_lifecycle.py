@@ -313,6 +313,18 @@ def test_orphans_leave_after_their_bound(
     until(lambda: not alive(pid))
 
 
+def test_it_is_ready_once_its_raw_connections_are_served(
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
+) -> None:
+    """By workers, on Envoy too, which has nothing to do here."""
+    url = make_nginx(HELLO).url.replace("http", "tcp")
+    sidecar = make_sidecar(url, engine=engine, workers=2).start()
+    assert len(sidecar.workers()) == 2 + (engine == "envoy")
+    start = time.monotonic()
+    assert httpx.get(sidecar.url).text == "hello"
+    assert time.monotonic() - start < 0.5
+
+
 def test_sigterm_while_it_starts_ends_it_at_once(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:

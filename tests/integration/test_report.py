@@ -28,7 +28,13 @@ SPEED = {"name": "p50", "at": "inbound", "latency": {"quantile": 0.5, "rise": "5
 
 
 @pytest.fixture
-def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
+def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str) -> Sidecar:
+    return make_sidecar(make_nginx("location / { return 200 hello; }").url, engine=engine)
+
+
+@pytest.fixture
+def plain(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
+    """With workers: for what only the supervisor has to do with."""
     return make_sidecar(make_nginx("location / { return 200 hello; }").url)
 
 
@@ -128,12 +134,12 @@ def test_a_fault_that_matches_nothing_ends_with_3(sidecar: Sidecar) -> None:
     assert "no request of the experiment cohort matched the faults" in said
 
 
-def test_of_two_experiments_the_worse_verdict_counts(sidecar: Sidecar) -> None:
+def test_of_two_experiments_the_worse_verdict_counts(plain: Sidecar) -> None:
     small = {"steady_state": [SUCCESS], "cohorts": {"experiment": "25%", "control": "25%"}}
-    sidecar.experiment("x", faults=HARMLESS, duration="1s", **small)
-    sidecar.experiment("y", faults=ERROR, **small)
-    sidecar.experiment("z", state="paused", faults=ERROR, **small)
-    code, said = until_done(sidecar)
+    plain.experiment("x", faults=HARMLESS, duration="1s", **small)
+    plain.experiment("y", faults=ERROR, **small)
+    plain.experiment("z", state="paused", faults=ERROR, **small)
+    code, said = until_done(plain)
     assert code == 1
     assert "y #1: refuted\n" in said
     assert "x #1: " in said
@@ -160,16 +166,16 @@ def answers(sidecar: Sidecar) -> bool:
         return False
 
 
-def test_where_nothing_can_ever_be_done_it_ends_with_2_and_a_sentence(sidecar: Sidecar) -> None:
+def test_where_nothing_can_ever_be_done_it_ends_with_2_and_a_sentence(plain: Sidecar) -> None:
     def said() -> str:
-        sidecar.log.write_text("")
-        begin(sidecar)
-        assert end(sidecar) == (2, "")
-        return sidecar.log.read_text()
+        plain.log.write_text("")
+        begin(plain)
+        assert end(plain) == (2, "")
+        return plain.log.read_text()
 
     assert said() == "counterfault: nothing is to be run: no experiment says `state: running`\n"
-    sidecar.experiment(faults=ERROR)
-    state = sidecar.directory / "state"
+    plain.experiment(faults=ERROR)
+    state = plain.directory / "state"
     state.write_text("in the way")
     assert said().startswith(f"counterfault: no run can start: state_dir {state}: ")
     state.unlink()
@@ -209,31 +215,31 @@ def test_a_report_comes_from_a_running_sidecar_and_from_a_past_run(
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_history_survives_kill_9_at_any_moment(
-    sidecar: Sidecar, until: Callable[..., Any], capsys: pytest.CaptureFixture[str], kills: int
+    plain: Sidecar, until: Callable[..., Any], capsys: pytest.CaptureFixture[str], kills: int
 ) -> None:
     """Killed at moments spread over start, baseline, faults, recovery and after; never tidied."""
     choose = random.Random(20261124)
     ended: Runs = {}
     for number in range(1, kills + 1):
         lengths = {"baseline": "1s", "duration": "1s", "recovery": "1s"}
-        sidecar.experiment(run=number, faults=HARMLESS, steady_state=[SUCCESS], **lengths)
-        process = sidecar.start(ready=False).process
+        plain.experiment(run=number, faults=HARMLESS, steady_state=[SUCCESS], **lengths)
+        process = plain.start(ready=False).process
         assert process is not None
-        until(lambda: answers(sidecar))
+        until(lambda: answers(plain))
         if number % 2:  # else it may be over before its run has begun
-            until(lambda: sidecar.state() not in (None, "pending"))
-        with users(sidecar):
+            until(lambda: plain.state() not in (None, "pending"))
+        with users(plain):
             time.sleep(choose.uniform(0, 3))  # any moment will do
             process.kill()
             process.wait()
-        ended |= legal(sidecar.directory / "state", ended)
+        ended |= legal(plain.directory / "state", ended)
         if ("x", number) in ended:
-            assert offline(sidecar, "--run", str(number)) in (0, 3)
+            assert offline(plain, "--run", str(number)) in (0, 3)
             assert capsys.readouterr().out.startswith(f"x #{number}: ")
-    sidecar.experiment(run=kills + 1, faults=HARMLESS, steady_state=[SUCCESS])
-    sidecar.start()
-    until(lambda: sidecar.state() == "running")
-    ended |= legal(sidecar.directory / "state", ended)
+    plain.experiment(run=kills + 1, faults=HARMLESS, steady_state=[SUCCESS])
+    plain.start()
+    until(lambda: plain.state() == "running")
+    ended |= legal(plain.directory / "state", ended)
     final = {"done", "stopped"}
     assert {state for (_, number), state in ended.items() if number <= kills} <= final
     assert len(ended) > kills / 2  # the last, and every other one before it

@@ -158,15 +158,19 @@ class Envoy:
     def ready(self) -> int:
         """All threads at once: Envoy acts on the present plan, or, having refused it, serves on.
 
-        Not while its detours lead nowhere.
+        Not while its detours lead nowhere; as many as workers serve, where some ports are theirs.
         """
         told = self._accepted >= self._generation or self._generation in self._refusals
-        whole = told and self._reached and self._process.alive()
-        return self._config.sidecar.workers if whole else 0
+        if not (told and self._reached and self._process.alive()):
+            return 0
+        own = native.served(self._config.sidecar)
+        return self._rear.ready if own else self._config.sidecar.workers
 
     @property
     def serves(self) -> bool:
-        """Whether Envoy acts on any plan."""
+        """Whether Envoy acts on any plan, or the workers where all is theirs."""
+        if native.served(self._config.sidecar) == self._config.sidecar.listeners.keys():
+            return self._rear.serves
         return bool(self._accepted or self._refusals) and self._process.alive()
 
     @property

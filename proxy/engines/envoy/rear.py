@@ -82,6 +82,16 @@ class Rear:
                     await self._workers.applied(generation)
 
     @property
+    def ready(self) -> int:
+        """How many act on the present plan."""
+        return self._workers.ready
+
+    @property
+    def serves(self) -> bool:
+        """Whether one acts on any plan."""
+        return self._workers.serves
+
+    @property
     def pids(self) -> list[int]:
         return self._workers.pids if self._working else []
 
