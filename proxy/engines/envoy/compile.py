@@ -36,8 +36,8 @@ from proxy.sidecar import Limits, Listener, Sidecar
 
 # How often Envoy merges its histograms.
 FLUSH = 0.5
-# How soon it sees that idle clients are to leave, and what new ones have to say something.
-_SEE = 0.1
+# How soon it sees that idle clients are to leave, and for how long these have been silent.
+_SEE, _QUIET = 0.25, 0.1
 _LEAVE = "envoy.resource_monitors.injected_resource"
 
 
@@ -105,7 +105,7 @@ def _overload(limits: Limits) -> Json:
         "extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig",
         filename=f"./{LEAVE}",
     )
-    scaled = {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": seconds(_SEE)}
+    scaled = {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": seconds(_QUIET)}
     shorter = typed(
         "config.overload.v3.ScaleTimersOverloadActionConfig", timer_scale_factors=[scaled]
     )
