@@ -1,24 +1,24 @@
-"""The users: wrk, h2load, and a slow open loop; each answers with what it saw."""
+"""The users: wrk and h2load, as many as they can be or so many a second; answers what they saw."""
 
-import asyncio
 import json
 import re
-import socket
 import statistics
 import subprocess
-import time
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
+from proxy.cohorts import Cohort
 from tests.bench.setups import Running
 
 _SCRIPT = Path(__file__).with_name("users.lua")
 _WARM_UP = 1
-# Requests a second of the open loops, and as many directly.
+# Requests a second of a load that is paced, and as many directly.
 _SLOW, _BRISK = 100, 200
-_REQUEST = (
-    b"GET /orders HTTP/1.1\r\nHost: shop.example\r\nAccept: */*\r\nx-user-id: user-%d\r\n\r\n"
-)
+_PERCENT = 100
+_OK = 200
 
 type Seen = dict[str, float]
 type Load = Callable[[Running, int, int], Seen]
@@ -76,14 +76,54 @@ def brisk(proxy: Running, direct: int, seconds: int) -> Seen:
 
 
 def _at(rate: int, proxy: Running, direct: int, seconds: int) -> Seen:
-    """What those saw who are in no experiment."""
-    lines = asyncio.run(_open_loop(rate, proxy.port, direct, seconds))
-    through, beside = ([t for user, t in line if proxy.bystander(user)] for line in lines)
+    """What those saw who are in no experiment, while of each cohort one in a hundred asks."""
+    few = rate // _PERCENT
+    control, experiment = (_user(proxy, each) for each in (Cohort.CONTROL, Cohort.EXPERIMENT))
+    bystander = _user(proxy, Cohort.BYSTANDER)
+    asked = (
+        (proxy.port, bystander, rate - 2 * few),
+        (direct, bystander, rate),
+        (proxy.port, control, few),
+        (proxy.port, experiment, few),
+    )
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        askers = [
+            stack.enter_context(_Asker(Path(folder) / f"{i}.log", *each, seconds))
+            for i, each in enumerate(asked)
+        ]
+        through, beside, *_ = [asker.times() for asker in askers]
     seen: Seen = {"requests": len(through), "seconds": seconds}
     for name, rank in (("p50_ms", 50), ("p99_ms", 99)):
-        ours, theirs = (_percentile(times, rank) * 1000 for times in (through, beside))
+        ours, theirs = (_percentile(times, rank) / 1000 for times in (through, beside))
         seen |= {name: ours, f"direct_{name}": theirs, f"added_{name}": ours - theirs}
     return seen
+
+
+def _user(proxy: Running, cohort: Cohort) -> int:
+    """The first user in a cohort; where there are no cohorts, the first one."""
+    return next(i for i in count() if proxy.cohort(i) in (cohort, None))
+
+
+class _Asker(subprocess.Popen[str]):
+    """A user on one connection that is kept, asking so many times a second."""
+
+    def __init__(self, log: Path, port: int, user: int, rate: int, seconds: int) -> None:
+        self._log = log
+        command = (
+            *("h2load", "--h1", "-c1", "--rps", str(rate), "-D", str(seconds + _WARM_UP)),
+            *("--log-file", str(log), "-H", f"x-user-id: user-{user}"),
+            f"http://127.0.0.1:{port}/orders",
+        )
+        super().__init__(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def times(self) -> list[int]:
+        """How long each answer took, in microseconds, once all was warm."""
+        said, _ = self.communicate()
+        rows = [tuple(map(int, line.split("\t"))) for line in self._log.read_text().splitlines()]
+        if self.returncode or not rows or any(code != _OK for _, code, _ in rows):
+            raise Failed(f"h2load: not all of {len(rows)} requests were answered well:\n{said}")
+        begin = rows[0][0] + _WARM_UP * 1_000_000
+        return [took for start, _, took in rows if start >= begin]
 
 
 LOADS: dict[str, tuple[str, Load]] = {
@@ -95,77 +135,16 @@ LOADS: dict[str, tuple[str, Load]] = {
 }
 
 
-OPEN = ("slow", "brisk")
+PACED = ("slow", "brisk")
 
 
-class _Line:
-    """Keep-alive connections to one port."""
-
-    def __init__(self, port: int) -> None:
-        self.times: list[tuple[int, float]] = []
-        self._port = port
-        self._idle: list[socket.socket] = []
-
-    async def ask(self, user: int) -> None:
-        """Send a request at once, on a connection that is free, and wait for its answer."""
-        loop = asyncio.get_running_loop()
-        began = time.perf_counter()
-        sock = self._idle.pop() if self._idle else await self._connect(loop)
-        await loop.sock_sendall(sock, _REQUEST % user)
-        answer = b""
-        while not _is_whole(answer):
-            data = await loop.sock_recv(sock, 65536)
-            if not data:
-                raise Failed(f"a connection was closed after {answer!r}")
-            answer += data
-        self.times.append((user, time.perf_counter() - began))
-        if not answer.startswith(b"HTTP/1.1 2"):
-            raise Failed(f"not 2xx: {answer!r}")
-        self._idle.append(sock)
-
-    def close(self) -> None:
-        for sock in self._idle:
-            sock.close()
-
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
-        sock = socket.socket()
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, ("127.0.0.1", self._port))
-        return sock
-
-
-async def _open_loop(
-    rate: int, port: int, direct: int, seconds: int
-) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """Users and times of both, in seconds; requests are sent whether those before are answered."""
-    loop = asyncio.get_running_loop()
-    lines = (_Line(port), _Line(direct))
-    skipped = 2 * rate * _WARM_UP
-    began = loop.time()
-    async with asyncio.TaskGroup() as group:
-        for number in range(2 * rate * seconds + skipped):
-            await asyncio.sleep(began + number / (2 * rate) - loop.time())
-            group.create_task(lines[number % 2].ask(number))
-    for line in lines:
-        line.close()
-    through, beside = (line.times[skipped // 2 :] for line in lines)
-    return through, beside
-
-
-def _is_whole(answer: bytes) -> bool:
-    head, end, body = answer.partition(b"\r\n\r\n")
-    length = re.search(rb"(?i)content-length: *(\d+)", head)
-    return bool(end and length and len(body) >= int(length[1]))
-
-
-def _percentile(times: list[float], rank: int) -> float:
+def _percentile(times: list[int], rank: int) -> float:
     return statistics.quantiles(times, n=100, method="inclusive")[rank - 1]
 
 
 def warm_up(load: str, proxy: Running, direct: int) -> None:
-    """So that caches are filled and connections' paths are known; open loops do it themselves."""
-    if load not in OPEN:
+    """So that caches are filled and connections' paths are known; who is paced does it himself."""
+    if load not in PACED:
         LOADS[load][1](proxy, direct, _WARM_UP)
 
 

@@ -19,7 +19,7 @@ import pytest
 from programs import Nginx
 
 from tests.bench import machine
-from tests.bench.loads import LOADS, OPEN, Failed, warm_up
+from tests.bench.loads import LOADS, PACED, Failed, warm_up
 from tests.bench.setups import SETUPS, Running
 from tests.bench.table import Rows, render, summary
 
@@ -101,7 +101,7 @@ def _round(
                 machine.pin(pid, cores.of_worker(i))
         for load in options.loads:
             for name in (n for n in options.setups if n in _PLAN[load]):
-                with machine.awake(cores) if load in OPEN else nullcontext():
+                with machine.awake(cores) if load in PACED else nullcontext():
                     seen = _one(load, running[name], nginx.port, options.seconds)
                 rows.append({"round": number, "load": load, "setup": name, **seen})
         _check_enrolment(running)

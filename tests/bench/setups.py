@@ -13,7 +13,7 @@ from typing import Any
 import trustme
 from programs import Sidecar, free_port, until
 
-from proxy.cohorts import Arcs, first_claim, salt_of
+from proxy.cohorts import Arcs, Cohort, first_claim, salt_of
 from proxy.engines.envoy.binary import binary
 from tests.bench.bare_envoy import configuration
 
@@ -32,8 +32,8 @@ class Running:
     """The processes that traffic goes through."""
     enrolled: Callable[[], float]
     """The share of its requests that were in an experiment."""
-    bystander: Callable[[int], bool] = lambda number: True
-    """Whether a user is in none."""
+    cohort: Callable[[int], Cohort | None] = lambda number: None
+    """Of a user; None where there are no cohorts."""
 
 
 type Setup = Callable[[Path, str], AbstractContextManager[Running]]
@@ -114,7 +114,7 @@ def sidecar(
                 secure,
                 tuple(made.workers()),
                 lambda: _enrolled(made),
-                _bystander(names, float(share[:-1]) / 100),
+                _cohort(names, float(share[:-1]) / 100),
             )
         finally:
             made.stop()
@@ -122,9 +122,15 @@ def sidecar(
     return started
 
 
-def _bystander(names: list[str], share: float) -> Callable[[int], bool]:
-    claim = first_claim(tuple(Arcs(name, salt_of(name, 1), share, share) for name in sorted(names)))
-    return lambda number: claim(b"user-%d" % number) is None
+def _cohort(names: list[str], share: float) -> Callable[[int], Cohort | None]:
+    arcs = tuple(Arcs(name, salt_of(name, 1), share, share) for name in sorted(names))
+    claim = first_claim(arcs)
+
+    def of(number: int) -> Cohort | None:
+        found = claim(b"user-%d" % number)
+        return found.cohort if found else Cohort.BYSTANDER
+
+    return of if names else lambda number: None
 
 
 def _experiment(share: str, detour: bool) -> dict[str, Any]:

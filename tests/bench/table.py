@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.loads import LOADS, OPEN
+from tests.bench.loads import LOADS, PACED
 from tests.bench.setups import SETUPS
 
 type Rows = list[dict[str, Any]]
@@ -151,7 +151,7 @@ def render(result: dict[str, Any]) -> str:
     for load, (text, _) in LOADS.items():
         measured = [setup for setup in SETUPS if _of(rows, setup, load)]
         if measured:
-            unit = "milliseconds" if load in OPEN else "requests per CPU-second"
+            unit = "milliseconds" if load in PACED else "requests per CPU-second"
             lines += [f"{text}: {unit}, median of the rounds (min to max)"]
             lines += [f"  {SETUPS[setup][0]:<36} {_line(rows, setup, load)}" for setup in measured]
             lines += [""]
@@ -169,7 +169,7 @@ def _line(rows: Rows, setup: str, load: str) -> str:
     def of(name: str) -> Spread:
         return spread([row[name] for row in found])
 
-    if load in OPEN:
+    if load in PACED:
         return f"p50 {of('p50_ms'):.2f}, p99 {of('p99_ms'):.1f}, added {of('added_p50_ms'):.2f}"
     line = f"{of('per_cpu_second'):.0f}"
     return (
