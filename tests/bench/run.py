@@ -12,6 +12,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def main() -> None:
             "date": date,
             "machine": {**machine.described(), "cores": 1 + len(cores.workers)},
             "versions": machine.versions(programs),
-            "settings": {"rounds": options.rounds, "seconds": options.seconds},
+            "settings": {n: getattr(options, n) for n in ("rounds", "sweeps", "seconds")},
         }
         rounds = _measure(options, cores)
     except (machine.Missing, Failed, pytest.fail.Exception) as e:
@@ -62,8 +63,15 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--seconds", type=int, default=5, metavar="N", help="for each figure")
+    parser.add_argument("--rounds", type=int, default=2, metavar="N")
+    parser.add_argument(
+        "--sweeps",
+        type=int,
+        default=6,
+        metavar="N",
+        help="through all setups in each round: what is compared is measured close together",
+    )
+    parser.add_argument("--seconds", type=int, default=2, metavar="N", help="for each figure")
     parser.add_argument("--no-result", action="store_true", help="print the table only")
     known = ", ".join((*SETUPS, *LOADS))
     parser.add_argument("--only", default="", metavar="NAMES", help=f"with commas, of: {known}")
@@ -90,7 +98,7 @@ def _measure(options: argparse.Namespace, cores: machine.Cores) -> Rows:
 def _round(
     options: argparse.Namespace, cores: machine.Cores, nginx: Nginx, directory: Path, number: int
 ) -> Rows:
-    """Every load on every setup, one after the other; a round has its own processes."""
+    """Every load on every setup, in sweeps; a round has its own processes."""
     rows: Rows = []
     with ExitStack() as stack:
         running: dict[str, Running] = {}
@@ -100,16 +108,19 @@ def _round(
             for i, pid in enumerate(running[name].pids):
                 machine.pin(pid, cores.of_worker(i))
         for load in options.loads:
-            for name in (n for n in options.setups if n in _PLAN[load]):
-                with machine.awake(cores) if load in PACED else nullcontext():
+            names = [name for name in options.setups if name in _PLAN[load]]
+            for name in names:
+                warm_up(load, running[name], nginx.port)
+            with machine.awake(cores) if load in PACED else nullcontext():
+                for sweep, name in product(range(options.sweeps), names):
                     seen = _one(load, running[name], nginx.port, options.seconds)
-                rows.append({"round": number, "load": load, "setup": name, **seen})
+                    sweeps = number * options.sweeps + sweep
+                    rows.append({"round": sweeps, "load": load, "setup": name, **seen})
         _check_enrolment(running)
     return rows
 
 
 def _one(load: str, proxy: Running, direct: int, seconds: int) -> dict[str, Any]:
-    warm_up(load, proxy, direct)
     before = sum(map(machine.cpu_seconds, proxy.pids))
     seen = LOADS[load][1](proxy, direct, seconds)
     used = sum(map(machine.cpu_seconds, proxy.pids)) - before
