@@ -15,7 +15,7 @@ type Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of the rounds, and their extremes."""
+    """The median of the sweeps, and their extremes."""
 
     median: float
     low: float
@@ -152,7 +152,7 @@ def render(result: dict[str, Any]) -> str:
         measured = [setup for setup in SETUPS if _of(rows, setup, load)]
         if measured:
             unit = "milliseconds" if load in PACED else "requests per CPU-second"
-            lines += [f"{text}: {unit}, median of the rounds (min to max)"]
+            lines += [f"{text}: {unit}, median of the sweeps (min to max)"]
             lines += [f"  {SETUPS[setup][0]:<36} {_line(rows, setup, load)}" for setup in measured]
             lines += [""]
     for said in result["summary"]:
