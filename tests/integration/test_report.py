@@ -22,6 +22,7 @@ from proxy.history import History
 
 SHORT = {"baseline": "1s", "duration": "3s", "recovery": "1s"}
 ERROR = [{"at": "inbound", "error": 503}]
+KILLS = 12
 HARMLESS = [{"at": "inbound", "latency": "1ms"}]
 SUCCESS = {"name": "success", "at": "inbound", "success_rate": {"drop": "20pp"}}
 SPEED = {"name": "p50", "at": "inbound", "latency": {"quantile": 0.5, "rise": "500%"}}
@@ -213,14 +214,14 @@ def test_a_report_comes_from_a_running_sidecar_and_from_a_past_run(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_history_survives_kill_9_at_any_moment(
-    plain: Sidecar, until: Callable[..., Any], capsys: pytest.CaptureFixture[str], kills: int
+    plain: Sidecar, until: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed at moments spread over start, baseline, faults, recovery and after; never tidied."""
     choose = random.Random(20261124)
     ended: Runs = {}
-    for number in range(1, kills + 1):
+    for number in range(1, KILLS + 1):
         lengths = {"baseline": "1s", "duration": "1s", "recovery": "1s"}
         plain.experiment(run=number, faults=HARMLESS, steady_state=[SUCCESS], **lengths)
         process = plain.start(ready=False).process
@@ -236,10 +237,10 @@ def test_a_history_survives_kill_9_at_any_moment(
         if ("x", number) in ended:
             assert offline(plain, "--run", str(number)) in (0, 3)
             assert capsys.readouterr().out.startswith(f"x #{number}: ")
-    plain.experiment(run=kills + 1, faults=HARMLESS, steady_state=[SUCCESS])
+    plain.experiment(run=KILLS + 1, faults=HARMLESS, steady_state=[SUCCESS])
     plain.start()
     until(lambda: plain.state() == "running")
     ended |= legal(plain.directory / "state", ended)
     final = {"done", "stopped"}
-    assert {state for (_, number), state in ended.items() if number <= kills} <= final
-    assert len(ended) > kills / 2  # the last, and every other one before it
+    assert {state for (_, number), state in ended.items() if number <= KILLS} <= final
+    assert len(ended) > KILLS / 2  # the last, and every other one before it
