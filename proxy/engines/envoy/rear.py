@@ -23,8 +23,9 @@ class Rear:
 
     def __init__(self, workers: Workers, changed: Callable[[], None]) -> None:
         self._workers, self._changed = workers, changed
-        self._bound = self._working = self._may_work = False
+        self._bound = self._may_work = False
         self._watch: asyncio.Task[None] | None = None
+        """From when they work on."""
 
     async def inherit(self, config: Config) -> None:
         """Take over the workers that a supervisor before us has left."""
@@ -115,12 +116,15 @@ class Rear:
         if self._bound:
             self._workers.abandon()
 
+    @property
+    def _working(self) -> bool:
+        return self._watch is not None
+
     def _own(self, config: Config) -> Config | None:
         return behind(config, self.ports())
 
     def _work(self) -> None:
         if not self._working:
-            self._working = True
             self._workers.start()
             self._watch = asyncio.ensure_future(self._look())
 
