@@ -315,7 +315,8 @@ def test_no_more_faults_are_active_than_allowed(
         for _ in range(10)
     ]
     took = [float(c.communicate(timeout=20)[0]) for c in curls]
-    held = sum(t > 1.5 for t in took)  # a busy loop's clock is late, and its timers are early
+    # Envoy counts from when its loop last woke, so that on a busy machine 1.998 s were seen.
+    held = sum(t >= (1.95 if engine == "envoy" else 2) for t in took)
     # Each of Envoy's threads but one keeps one back, lest all of them take the last one at once.
     assert held in ((2, 3) if engine == "envoy" else (3,))
     overflow = {"experiment": "x", "result": "overflow"}

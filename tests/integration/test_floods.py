@@ -122,7 +122,9 @@ def test_a_flood_of_frames_is_ended_and_harms_nobody_else(world: World, flood: F
         assert other.get(sidecar.url).text == "hello"
         assert time.monotonic() - start < STALLED
         grown = [resident(pid) - size for pid, size in before.items()]
-        assert sent < FLOOD or ended(sock)
+        # Workers read on for a second, so that the client hears why it is let go.
+        by_workers = sidecar.settings["engine"] == "mitmproxy"
+        assert sent < FLOOD or (by_workers and ended(sock))
     assert max(grown) < GROWTH
 
 

@@ -344,6 +344,19 @@ def test_of_a_killed_worker_only_the_requests_under_way_are_lost(
     assert watch.seen[0] < watch.seen[-1]
 
 
+@contextmanager
+def everybody(sidecar: Sidecar) -> Iterator[list[Clients]]:
+    """Clients of every cohort that never rest, with connections of both kinds; under way."""
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(Clients(sidecar.url, connection, who.get("x-user-id")))
+            for who in PEOPLE.values()
+            for connection in ("keep-alive", "close")
+        ]
+        until(lambda: min(c.count for c in clients) > 20)
+        yield clients
+
+
 def test_without_a_supervisor_no_request_is_lost(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -354,13 +367,7 @@ def test_without_a_supervisor_no_request_is_lost(
     sidecar.running(faults=[{"at": "inbound", "error": 503}])
     workers = sidecar.workers()
     assert sidecar.process is not None
-    with ExitStack() as stack:
-        clients = [
-            stack.enter_context(Clients(sidecar.url, connection, who.get("x-user-id")))
-            for who in PEOPLE.values()
-            for connection in ("keep-alive", "close")
-        ]
-        until(lambda: min(c.count for c in clients) > 20)
+    with everybody(sidecar) as clients:
         sidecar.process.kill()
         sidecar.process.wait()
         before = [c.count for c in clients]
@@ -487,13 +494,7 @@ def test_sigterm_loses_no_request_of_clients_that_never_rest(
     # On Envoy the enrolled take a detour.
     fault = {"at": "inbound", "error": 503, "when": "after", "match": {"path": "/elsewhere"}}
     sidecar.running(faults=[fault])
-    with ExitStack() as stack:
-        clients = [
-            stack.enter_context(Clients(sidecar.url, connection, who.get("x-user-id")))
-            for who in PEOPLE.values()
-            for connection in ("keep-alive", "close")
-        ]
-        until(lambda: min(c.count for c in clients) > 20)
+    with everybody(sidecar) as clients:
         sigterm(sidecar)
         assert ends(sidecar, 20) == 0
     refusals = (httpx.ConnectError, httpx.ConnectTimeout)

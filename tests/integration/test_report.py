@@ -22,10 +22,10 @@ from proxy.history import History
 
 SHORT = {"baseline": "1s", "duration": "3s", "recovery": "1s"}
 ERROR = [{"at": "inbound", "error": 503}]
-KILLS = 12
 HARMLESS = [{"at": "inbound", "latency": "1ms"}]
 SUCCESS = {"name": "success", "at": "inbound", "success_rate": {"drop": "20pp"}}
 SPEED = {"name": "p50", "at": "inbound", "latency": {"quantile": 0.5, "rise": "500%"}}
+KILLS = 12
 
 
 @pytest.fixture
