@@ -6,11 +6,11 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mitmproxy import connection, http
 from mitmproxy.connection import ConnectionState, Server
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from addons.live import Live
     from addons.tcp import Raw
     from addons.upstream import Upstreams
+    from proxy.plan import Route
     from proxy.sidecar import Limits
 
 log = logging.getLogger("counterfault")
@@ -65,8 +66,8 @@ class Shared:
 class Listener:
     """A listening socket of this worker."""
 
-    def __init__(self, name: str, shared: Shared) -> None:
-        self.name = name
+    def __init__(self, shared: Shared, route: Route) -> None:
+        self.route = route
         self.tls: SSL.Context | None = None
         self.ca: Path | None = None
         self.issuer: Issuer | None = None
@@ -77,18 +78,17 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Link(self._accept), sock=sock, backlog=4096)
 
-    def close(self) -> None:
-        """Accept no more; the clients stay."""
+    def close(self, sock: socket.socket) -> Coroutine[Any, Any, None]:
+        """Accept no more; the clients stay. What it answers serves those who were in the queue."""
         if self._server is not None:
             self._server.close()
-
-    async def close_last(self, sock: socket.socket) -> None:
-        """As `close`, where nobody else listens here: who is in the queue would be reset."""
-        self.close()
         waiting = list(_accepted(sock))
         sock.close()
+        return self._serve(waiting)
+
+    async def _serve(self, accepted: list[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        for each in waiting:
+        for each in accepted:
             await loop.connect_accepted_socket(lambda: Link(self._accept), each)
 
     def _accept(self, link: Link) -> None:
@@ -115,7 +115,7 @@ class Client(Conversation):
     def __init__(self, listener: Listener, shared: Shared, link: Link) -> None:
         peer = connection_of(link, shared.live.clock())
         super().__init__(peer, link, Activity(shared.live.clock))
-        self.route = shared.live.plan.routes[listener.name]
+        self.route = listener.route
         self.upstreams, self.injecting = shared.upstreams, shared.injecting
         self.exchanges: set[Exchange] = set()
         self._of = listener

@@ -96,25 +96,27 @@ class Worker:
         self._live.swap(plan, slots)
         self._live.lease_until, self._leased = message["lease_until"], True
         for name in [name for name in self._listeners if name not in plan.routes]:
-            self._listeners.pop(name).close()
-            self._sockets.pop(name).close()
-        for name, listener in self._listeners.items():
-            listener.tls, listener.ca = self._contexts[name]
-            listener.issuer = self._issuer
+            self._task(self._listeners.pop(name).close(self._sockets.pop(name)))
+        for name in self._listeners:
+            self._equip(name, plan)
         self._channel.send({"type": "applied", "generation": message["generation"]})
 
     def _listen(self, name: str, sock: socket.socket) -> None:
-        if self._shared is None:
+        if self._shared is None or self._live is None:
             raise RuntimeError("listen before plan")
         if name in self._listeners:
-            self._listeners[name].close()
-            self._sockets[name].close()
+            self._task(self._listeners[name].close(self._sockets[name]))
         # The event loop closes the socket it is given; the next supervisor gets this one.
         self._sockets[name] = sock.dup()
-        listener = self._listeners[name] = Listener(name, self._shared)
+        listener = self._listeners[name] = Listener(self._shared, self._live.plan.routes[name])
+        self._equip(name, self._live.plan)
+        self._task(listener.start(sock))
+
+    def _equip(self, name: str, plan: Plan) -> None:
+        listener = self._listeners[name]
+        listener.route = plan.routes[name]
         listener.tls, listener.ca = self._contexts[name]
         listener.issuer = self._issuer
-        self._task(listener.start(sock))
 
     def _orphaned(self) -> None:
         if not self.stop.is_set():
@@ -185,7 +187,7 @@ class Worker:
     async def drain(self) -> None:
         """Accept no more, let requests under way finish, close what is idle."""
         for name, listener in self._listeners.items():
-            await listener.close_last(self._sockets[name])
+            await listener.close(self._sockets[name])
         if self._live is None or self._shared is None:
             return
         self._live.draining = True

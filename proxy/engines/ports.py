@@ -1,6 +1,7 @@
 """Listening sockets that several processes share, and ports that somebody else has."""
 
 import socket
+from ipaddress import ip_address
 
 from proxy.addresses import HostPort
 
@@ -13,12 +14,24 @@ class PortTaken(OSError):
 
 def listening(address: HostPort) -> socket.socket:
     """A socket on a port that further sockets of ours may share."""
-    sock = socket.socket(_family(address), socket.SOCK_STREAM)
+    sock = bound(address)
+    try:
+        sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bound(address: HostPort) -> socket.socket:
+    """The same before it listens."""
+    sock = socket.socket(family(address), socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual(address))
         sock.bind(address)
-        sock.listen(_BACKLOG)
     except OSError:
         sock.close()
         raise
@@ -32,7 +45,7 @@ def address_of(sock: socket.socket) -> HostPort:
 
 def why_taken(address: HostPort) -> str | None:
     """What keeps us from having a port alone; without SO_REUSEPORT any listener does."""
-    with socket.socket(_family(address), socket.SOCK_STREAM) as sock:
+    with socket.socket(family(address), socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(address)
@@ -41,5 +54,10 @@ def why_taken(address: HostPort) -> str | None:
     return None
 
 
-def _family(address: HostPort) -> socket.AddressFamily:
+def dual(address: HostPort) -> bool:
+    """Whether clients of IPv4 come here too: to all addresses of IPv6."""
+    return ":" in address[0] and not int(ip_address(address[0]))
+
+
+def family(address: HostPort) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address[0] else socket.AF_INET

@@ -3,10 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from proxy.addresses import HostPort, host_port
 from proxy.config import Config
+from proxy.engines.door import shut
 from proxy.engines.ports import PortTaken, address_of, listening, why_taken
 from proxy.engines.wire import Channel
 
@@ -54,11 +56,17 @@ class Slots:
             raise
         for slot in self._slots:
             for name in [n for n in slot.sockets if n not in kept]:
-                slot.sockets.pop(name).close()
+                _let_go(slot.sockets.pop(name))
                 slot.told -= {name}
         for slot, name, sock in fresh:
             slot.sockets[name] = sock
         self._addresses = wanted
+
+    def close(self) -> None:
+        """Let nobody in any more; the workers still have the queues."""
+        for slot in self._slots:
+            for sock in slot.sockets.values():
+                _let_go(sock)
 
     def sockets(self) -> dict[str, socket.socket]:
         """One of each listener's sockets."""
@@ -87,3 +95,9 @@ class Slots:
             address = address_of(sock)
             made.append((slot, name, sock))
         return made
+
+
+def _let_go(sock: socket.socket) -> None:
+    with suppress(OSError):  # no such filters on this system
+        shut(sock)
+    sock.close()

@@ -168,9 +168,8 @@ class Workers:
     async def stop(self, grace: float) -> None:
         """Drain all workers; what has not left after `grace` seconds is killed."""
         self._stopping.set()
+        self._slots.close()
         for slot in self._slots:
-            for sock in slot.sockets.values():
-                sock.close()
             if slot.channel is not None:
                 # Faults end here: nobody leaves later for what one of them holds.
                 slot.channel.send({"type": "lease", "until": 0.0})

@@ -58,7 +58,7 @@ async def _serve(upstream: str, port: int, secure: int, cert: Path, key: Path) -
     shared = _shared(upstream, port)
     listeners = []
     for number in (port, secure):
-        listener = Listener("inbound", shared)
+        listener = Listener(shared, shared.live.plan.routes["inbound"])
         listener.tls = tls.listener_context(cert, key) if number == secure else None
         await listener.start(socket.create_server(("127.0.0.1", number), backlog=4096))
         listeners.append(listener)

@@ -1,7 +1,9 @@
 """Getting a configuration into a running Envoy, and its word that it acts on it."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 from proxy.engines.envoy.admin import Admin
@@ -27,8 +29,13 @@ class Rejected(Exception):
 class Delivery:
     """Clusters first, then routes that may use them, then listeners that need both."""
 
-    def __init__(self, directory: Directory, admin: Admin, reasons: Callable[[], str]) -> None:
+    def __init__(
+        self, directory: Directory, admin: Admin, reasons: Callable[[], str], drain: float
+    ) -> None:
+        """`drain`: seconds that clients of a listener that is gone have for what is under way."""
         self._directory, self._admin, self._reasons = directory, admin, reasons
+        self._drain = drain
+        self._leaving: dict[str, float] = {}
         self._files: dict[str, Json] = {}
         self._met = ""
 
@@ -47,8 +54,9 @@ class Delivery:
 
     async def deliver(self, compiled: Compiled) -> None:
         """Swap it in; returns once Envoy has it. Raises Rejected, OSError."""
-        wanted = _versioned(compiled)
-        for stage in _stages(self._files or self._present(wanted), wanted):
+        present = self._files or self._present(compiled)
+        wanted = _versioned(self._keeping(compiled, present))
+        for stage in _stages(present, wanted):
             before = await self._admin.stats(_STATS)
             self._directory.swap(stage)
             try:
@@ -59,9 +67,22 @@ class Delivery:
             self._files = stage
         await self._accepted(wanted, {})  # it may have started since
 
-    def _present(self, wanted: Mapping[str, Json]) -> dict[str, Json]:
+    def _keeping(self, compiled: Compiled, files: Mapping[str, Json]) -> Compiled:
+        """With the clusters that clients of listeners that are gone may still ask for."""
+        now = time.monotonic()
+        wanted = {cluster["name"] for cluster in compiled.clusters}
+        present = {cluster["name"]: cluster for cluster in _resources(files, CLUSTERS)}
+        for name in present.keys() - wanted:
+            self._leaving.setdefault(name, now + self._drain)
+        self._leaving = {
+            name: end for name, end in self._leaving.items() if end > now and name not in wanted
+        }
+        kept = [cluster for name, cluster in present.items() if name in self._leaving]
+        return replace(compiled, clusters=[*compiled.clusters, *kept])
+
+    def _present(self, compiled: Compiled) -> dict[str, Json]:
         """What an Envoy that we have adopted acts on."""
-        found = {name: self._directory.present(name) for name in wanted}
+        found = {name: self._directory.present(name) for name in compiled.files()}
         return {name: content for name, content in found.items() if content is not None}
 
     async def _accepted(self, files: Mapping[str, Json], before: Mapping[str, str]) -> None:
@@ -89,6 +110,11 @@ def _stages(before: Mapping[str, Json], wanted: Mapping[str, Json]) -> list[dict
         stages.append({**before, **wanted, LISTENERS: before[LISTENERS]})
     stages.append(dict(wanted))
     return [stage for last, stage in pairwise(stages) if stage != last]
+
+
+def _resources(files: Mapping[str, Json], name: str) -> list[Json]:
+    found: list[Json] = files.get(name, {}).get("resources", [])
+    return found
 
 
 def _versioned(compiled: Compiled) -> dict[str, Json]:

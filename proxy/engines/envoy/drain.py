@@ -1,8 +1,11 @@
 """The end of Envoy for its clients: no new ones, idle ones leave, the others after their answer."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 
+from proxy.addresses import HostPort
+from proxy.engines.door import closing
 from proxy.engines.envoy.admin import Admin
 from proxy.engines.envoy.directory import Directory
 
@@ -10,13 +13,16 @@ _POLL = 0.05
 _CLIENTS = r"^http\..*\.downstream_cx_active$"
 
 
-async def drain(admin: Admin, directory: Directory, grace: float) -> None:
+async def drain(
+    admin: Admin, directory: Directory, ports: Iterable[HostPort], grace: float
+) -> None:
     """Let clients go; waits for the last one, at most `grace` seconds, also for Envoy to answer."""
     with suppress(OSError):
         async with asyncio.timeout(grace):
             await admin.post("/healthcheck/fail")  # from here on answers say that they are the last
             directory.let_go(True)
-            await admin.post("/drain_listeners")
+            async with closing(ports):
+                await admin.post("/drain_listeners")
             while await _clients(admin):  # noqa: ASYNC110 (Envoy tells nobody)
                 await asyncio.sleep(_POLL)
 

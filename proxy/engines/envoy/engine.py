@@ -10,6 +10,7 @@ from typing import Any
 
 from proxy.addresses import HostPort, host_port
 from proxy.config import Config
+from proxy.engines.door import closing
 from proxy.engines.envoy import behind, native
 from proxy.engines.envoy.admin import Admin
 from proxy.engines.envoy.behind import theirs
@@ -69,7 +70,9 @@ class Envoy:
         self._process = Process(self._directory, command)
         self._admin = Admin(lambda: self._directory.socket(ADMIN))
         self._ear = Ear(self._admin, cells, lambda: self._process.incarnation)
-        self._delivery = Delivery(self._directory, self._admin, self._ear.reasons)
+        self._delivery = Delivery(
+            self._directory, self._admin, self._ear.reasons, sidecar.limits.drain
+        )
         self._cells, self._gone = cells, gone
         workers.report_to(self.from_workers)
         self.budget = workers.budget
@@ -204,7 +207,7 @@ class Envoy:
         await self._close()
 
     async def _stop_envoy(self, grace: float) -> None:
-        await drain(self._admin, self._directory, grace)
+        await drain(self._admin, self._directory, self._addresses.values(), grace)
         await self._process.stop(_GRACE)
 
     async def _stop_workers(self, grace: float) -> None:
@@ -267,7 +270,8 @@ class Envoy:
         if self._process.suit(bootstrap(config.sidecar)):
             self._gone(before)
         await self._delivery.meet(self._process.epoch, self._process.incarnation)
-        await self._delivery.deliver(made)
+        async with closing(self._leaving()):
+            await self._delivery.deliver(made)
         self._reached = behind.detoured(config) <= found.workers.keys()
 
     def _found(self, config: Config) -> Found:
@@ -310,12 +314,16 @@ class Envoy:
         self._wake.set()
 
     def _present_addresses(self) -> dict[str, HostPort]:
-        """The ports of an Envoy that was there before us."""
+        """The ports of Envoy by the configuration that it has."""
         found: dict[str, HostPort] = {}
         for listener in (self._directory.present(LISTENERS) or {}).get("resources", ()):
             where = listener["address"]["socket_address"]
             found[listener["name"]] = (where["address"], where["port_value"])
         return found
+
+    def _leaving(self) -> set[HostPort]:
+        """The ports that Envoy has and shall not have any more."""
+        return {*self._present_addresses().values()} - {*self._addresses.values()}
 
     def _tell_news(self) -> None:
         """Let those who wait look again."""

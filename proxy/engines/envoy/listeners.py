@@ -22,6 +22,7 @@ from proxy.engines.envoy.names import (
 )
 from proxy.engines.envoy.native import by_workers
 from proxy.engines.envoy.own import answers, early, http1
+from proxy.engines.ports import dual
 from proxy.sidecar import Limits, Listener, Sidecar
 
 _BACKLOG = 4096
@@ -69,7 +70,13 @@ def _listener(name: str, listener: Listener, limits: Limits, tls: tuple[str, str
         "config.listener.v3.Listener",
         name=name,
         stat_prefix=name,
-        address={"socket_address": {"address": host, "port_value": port}},
+        address={
+            "socket_address": {
+                "address": host,
+                "port_value": port,
+                "ipv4_compat": dual((host, port)),
+            }
+        },
         tcp_backlog_size=_BACKLOG,
         per_connection_buffer_limit_bytes=_BUFFER,
         filter_chains=[chain],
