@@ -45,7 +45,7 @@ _LINGER_0 = struct.pack("ii", 1, 0)
 # Bytes a connection may hold inside its layers before its sources are made to wait.
 _HIGH_WATER = 256 * 1024
 # At the end, who has asked for nothing so long is taken to be idle.
-_QUIET = 0.1
+_QUIET = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from proxy.sidecar import Limits, Listener, Sidecar
 # How often Envoy merges its histograms.
 FLUSH = 0.5
 # How soon it sees that idle clients are to leave, and for how long these have been silent.
-_SEE, _QUIET = 0.25, 0.1
+_SEE, _QUIET = 0.25, 0.5
 _LEAVE = "envoy.resource_monitors.injected_resource"
 
 
