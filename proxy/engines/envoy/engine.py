@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from proxy.engines.envoy.admin import Admin
 from proxy.engines.envoy.behind import theirs
 from proxy.engines.envoy.binary import binary
 from proxy.engines.envoy.compile import Found, bootstrap, compiled
-from proxy.engines.envoy.delivery import Delivery, Rejected
+from proxy.engines.envoy.delivery import Delivery
 from proxy.engines.envoy.directory import LOG, Directory
 from proxy.engines.envoy.drain import drain
 from proxy.engines.envoy.ear import Ear
 from proxy.engines.envoy.holds import Holds
 from proxy.engines.envoy.names import ADMIN, HOLD, LINES, LISTENERS
+from proxy.engines.envoy.plans import Plans, Wanted
 from proxy.engines.envoy.process import Command, Process
 from proxy.engines.envoy.rear import Rear
 from proxy.engines.envoy.settle import Status, certificates, system_ca
@@ -36,20 +36,8 @@ log = logging.getLogger("counterfault")
 _YOUNG = 2.0
 _PAUSE = 1.0
 _GRACE = 5.0
-_POLL = 0.05
 # How soon Envoy's program has seen that the lease is over: twice the LOOK of lease.lua.
 _SEEN = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the supervisor wants at this moment."""
-
-    generation: int
-    config: Config
-    runs: Mapping[str, Status]
-    behind: int
-    """The generation of the workers' plan; 0 where there are none."""
 
 
 class Envoy:
@@ -80,16 +68,12 @@ class Envoy:
         self.budget.elsewhere = lambda: self._holds.active
         self._config = config
         self._addresses: dict[str, HostPort] = {}
-        self._wanted: Wanted | None = None
-        self._generation = 0
-        self._accepted = 0
-        self._refusals: dict[int, str] = {}
+        self._plans = Plans(self._bring, self._refused)
         self._reached = True
         self._lease_until = 0.0
         self._leased = True
-        self._stopping = asyncio.Event()
-        self._wake, self._news = asyncio.Event(), asyncio.Event()
-        self._adopt, self._rear = workers.adopt, Rear(workers, self._wake.set)
+        self._stopping = False
+        self._adopt, self._rear = workers.adopt, Rear(workers, self._plans.again)
         self._tasks: list[asyncio.Task[None]] = []
 
     def from_workers(self, incarnation: str, told: Rows) -> None:
@@ -111,7 +95,7 @@ class Envoy:
 
     def adopt(self, channel: Channel, message: Message, fds: list[int]) -> None:
         self._adopt(channel, message, fds)
-        self._wake.set()
+        self._plans.again()
 
     def bind(self, config: Config) -> None:
         """See that Envoy can have the ports it will need. Raises OSError."""
@@ -130,7 +114,7 @@ class Envoy:
         self._addresses = wanted
 
     def start(self) -> None:
-        works = (self._deliver(), self._keep(), self._ear.report_often(), self._ear.ask())
+        works = (self._plans.deliver(), self._keep(), self._ear.report_often(), self._ear.ask())
         self._tasks = [asyncio.ensure_future(work) for work in works]
         self._rear.start()
 
@@ -140,16 +124,14 @@ class Envoy:
 
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
         """Begin to act on a plan; answers its generation, see `applied`."""
-        self._generation += 1
         status = {name: Status.of(run) for name, run in runs.items()}
         self._lease_until, self._leased = lease_until, True
         self._directory.lease(lease_until)
         self._holds.release({(name, run.epoch) for name, run in status.items()})
         theirs = self._rear.push(config, runs, lease_until)
-        self._config, self._wanted = config, Wanted(self._generation, config, status, theirs)
+        self._config = config
         self._ear.expect(config, status, self._rear.ports())
-        self._wake.set()
-        return self._generation
+        return self._plans.push(config, status, theirs)
 
     def renew(self, lease_until: float) -> None:
         self._lease_until = lease_until
@@ -163,8 +145,7 @@ class Envoy:
 
         Not while its detours lead nowhere; as many as workers serve, where some ports are theirs.
         """
-        told = self._accepted >= self._generation or self._generation in self._refusals
-        if not (told and self._reached and self._process.alive()):
+        if not (self._plans.told and self._reached and self._process.alive()):
             return 0
         own = native.served(self._config.sidecar)
         return self._rear.ready if own else self._config.sidecar.workers
@@ -174,7 +155,7 @@ class Envoy:
         """Whether Envoy acts on any plan, or the workers where all is theirs."""
         if native.served(self._config.sidecar) == self._config.sidecar.listeners.keys():
             return self._rear.serves
-        return bool(self._accepted or self._refusals) and self._process.alive()
+        return self._plans.any_told and self._process.alive()
 
     @property
     def pids(self) -> list[int]:
@@ -187,21 +168,18 @@ class Envoy:
 
     async def applied(self, generation: int) -> None:
         """Wait until Envoy and its workers act on a plan at least as new. Raises OSError."""
-        wanted = self._wanted
-        if wanted is not None:
+        if wanted := self._plans.latest:
             await self._rear.applied(wanted.behind)
-        while self._accepted < generation:
-            if reason := self._refusals.get(generation):
-                raise OSError(reason)
-            await self._news.wait()
+        await self._plans.accepted(generation)
 
     async def serving(self) -> None:
         while not self.ready:
-            await self._news.wait()
+            await self._plans.news()
 
     async def stop(self, grace: float) -> None:
         """Drain: no more connections, the requests under way may end, who is idle leaves."""
-        self._stopping.set()
+        self._stopping = True
+        self._plans.end()
         self._end_faults()
         await asyncio.gather(self._stop_envoy(grace), self._stop_workers(grace))
         await self._close()
@@ -225,7 +203,8 @@ class Envoy:
 
     def abandon(self) -> None:
         """Leave Envoy and the workers to whoever comes next."""
-        self._stopping.set()
+        self._stopping = True
+        self._plans.end()
         self._rear.abandon()
         self._holds.close()
         for task in self._tasks:
@@ -238,33 +217,14 @@ class Envoy:
         self._ear.finish()
         self._holds.close()
 
-    async def _deliver(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if self._wanted is None or self._stopping.is_set():
-                continue
-            wanted = self._wanted
-            try:
-                await self._one(wanted)
-            except Rejected as e:
-                self._refuse(wanted.generation, str(e))
-            except OSError as e:
-                log.debug("envoy: %s", e)
-                await asyncio.sleep(_POLL)
-                self._wake.set()
-            else:
-                self._accepted = max(self._accepted, wanted.generation)
-            self._tell_news()
-
-    async def _one(self, wanted: Wanted) -> None:
+    async def _bring(self, wanted: Wanted) -> None:
+        """Have Envoy act on a plan. Raises Rejected, OSError."""
         config = wanted.config
         await self._rear.nearly_applied(wanted.behind)
         found = self._found(config)
         made = await asyncio.to_thread(compiled, config, wanted.runs, found)
         if not self._process.alive():
             self._delivery.place(made)
-            self._wake.set()
             raise OSError("envoy is not running")
         before = self._process.incarnation
         if self._process.suit(bootstrap(config.sidecar)):
@@ -283,35 +243,32 @@ class Envoy:
         }
         return Found(detoured, certificates(config), ca)
 
-    def _refuse(self, generation: int, reason: str) -> None:
+    def _refused(self, reason: str) -> None:
         """Envoy keeps the plan before; since this one may have ended faults, they end now."""
-        log.error("envoy refuses the configuration: %s", reason)
-        self._refusals = {generation: reason}
         self._leased = False
         self._directory.lease(0.0)
         self._ear.failed("supervisor")
 
     async def _keep(self) -> None:
         """See that there is an Envoy."""
-        while not self._stopping.is_set():
+        while not self._stopping:
             if not self._process.alive():
                 await self._begin()
             born = time.monotonic()
             await self._process.ended()
             self._gone(self._process.incarnation)
-            if not self._stopping.is_set():
+            if not self._stopping:
                 log.error("envoy has ended; starting another. %s", self._ear.reasons())
-                self._tell_news()
+                self._plans.tell_news()
                 if time.monotonic() - born < _YOUNG:
                     await asyncio.sleep(_PAUSE)
 
     async def _begin(self) -> None:
-        while self._wanted is None:
-            await self._news.wait()
-        wanted = self._wanted
+        while (wanted := self._plans.latest) is None:
+            await self._plans.news()
         self._delivery.place(compiled(wanted.config, wanted.runs, self._found(wanted.config)))
         self._process.start(bootstrap(wanted.config.sidecar))
-        self._wake.set()
+        self._plans.again()
 
     def _present_addresses(self) -> dict[str, HostPort]:
         """The ports of Envoy by the configuration that it has."""
@@ -324,8 +281,3 @@ class Envoy:
     def _leaving(self) -> set[HostPort]:
         """The ports that Envoy has and shall not have any more."""
         return {*self._present_addresses().values()} - {*self._addresses.values()}
-
-    def _tell_news(self) -> None:
-        """Let those who wait look again."""
-        self._news.set()
-        self._news = asyncio.Event()
