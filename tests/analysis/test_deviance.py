@@ -26,8 +26,8 @@ def _shares(control: Counts, experiment: Counts, at: Boundary, hits: int = BAD) 
 
 
 def _quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    hc, he = Ladder(Sample(control)), Ladder(Sample(experiment))
-    return quantile((hc, hc.events()), (he, he.events()), q, at)
+    hc, he = Ladder(Sample(control), q), Ladder(Sample(experiment), q)
+    return quantile(hc, he, at)[0]
 
 
 def _signal(of: Metric, control: Counts, experiment: Counts, tolerances: float = 1.0) -> Signal:
@@ -161,7 +161,7 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
     def clusters(good: Sequence[float]) -> tuple[float, float]:
         shares, latencies = np.zeros((64, 2)), np.zeros((64, 161))
         shares[: len(good), 0] = latencies[: len(good), 80] = good
-        return events_of(shares).clusters, Ladder(Sample(latencies)).events().clusters
+        return events_of(shares).clusters, Ladder(Sample(latencies), 0.5).split(80.5)[0]
 
     assert clusters([1.0] * 64) == pytest.approx((64, 64))
     assert clusters([0.0, 500.0]) == pytest.approx((1, 1))
