@@ -49,16 +49,13 @@ class Ladder:
     def deviance(self, place: float) -> float:
         """Half of that of the share below a place from q."""
         cell = int(place)
-        if 0 < cell < LATENCY_CELLS:  # mostly; and this is asked for most
-            low = self._below[cell - 1]
-            hits = low + (place - cell) * (self._below[cell] - low)
-        else:
-            hits = self.below(place)
-        rest = self.total - hits
         try:
+            low = self._below[cell - 1] if cell > 0 else 0.0
+            hits = low + (place - cell) * (self._below[cell] - low)
+            rest = self.total - hits
             return hits * log(hits / self._expected) + rest * log(rest / self._others)
-        except ValueError:  # all are on one side
-            return -self.total * log(self.q if hits else 1 - self.q)
+        except (IndexError, ValueError):  # beyond a bound, or all are on one side
+            return -self.total * log(self.q if self.below(place) else 1 - self.q)
 
     def split(self, place: float) -> tuple[float, float]:
         """The effective replicates, and the variance between them of the share below a place."""
