@@ -9,7 +9,7 @@ from math import exp, log
 
 import numpy as np
 
-from proxy.analysis.spread import variation
+from proxy.analysis.spread import unbiased
 from proxy.cohorts import REPLICATES
 from proxy.sample import LATENCY_CELLS, Sample
 from proxy.tally import LATENCY_BUCKETS
@@ -17,9 +17,10 @@ from proxy.tally import LATENCY_BUCKETS
 # A cell's width, as a logarithm.
 CELL = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
 _ALL = np.ones(REPLICATES)
-_HALVES = np.repeat(np.eye(2), LATENCY_CELLS, axis=1)
-# For each cell two rows: 1 for the cells below it, and 1 for the others. All look at the same few.
-_SIDES = tuple(_HALVES[:, LATENCY_CELLS - i : 2 * LATENCY_CELLS - i] for i in range(LATENCY_CELLS))
+_OFF = np.arange(LATENCY_CELLS) - np.arange(LATENCY_CELLS)[:, np.newaxis]
+# For each cell four columns: 1 for the cells below it, for itself, for those above, and for all.
+_EACH = np.stack([_OFF < 0, _OFF == 0, _OFF > 0, np.isfinite(_OFF)], axis=1).astype(np.float64)
+_SIDES = tuple(rows.T for rows in _EACH)
 
 
 class Ladder:
@@ -32,8 +33,9 @@ class Ladder:
         cells = _ALL.dot(counts)
         # Items of a memoryview are plain floats.
         self._below = below = np.add.accumulate(cells, 0, None, cells).data
-        self.total: float = below[-1]
-        self.q, self._expected, self._others = q, q * self.total, (1 - q) * self.total
+        total: float = below[-1]
+        self.q, self.total = q, total
+        self._expected, self._others = q * total, (1 - q) * total
 
     def place(self) -> float:
         """Of the quantile."""
@@ -59,10 +61,15 @@ class Ladder:
 
     def split(self, place: float) -> tuple[float, float]:
         """The effective replicates, and the variance between them of the share below a place."""
-        cell, part, below = self._at(place)
-        sides = _SIDES[cell].copy()
-        sides[0, cell], sides[1, cell] = part, 1 - part
-        return variation(self._counts.dot(sides.T), below, self.total - below)
+        cell, part, hits = self._at(place)
+        sides, total = self._counts.dot(_SIDES[cell]), self.total
+        below, inside, above, every = sides.T.dot(sides).tolist()
+        # By how much an event of each side brings its replicate off the share.
+        share = hits / total
+        b, i, a = 1 - share, part - share, -share
+        off = b * (b * below[0] + 2 * (i * below[1] + a * below[2]))
+        off += i * (i * inside[1] + 2 * a * inside[2]) + a * a * above[2]
+        return total * total / every[3], unbiased(off) / (total * total)
 
     def _at(self, place: float) -> tuple[int, float, float]:
         """The cell of a place, the part of it that is below, and the events that are."""

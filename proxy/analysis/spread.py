@@ -19,7 +19,6 @@ from proxy.cohorts import REPLICATES
 from proxy.sample import Counts
 
 _ALL = np.ones(REPLICATES)
-# Of a variance of sums over the replicates.
 _UNBIASED = REPLICATES / (REPLICATES - 1)
 
 
@@ -64,21 +63,20 @@ def events_of(counts: Counts) -> Events:
 def share_of(counts: Counts, column: int) -> Share:
     """Of good and bad events; `column` says which of them are hits."""
     totals = good, bad = _totals(counts)
-    return Share(good + bad, totals[column], *variation(counts, good, bad))
-
-
-def variation(counts: Counts, good: float, bad: float) -> tuple[float, float]:
-    """The effective replicates, and the variance between them of the share of good events.
-
-    Which is that of the share of bad ones; `good` and `bad` are all replicates' events.
-    """
     total = good + bad
     if not total:
-        return 0.0, 0.0
+        return Share(0.0, 0.0, 0.0, 0.0)
     gg, gb, bb = _products(counts)
-    # A replicate is off the share by bad * its good ones - good * its bad ones, over the total.
-    off = (bad * bad * gg - 2 * good * bad * gb + good * good * bb) / (total * total)
-    return total * total / (gg + 2 * gb + bb), _UNBIASED * max(off, 0.0) / (total * total)
+    # By how much a good event, and a bad one, brings its replicate off the share of good ones.
+    g, b = bad / total, -good / total
+    off = g * (g * gg + 2 * b * gb) + b * b * bb
+    clusters = total * total / (gg + 2 * gb + bb)
+    return Share(total, totals[column], clusters, unbiased(off) / (total * total))
+
+
+def unbiased(squares: float) -> float:
+    """The variance of a sum over the replicates, by the squares of what each is off its share."""
+    return _UNBIASED * squares if squares > 0 else 0.0
 
 
 def clusters_of(counts: Counts) -> float:
