@@ -33,12 +33,9 @@ def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, ala
 def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> bool:
     at = boundary_of(metric, tolerances)
     if metric.latency is not None:
-        if not pair.fewest:
-            return False
-        control, experiment = (
-            Ladder(s).place(metric.latency.quantile) for s in (pair.control, pair.experiment)
-        )
-        return (experiment - control) * CELL > log(at.rho)
+        q = metric.latency.quantile
+        hc, he = Ladder(pair.control, q), Ladder(pair.experiment, q)
+        return min(hc.total, he.total) > 0 and (he.place() - hc.place()) * CELL > log(at.rho)
     pc = level_of(metric, pair.control, cohorts.control) or 0.0
     pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0
     if metric.success_rate is not None and at.sign < 0:  # a level is the share of bad ones

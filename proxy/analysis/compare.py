@@ -8,13 +8,12 @@ from proxy.analysis.deviance import Boundary, proportion, quantile, rate
 from proxy.analysis.ladder import Ladder, seconds
 from proxy.analysis.reading import Reading
 from proxy.analysis.sequential import Evidence, Signal, bounds, evidence
-from proxy.analysis.spread import Events, events_of, share_of
+from proxy.analysis.spread import clusters_of, events_of, share_of
 from proxy.cohorts import REPLICATES
 from proxy.experiment import Cohorts
 from proxy.sample import BAD, GOOD, Pair, Sample
 from proxy.steady_state import Latency, Metric, Prometheus, Rate, SuccessRate
 from proxy.tally import LATENCY_BUCKETS
-from proxy.units import Tolerance
 
 # With fewer, what replicates say of each other means little: some single users decide.
 LEAST_CLUSTERS = 8.0
@@ -24,8 +23,6 @@ LEAST_EVENTS = 30
 _MOST = 0.99
 # The normal score of 80 %: so many runs with an effect of that size would see it.
 _POWER = 0.84
-
-NOTHING = Evidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Threshold:
         return cls(log(max(metrics, 1) / alpha), log(1 / alpha))
 
 
-@dataclass(frozen=True)  # no slots: what many ask for is computed once
+@dataclass  # no slots: what many ask for is computed once
 class Comparison:
     """What is known of one metric; effects are positive where users are worse off.
 
@@ -54,9 +51,9 @@ class Comparison:
     pair: Pair
     cohorts: Cohorts
     threshold: Threshold
-    signal: Signal | None = None
-    evidence: Evidence = NOTHING
-    reading: Reading | None = None
+    signal: Signal | None
+    evidence: Evidence
+    reading: Reading | None
     """Of an outside metric."""
 
     @property
@@ -85,10 +82,7 @@ class Comparison:
     @cached_property
     def clusters(self) -> float:
         """Effective replicates, of the cohort that has fewer; one user alone is one."""
-        samples = self.pair.control, self.pair.experiment
-        if self.metric.latency is not None:
-            return min(Ladder(each).events().clusters for each in samples)
-        return min(events_of(each.counts).clusters for each in samples)
+        return min(clusters_of(each.counts) for each in (self.pair.control, self.pair.experiment))
 
     @property
     def harmed(self) -> bool:
@@ -159,7 +153,7 @@ def compare(
 ) -> Comparison:
     """A metric against its tolerance; `reading`: of an outside metric."""
     found = signal(metric, pair, cohorts)
-    told = evidence(found) if found else NOTHING
+    told = evidence(found) if found else Evidence()
     return Comparison(metric, pair, cohorts, threshold, found, told, reading)
 
 
@@ -174,45 +168,49 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
         rows = pair.replicates if metric.prometheus is not None else REPLICATES
         nc, ne = events_of(control[:rows]), events_of(experiment[:rows])
         # That the experiment has no events may be just what harm looks like.
-        if not _enough(nc):
+        if not _enough(nc.total, nc.clusters):
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
     if metric.latency is not None:
-        hc, he = Ladder(pair.control), Ladder(pair.experiment)
-        nc, ne = hc.events(), he.events()
-        if not (_enough(nc) and _enough(ne)):
+        q = metric.latency.quantile
+        hc, he = Ladder(pair.control, q), Ladder(pair.experiment, q)
+        if not (hc.total and he.total):
             return None
-        return quantile((hc, nc), (he, ne), metric.latency.quantile, boundary)
+        found, clusters = quantile(hc, he, boundary)
+        return found if _enough(min(hc.total, he.total), clusters) else None
     hits = GOOD if boundary.sign < 0 else BAD
     sc, se = share_of(control, hits), share_of(experiment, hits)
-    return proportion(sc, se, boundary) if _enough(sc.events) and _enough(se.events) else None
+    enough = _enough(sc.total, sc.clusters) and _enough(se.total, se.clusters)
+    return proportion(sc, se, boundary) if enough else None
 
 
-def _enough(cohort: Events) -> bool:
-    return cohort.total >= LEAST_EVENTS and cohort.clusters >= LEAST_CLUSTERS
+def _enough(total: float, clusters: float) -> bool:
+    return total >= LEAST_EVENTS and clusters >= LEAST_CLUSTERS
 
 
 def boundary_of(metric: Metric, tolerances: float = 1.0) -> Boundary:
     """The boundary at so many tolerances; no effect is one tolerance away from equality."""
-    return _boundary(metric.tolerance, metric.lower_is_worse, tolerances)
+    allowed = metric.tolerance
+    return _boundary(allowed.value, allowed.relative, metric.lower_is_worse, tolerances)
 
 
 @lru_cache
-def _boundary(tolerance: Tolerance, lower_is_worse: bool, tolerances: float) -> Boundary:
-    allowed, reach = tolerance.value, tolerances or 1.0
-    if not tolerance.relative:
-        return Boundary(delta=min(allowed * tolerances, _MOST), plus=allowed * reach)
+def _boundary(allowed: float, relative: bool, lower_is_worse: bool, tolerances: float) -> Boundary:
+    reach = allowed * (tolerances or 1.0)
+    if not relative:
+        return Boundary(delta=min(allowed * tolerances, _MOST), plus=reach)
     rho = max(1 - allowed * tolerances, 0.01) if lower_is_worse else 1 + allowed * tolerances
-    return Boundary(rho=rho, sign=-1 if lower_is_worse else 1, times=allowed * reach)
+    return Boundary(rho=rho, sign=-1 if lower_is_worse else 1, times=reach)
 
 
 def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
     """A cohort's own level; None without events."""
     match metric.kind:
         case Latency(quantile=q):
-            if not sample.events:
+            ladder = Ladder(sample, q)
+            if not ladder.total:
                 return None
-            found = seconds(Ladder(sample).place(q))
+            found = seconds(ladder.place())
             # Beyond the outer bounds, they are all that is known.
             return min(max(found, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
         case Rate() | Prometheus():

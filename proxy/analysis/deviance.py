@@ -5,8 +5,8 @@ one that fits best on it. How much more than independent requests the cohorts va
 replicates, and the deviance is divided by it.
 """
 
+from dataclasses import dataclass
 from math import asin, copysign, inf, log, pi, sin, sqrt
-from typing import NamedTuple
 
 from proxy.analysis.ladder import CELL, Ladder
 from proxy.analysis.sequential import Signal
@@ -21,7 +21,8 @@ _ANGLE = pi / 32
 _GRID = tuple(sin(_ANGLE * i) ** 2 for i in range(17))
 
 
-class Boundary(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Boundary:
     """experiment = rho * control + delta; `sign` -1: lower is worse.
 
     `plus` and `times` say how far no effect is from it: plus + times * control's level.
@@ -39,8 +40,7 @@ class Boundary(NamedTuple):
 
 def proportion(control: Share, experiment: Share, at: Boundary) -> Signal:
     """Shares of hits."""
-    nc, ne = control.events, experiment.events
-    tc, te = nc.total, ne.total
+    tc, te = control.total, experiment.total
     pc, pe = control.hits / tc, experiment.hits / te
     level = _level(tc, pc, te, pe, at)
     expected = at.rho * level + at.delta
@@ -50,32 +50,29 @@ def proportion(control: Share, experiment: Share, at: Boundary) -> Signal:
     deviance = 2 * max(0.0, tc * _divergence(pc, level) + te * _divergence(pe, expected))
     distance = at.sign * (pe - at.rho * pc - at.delta)
     z = copysign(sqrt(deviance / inflation), distance) if distance else 0.0
-    freedom = _freedom(nc, ne)
+    freedom = _freedom(control.clusters, experiment.clusters)
     # Of the likeliest level, not of control's own: 20 % more than nothing would be no way off.
     return Signal(distance, z, inflation * independent, at.reach(level), freedom)
 
 
-def quantile(
-    control: tuple[Ladder, Events], experiment: tuple[Ladder, Events], q: float, at: Boundary
-) -> Signal:
-    """A quantile's ratio.
+def quantile(control: Ladder, experiment: Ladder, at: Boundary) -> tuple[Signal, float]:
+    """A quantile's ratio; and the effective replicates of the cohort that has fewer.
 
     Along a grid of thresholds, the one at which both cohorts' shares deviate least from q (cf.
     Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function). The distance is
     a logarithm of ratios.
     """
-    (hc, nc), (he, ne) = control, experiment
-    tc, te = hc.total, he.total
-    shift = log(at.rho) / CELL
-    xc, xe = hc.place(q), he.place(q) - shift
-    x, deviance = _meeting(hc, xc, he, xe, shift, q)
-    independent = q * (1 - q) * (1 / tc + 1 / te)
-    seen = hc.variance(x, nc) + he.variance(x + shift, ne)
-    inflation = max(1.0, seen / independent)
+    q, shift = control.q, log(at.rho) / CELL
+    xc, xe = control.place(), experiment.place() - shift
+    x, deviance = _meeting(control, xc, experiment, xe, shift)
+    (cc, seen_c), (ce, seen_e) = control.split(x), experiment.split(x + shift)
+    independent = q * (1 - q) * (1 / control.total + 1 / experiment.total)
+    inflation = max(1.0, (seen_c + seen_e) / independent)
     z = copysign(sqrt(2 * deviance / inflation), xe - xc)
-    reach = max(abs(hc.below(xc + log(1 + at.times) / CELL) - q), 1e-12)
-    freedom = _freedom(nc, ne)
-    return Signal(CELL * (xe - xc), z, inflation * independent, reach, freedom)
+    reached = control.below(xc + log(1 + at.times) / CELL) / control.total
+    reach = max(abs(reached - q), 1e-12)
+    freedom = _freedom(cc, ce)
+    return Signal(CELL * (xe - xc), z, inflation * independent, reach, freedom), min(cc, ce)
 
 
 def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Boundary) -> Signal:
@@ -143,8 +140,9 @@ def _slope(
     return rest - hits + rest_e - hits_e, rest / n + hits / m + rho * (rest_e / f + hits_e / e)
 
 
-def _freedom(control: Events, experiment: Events) -> float:
-    return max(1.0, control.clusters + experiment.clusters - 2)
+def _freedom(control: float, experiment: float) -> float:
+    """By both cohorts' effective replicates."""
+    return max(1.0, control + experiment - 2)
 
 
 def _divergence(share: float, p: float) -> float:
@@ -155,7 +153,7 @@ def _divergence(share: float, p: float) -> float:
 
 
 def _meeting(
-    control: Ladder, xc: float, experiment: Ladder, xe: float, shift: float, q: float
+    control: Ladder, xc: float, experiment: Ladder, xe: float, shift: float
 ) -> tuple[float, float]:
     """The place on the grid where the cohorts' shares deviate least from q; half the deviance.
 
@@ -168,18 +166,18 @@ def _meeting(
     best, least = xc, inf
     for part in _GRID[first:]:
         x = xc + width * part
-        rising = deviance_c(x, q)
+        rising = deviance_c(x)
         if rising >= least:
             break
-        found = rising + deviance_e(x + shift, q)
+        found = rising + deviance_e(x + shift)
         if found < least:
             best, least = x, found
     for part in reversed(_GRID[:first]):
         x = xc + width * part
-        falling = deviance_e(x + shift, q)
+        falling = deviance_e(x + shift)
         if falling >= least:
             break
-        found = falling + deviance_c(x, q)
+        found = falling + deviance_c(x)
         if found < least:
             best, least = x, found
     return best, max(least, 0.0)

@@ -9,79 +9,75 @@ from math import exp, log
 
 import numpy as np
 
-from proxy.analysis.spread import Events
+from proxy.analysis.spread import unbiased
+from proxy.cohorts import REPLICATES
 from proxy.sample import LATENCY_CELLS, Sample
 from proxy.tally import LATENCY_BUCKETS
 
 # A cell's width, as a logarithm.
 CELL = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
-_ONES = np.ones(LATENCY_CELLS)
-# Row i: the cells below cell i, and those above it. Copying one is quicker than filling another.
-_BELOW = np.tril(np.ones((LATENCY_CELLS, LATENCY_CELLS)), -1)
-_ABOVE = _BELOW.T.copy()
+_ALL = np.ones(REPLICATES)
+_OFF = np.arange(LATENCY_CELLS) - np.arange(LATENCY_CELLS)[:, np.newaxis]
+# For each cell four columns: 1 for the cells below it, for itself, for those above, and for all.
+_EACH = np.stack([_OFF < 0, _OFF == 0, _OFF > 0, np.isfinite(_OFF)], axis=1).astype(np.float64)
+_SIDES = tuple(rows.T for rows in _EACH)
 
 
 class Ladder:
-    """Of a sample of latencies."""
+    """Of a sample of latencies, for a quantile q."""
 
-    __slots__ = ("_below", "_counts", "_each", "total")
+    __slots__ = ("_below", "_counts", "_expected", "_others", "q", "total")
 
-    def __init__(self, sample: Sample) -> None:
+    def __init__(self, sample: Sample, q: float) -> None:
+        self._counts = counts = sample.counts
+        cells = _ALL.dot(counts)
         # Items of a memoryview are plain floats.
-        self._below = below = np.add.accumulate(sample.by_cell).data
-        self.total: float = below[-1]
-        self._counts = sample.counts
+        self._below = below = np.add.accumulate(cells, 0, None, cells).data
+        total: float = below[-1]
+        self.q, self.total = q, total
+        self._expected, self._others = q * total, (1 - q) * total
 
-    def events(self) -> Events:
-        each = self._each = self._counts.dot(_ONES)
-        return Events(self.total, float(each.dot(each)))
-
-    def place(self, share: float) -> float:
-        """Below which place there is such a share of all events."""
-        events = share * self.total
-        cell = bisect_right(self._below, events)
+    def place(self) -> float:
+        """Of the quantile."""
+        cell = bisect_right(self._below, self._expected)
         low = self._below[cell - 1] if cell else 0.0
-        found: float = cell + (events - low) / (self._below[cell] - low)
+        found: float = cell + (self._expected - low) / (self._below[cell] - low)
         return found
 
     def below(self, place: float) -> float:
-        """The share of all events that are below a place."""
-        if not 0 <= place < LATENCY_CELLS:
-            return 0.0 if place < 0 else 1.0
-        cell = int(place)
-        low: float = self._below[cell - 1] if cell else 0.0
-        return (low + (place - cell) * (self._below[cell] - low)) / self.total
+        """How many events are below a place."""
+        return self._at(place)[2]
 
-    def deviance(self, place: float, q: float) -> float:
+    def deviance(self, place: float) -> float:
         """Half of that of the share below a place from q."""
-        below = self._below
-        if 1 <= place < LATENCY_CELLS:  # mostly; and this is asked for most
-            cell = int(place)
-            low = below[cell - 1]
-            share = (low + (place - cell) * (below[cell] - low)) / self.total
-        else:
-            share = self.below(place)
-        if 0 < share < 1:
-            rest = 1 - share
-            return self.total * (share * log(share / q) + rest * log(rest / (1 - q)))
-        return -self.total * log(q if share else 1 - q)
-
-    def variance(self, place: float, events: Events) -> float:
-        """Of the share below a place, from how it varies between replicates."""
-        share = self.below(place)
-        if not 0 < share < 1:
-            return 0.0
         cell = int(place)
-        part = place - cell
-        if share < 0.5:
-            cells = _BELOW[cell].copy()
-            cells[cell] = part
-        else:  # the share above varies alike
-            share = 1 - share
-            cells = _ABOVE[cell].copy()
-            cells[cell] = 1 - part
-        hits = self._counts.dot(cells)
-        return events.share_variance(share, float(hits.dot(hits)), float(hits.dot(self._each)))
+        try:
+            low = self._below[cell - 1] if cell > 0 else 0.0
+            hits = low + (place - cell) * (self._below[cell] - low)
+            rest = self.total - hits
+            return hits * log(hits / self._expected) + rest * log(rest / self._others)
+        except (IndexError, ValueError):  # beyond a bound, or all are on one side
+            return -self.total * log(self.q if self.below(place) else 1 - self.q)
+
+    def split(self, place: float) -> tuple[float, float]:
+        """The effective replicates, and the variance between them of the share below a place."""
+        cell, part, hits = self._at(place)
+        sides, total = self._counts.dot(_SIDES[cell]), self.total
+        below, inside, above, every = sides.T.dot(sides).tolist()
+        # By how much an event of each side brings its replicate off the share.
+        share = hits / total
+        b, i, a = 1 - share, part - share, -share
+        off = b * (b * below[0] + 2 * (i * below[1] + a * below[2]))
+        off += i * (i * inside[1] + 2 * a * inside[2]) + a * a * above[2]
+        return total * total / every[3], unbiased(off) / (total * total)
+
+    def _at(self, place: float) -> tuple[int, float, float]:
+        """The cell of a place, the part of it that is below, and the events that are."""
+        if not 0 <= place < LATENCY_CELLS:
+            return (0, 0.0, 0.0) if place < 0 else (LATENCY_CELLS - 1, 1.0, self.total)
+        cell = int(place)
+        part, low = place - cell, self._below[cell - 1] if cell else 0.0
+        return cell, part, low + part * (self._below[cell] - low)
 
 
 def seconds(place: float) -> float:

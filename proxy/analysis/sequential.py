@@ -7,8 +7,8 @@ Waudby-Smith et al., Annals of Statistics 2024, for estimated variances).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import copysign, erfc, exp, inf, log, log1p, pi, sqrt
-from typing import NamedTuple
 
 # Harm is mixed over the distance from the boundary to no effect, and over one ten times as far:
 # an outage is seen as soon as a slight degradation would be.
@@ -24,7 +24,8 @@ _MOST, _MANY = 1e6, 1e12
 _TINY = 1e-300
 
 
-class Signal(NamedTuple):
+@dataclass(slots=True)
+class Signal:
     """Where the experiment stands; positive is worse for users than the tolerance allows."""
 
     distance: float
@@ -49,7 +50,8 @@ class Signal(NamedTuple):
         return self.distance / self.z if tells else sqrt(self.variance)
 
 
-class Evidence(NamedTuple):
+@dataclass(slots=True)
+class Evidence:
     """Natural logarithms of e-values; each side is decided at log(1/alpha)."""
 
     harm: float = 0.0

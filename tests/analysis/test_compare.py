@@ -21,7 +21,8 @@ from samples import (
 )
 
 from proxy.analysis.alarm import differ, exceeds, worse
-from proxy.analysis.compare import NOTHING, Threshold, boundary_of, compare
+from proxy.analysis.compare import Threshold, boundary_of, compare
+from proxy.analysis.sequential import Evidence
 from proxy.analysis.size import needed
 from proxy.experiment import Cohorts
 from proxy.sample import Pair, Sample
@@ -138,7 +139,12 @@ def test_few_events_say_nothing(name: str, events: int) -> None:
     others = [Pair(FINE[name], few)] if name != "rate" else []
     for pair in (Pair(few, few), Pair(few, FINE[name]), *others):
         seen = compared(name, pair)
-        assert (seen.signal, seen.evidence, seen.bounds, seen.effect) == (None, NOTHING, None, None)
+        assert (seen.signal, seen.evidence, seen.bounds, seen.effect) == (
+            None,
+            Evidence(),
+            None,
+            None,
+        )
         if pair.control is few:
             assert needed(seen) is None
 

@@ -13,7 +13,7 @@ from proxy.analysis.compare import boundary_of
 from proxy.analysis.deviance import Boundary, proportion, quantile, rate
 from proxy.analysis.ladder import Ladder
 from proxy.analysis.sequential import Signal
-from proxy.analysis.spread import Events, events_of, share_of
+from proxy.analysis.spread import Events, clusters_of, events_of, share_of
 from proxy.sample import BAD, GOOD, Counts, Sample
 from proxy.steady_state import Latency, Metric
 from tests.analysis import reference
@@ -26,8 +26,8 @@ def _shares(control: Counts, experiment: Counts, at: Boundary, hits: int = BAD) 
 
 
 def _quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    hc, he = Ladder(Sample(control)), Ladder(Sample(experiment))
-    return quantile((hc, hc.events()), (he, he.events()), q, at)
+    hc, he = Ladder(Sample(control), q), Ladder(Sample(experiment), q)
+    return quantile(hc, he, at)[0]
 
 
 def _signal(of: Metric, control: Counts, experiment: Counts, tolerances: float = 1.0) -> Signal:
@@ -161,12 +161,25 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
     def clusters(good: Sequence[float]) -> tuple[float, float]:
         shares, latencies = np.zeros((64, 2)), np.zeros((64, 161))
         shares[: len(good), 0] = latencies[: len(good), 80] = good
-        return events_of(shares).clusters, Ladder(Sample(latencies)).events().clusters
+        if good:
+            of_ladder, _ = Ladder(Sample(latencies), 0.5).split(80.5)
+            assert of_ladder == pytest.approx(clusters_of(latencies))
+        return events_of(shares).clusters, clusters_of(latencies)
 
     assert clusters([1.0] * 64) == pytest.approx((64, 64))
     assert clusters([0.0, 500.0]) == pytest.approx((1, 1))
     assert clusters([10.0, 10.0]) == pytest.approx((2, 2))
     assert clusters([]) == (0, 0)
+
+
+@given(samples(width(KINDS[LATENCIES[0]])), st.floats(-40, 200), st.sampled_from([0.5, 0.99]))
+def test_a_deviance_can_be_told_of_any_place(sample: Sample, place: float, q: float) -> None:
+    assume(sample.events)
+    ladder = Ladder(sample, q)
+    total = ladder.total
+    share = ladder.below(place) / total
+    expected = total * reference.kl(share, q)
+    assert ladder.deviance(place) == pytest.approx(expected, rel=1e-9, abs=max(1e-9, 1e-14 * total))
 
 
 def test_a_quantile_beyond_all_bounds_is_in_the_outermost_bucket() -> None:
