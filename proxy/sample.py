@@ -39,7 +39,7 @@ def cells_for(metric: Metric) -> int:
     return LATENCY_CELLS if metric.latency is not None else SHARE_CELLS
 
 
-@dataclass(eq=False)  # no slots: what many ask for is computed once
+@dataclass(frozen=True, eq=False)  # no slots: what many ask for is computed once
 class Sample:
     """One cohort's events: `counts` has shape (64, cells), good and bad or latency buckets.
 
@@ -109,7 +109,7 @@ class Sample:
         return sample
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Both cohorts' samples of one metric."""
 

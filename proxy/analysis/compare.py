@@ -39,7 +39,7 @@ class Threshold:
         return cls(log(max(metrics, 1) / alpha), log(1 / alpha))
 
 
-@dataclass  # no slots: what many ask for is computed once
+@dataclass(frozen=True)  # no slots: what many ask for is computed once
 class Comparison:
     """What is known of one metric; effects are positive where users are worse off.
 

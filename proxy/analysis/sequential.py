@@ -24,7 +24,7 @@ _MOST, _MANY = 1e6, 1e12
 _TINY = 1e-300
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Signal:
     """Where the experiment stands; positive is worse for users than the tolerance allows."""
 
@@ -50,7 +50,7 @@ class Signal:
         return self.distance / self.z if tells else sqrt(self.variance)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Natural logarithms of e-values; each side is decided at log(1/alpha)."""
 
