@@ -251,7 +251,7 @@ def _paced(stream: SidecarStream, source: Connection | None) -> int:
 def streams(parts: Iterable[layer.Layer]) -> int:
     """Requests and tunnels under way on a connection; an intercepted tunnel is its requests."""
     found = (s for part in parts if isinstance(part, SidecarHttp) for s in part.streams.values())
-    turns = sum(part.turn is not None for part in parts if isinstance(part, SidecarTcp))
+    turns = sum(part.turns.present is not None for part in parts if isinstance(part, SidecarTcp))
     return turns + sum(not isinstance(stream.child_layer, layer.NextLayer) for stream in found)
 
 

@@ -1,7 +1,4 @@
-"""A raw connection: enrolled as a whole, its bytes held back, cut short or dropped by faults.
-
-What a client says until the upstream answers is a turn: an exchange to those who count.
-"""
+"""A raw connection: enrolled as a whole, its bytes held back, cut short or dropped by faults."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from addons.exchange import Exchange, Peer
 from addons.inject import Inject
 from addons.live import Live
 from addons.throttle import Wait, WaitHook
+from addons.turns import NOTHING, Turns, exchange
 from addons.upstream import Upstreams, address_of
 from addons.way import Way
 from proxy.actions import (
@@ -29,13 +27,10 @@ from proxy.actions import (
     Throttle,
     Truncate,
 )
-from proxy.http import Request
 from proxy.plan import EachMessage, Injection
 
 type Generator[T] = layer.CommandGenerator[T]
 
-_NOTHING = Request(b"", b"", b"", ())
-_ANSWERED = 200
 _numbers = count()
 
 
@@ -55,10 +50,9 @@ class SidecarTcp(layer.Layer):
     def __init__(self, context: Context, peer: Peer, raw: Raw) -> None:
         super().__init__(context)
         self._peer, self._raw = peer, raw
-        self.turn: Exchange | None = None
-        """The client has spoken and has no answer yet."""
-        self._whole = self._exchange()
+        self._whole = exchange(peer, raw.live)
         self._whole.unit = _unit(context, peer)
+        self.turns = Turns(raw.live, self._whole, raw.ended)
         self._up, self._down = Way(raw.live.clock), Way(raw.live.clock)
         self._seen: tuple[str, str] | None = None
         self._hang: Claim | None = None
@@ -108,8 +102,8 @@ class SidecarTcp(layer.Layer):
 
     def _data(self, event: events.DataReceived) -> Generator[None]:
         yield from self._enrol()
-        if event.connection is self.context.client and self.turn is None:
-            self._begin_turn()
+        if event.connection is self.context.client:
+            self.turns.begin()
         way = self._way(event.connection)
         claim, seconds = self._delay(way)
         way.valve.put(event, claim, seconds)
@@ -120,7 +114,7 @@ class SidecarTcp(layer.Layer):
         live, whole = self._raw.live, self._whole
         plan = live.plan
         whole.route = plan.routes.get(whole.route.name, whole.route)
-        enrolment = plan.assign(_NOTHING, whole.unit, None) if live.leased() else None
+        enrolment = plan.assign(NOTHING, whole.unit, None) if live.leased() else None
         whole.enrolment = enrolment
         arm = whole.route.arms.get(enrolment.experiment) if enrolment else None
         seen = (arm.name, arm.epoch) if arm else None
@@ -134,7 +128,7 @@ class SidecarTcp(layer.Layer):
         if enrolment.user is not None:
             edit = plan.edits[enrolment.experiment]
             live.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
-        decision = plan.decide(whole.route.name, _NOTHING, enrolment, live.random)
+        decision = plan.decide(whole.route.name, NOTHING, enrolment, live.random)
         for injection in decision.before + decision.after:
             if self._hang is None:
                 yield from self._perform(injection)
@@ -150,7 +144,7 @@ class SidecarTcp(layer.Layer):
             return
         for number, rule in arm.rules:
             if rule.latency is not None:  # type: ignore[attr-defined]
-                yield EachMessage(arm, number, rule, _NOTHING)
+                yield EachMessage(arm, number, rule, NOTHING)
 
     def _perform(self, injection: Injection) -> Generator[None]:
         action = injection.action
@@ -204,8 +198,7 @@ class SidecarTcp(layer.Layer):
             self._hang.release()
             self._hang = self._hung = None
             if full:
-                if self.turn is None:
-                    self._begin_turn()  # whoever has come wants an answer, and gets none
+                self.turns.begin()  # whoever has come wants an answer, and gets none
                 yield from self._end(self._resets)
             else:
                 yield from self._resume()
@@ -242,7 +235,7 @@ class SidecarTcp(layer.Layer):
 
     def _pass(self, way: Way, event: events.Event) -> Generator[None]:
         if way is self._down:
-            self._end_turn(event)
+            self.turns.end(answered=isinstance(event, events.DataReceived))
         if not isinstance(event, events.DataReceived):
             yield from self._pass_end(way)
         elif event.data:
@@ -272,9 +265,7 @@ class SidecarTcp(layer.Layer):
 
     def _end(self, reset: bool) -> Generator[None]:
         self._over = True
-        if self.turn is not None:
-            self._raw.ended(self.turn, None)
-            self.turn = None
+        self.turns.end(answered=False)
         for way in (self._up, self._down):
             way.valve.clear()
         if reset:
@@ -282,29 +273,6 @@ class SidecarTcp(layer.Layer):
         if self._connected:
             yield commands.CloseConnection(self.context.server)
         yield commands.CloseConnection(self.context.client)
-
-    def _begin_turn(self) -> None:
-        turn = self.turn = self._exchange()
-        turn.unit, turn.enrolment, turn.route = (
-            self._whole.unit,
-            self._whole.enrolment,
-            self._whole.route,
-        )
-        if turn.enrolment is not None:
-            plan = self._raw.live.plan
-            turn.measured = plan.measured(turn.route.name, _NOTHING, turn.enrolment)
-        self._peer.exchanges.add(turn)
-
-    def _end_turn(self, event: events.Event) -> None:
-        """The upstream has answered, or has left instead."""
-        if self.turn is not None:
-            answered = isinstance(event, events.DataReceived)
-            self._raw.ended(self.turn, _ANSWERED if answered else None)
-            self.turn = None
-
-    def _exchange(self) -> Exchange:
-        route = self._peer.route
-        return Exchange(self._peer, route, _NOTHING, self._raw.live.clock(), route.upstreams)
 
     def _way(self, source: Connection) -> Way:
         return self._up if source is self.context.client else self._down
