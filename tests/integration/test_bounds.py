@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+import web
 from clients import Clients
 from crowd import MEGA, asked, crowd, cut, descriptors, resident, seconds_to_serve
 from h2.config import H2Configuration
@@ -422,7 +423,7 @@ def test_more_connections_than_the_limit_are_refused(
 
 def served(sidecar: Sidecar) -> bool:
     try:
-        return httpx.get(sidecar.url).status_code == 200
+        return web.get(sidecar.url).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -14,8 +14,8 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
+import web
 from clients import Clients
 from programs import DEADLINE, Nginx, Sidecar, program, until, user
 from wire import connect, read_answer
@@ -115,7 +115,7 @@ def events(sidecar: Sidecar, name: str) -> list[str]:
 def late(url: str, headers: dict[str, str]) -> tuple[int, float]:
     """The status of the answer, and after how many seconds it came."""
     start = time.monotonic()
-    status = httpx.get(url, headers=headers, timeout=60).status_code
+    status = web.get(url, headers=headers, timeout=60).status_code
     return status, time.monotonic() - start
 
 
@@ -141,7 +141,7 @@ def test_steps_of_an_hour_either_way_change_nothing(world: World, engine: str) -
             step(sidecar, clock, offset)
             status, seconds = held.result(DEADLINE)
             assert (status, seconds > DELAY) == (200, True)
-            assert httpx.get(f"{sidecar.url}/faulty", headers=victim).status_code == 503
+            assert web.get(f"{sidecar.url}/faulty", headers=victim).status_code == 503
             assert 0 < lease(sidecar) <= LEASE
             # Renewed: more is left than at the least so far; the first look may have seen the most.
             seen = [lease(sidecar)]

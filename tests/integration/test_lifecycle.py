@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import web
 from clients import Clients
 from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, alive, until
 
@@ -40,7 +41,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Si
 
 
 def code(sidecar: Sidecar, who: str) -> int:
-    return httpx.get(sidecar.url, headers={"x-user-id": who}).status_code
+    return web.get(sidecar.url, headers={"x-user-id": who}).status_code
 
 
 def test_an_operators_stop_is_done_when_it_answers(
@@ -159,7 +160,7 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_down(shared: Sidecar
 
     def answers() -> bool:
         try:
-            return httpx.get(shared.url, timeout=5).status_code == 200
+            return web.get(shared.url, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -188,12 +189,12 @@ def test_sigterm_finishes_what_is_under_way_and_refuses_what_is_new(
     begun = threading.Event()
 
     def read_slowly(url: str) -> tuple[int, int]:
-        with httpx.stream("GET", url) as answer:
+        with web.stream("GET", url) as answer:
             begun.set()
             return answer.status_code, sum(len(chunk) for chunk in answer.iter_raw())
 
     slow = threading.Thread(target=lambda: answers.append(read_slowly(f"{sidecar.url}/slow")))
-    with httpx.Client() as idle:
+    with web.Client() as idle:
         idle.get(sidecar.url)
         slow.start()
         assert begun.wait(10)
@@ -242,7 +243,7 @@ def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
     sidecar.start()
     assert sidecar.state() == "pending"
     assert code(sidecar, user("experiment")) == 200
-    readyz = httpx.get(f"{sidecar.admin}/readyz")
+    readyz = web.get(f"{sidecar.admin}/readyz")
     assert "state" in readyz.text
     assert "no run starts" in readyz.text
 
@@ -304,10 +305,10 @@ def test_orphans_leave_after_their_bound(
     sidecar.process.kill()
     sidecar.process.wait()
     sidecar.process = None
-    assert httpx.get(sidecar.url).status_code == 200
+    assert web.get(sidecar.url).status_code == 200
     if engine == "envoy":
         time.sleep(2)
-        assert httpx.get(sidecar.url).status_code == 200
+        assert web.get(sidecar.url).status_code == 200
         os.kill(pid, signal.SIGKILL)
     until(lambda: refused(sidecar.port))
     until(lambda: not alive(pid))
@@ -321,7 +322,7 @@ def test_it_is_ready_once_its_raw_connections_are_served(
     sidecar = make_sidecar(url, engine=engine, workers=2).start()
     assert len(sidecar.workers()) == 2 + (engine == "envoy")
     start = time.monotonic()
-    assert httpx.get(sidecar.url).text == "hello"
+    assert web.get(sidecar.url).text == "hello"
     assert time.monotonic() - start < 0.5
 
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+import web
 from kept import Runs, legal
 from programs import MakeNginx, MakeSidecar, Sidecar
 
@@ -46,7 +47,7 @@ def users(sidecar: Sidecar) -> Iterator[None]:
 
     def come(seed: int) -> None:
         choose = random.Random(seed)
-        with httpx.Client() as client:
+        with web.Client() as client:
             while not over.is_set():
                 who = {"x-user-id": f"user-{choose.randrange(400)}"}
                 try:
@@ -162,7 +163,7 @@ def test_a_signal_before_the_end_stops_the_run_and_ends_with_3(
 
 def answers(sidecar: Sidecar) -> bool:
     try:
-        return httpx.get(f"{sidecar.admin}/healthz").status_code == 200
+        return web.get(f"{sidecar.admin}/healthz").status_code == 200
     except httpx.TransportError:
         return False
 

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import httpx
+import web
 
 
 class Clients(threading.Thread):
@@ -18,7 +19,7 @@ class Clients(threading.Thread):
         self.wrong: list[Any] = []
 
     def run(self) -> None:
-        with httpx.Client(headers=self._headers, timeout=20) as client:
+        with web.Client(headers=self._headers, timeout=20) as client:
             while not self._enough.is_set():
                 try:
                     answer = client.get(self._url)

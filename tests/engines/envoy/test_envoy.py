@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import web
 from clients import Clients
 from programs import MakeNginx, MakeSidecar, Sidecar, until
 from wire import connect, read_head
@@ -35,7 +36,7 @@ def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
 
 
 def code(sidecar: Sidecar, who: str, path: str = "/") -> int:
-    return httpx.get(sidecar.url + path, headers={"x-user-id": who}, timeout=10).status_code
+    return web.get(sidecar.url + path, headers={"x-user-id": who}, timeout=10).status_code
 
 
 def units() -> Iterator[bytes]:
@@ -244,12 +245,12 @@ def test_units_come_from_cookies_and_baggage_too(
         ("cookie", f"other=1; session={hit}; session={spared}"),
         ("x-user-id", hit),
     ):
-        found = httpx.get(sidecar.url, headers={name: value, "host": "a"})
+        found = web.get(sidecar.url, headers={name: value, "host": "a"})
         assert found.status_code == 503, name
     both = [("x-user-id", spared), ("cookie", f"session={hit}")]
-    assert httpx.get(sidecar.url, headers=both).status_code == 503
+    assert web.get(sidecar.url, headers=both).status_code == 503
     twice = [("x-user-id", hit), ("x-user-id", spared)]
-    assert httpx.get(sidecar.url, headers=twice).status_code == 503
+    assert web.get(sidecar.url, headers=twice).status_code == 503
 
 
 def test_the_configuration_is_valid_to_the_real_envoy(sidecar: Sidecar) -> None:
