@@ -5,50 +5,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import count
 
 import httpx
 import pytest
 import web
 import yaml
 from clients import Clients
-from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, until
+from programs import MakeNginx, MakeSidecar, Sidecar, until
+from turns import HELLO, shared_sidecar, turn
 
-NUMBERS = count(1)
 ERROR = [{"at": "inbound", "error": 503}]
-HELLO = 'location / { return 200 "hello"; }'
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Sidecar]:
-    directory = tmp_path_factory.mktemp("reload")
-    with ExitStack() as stack:
-        nginx = Nginx(directory / "nginx", HELLO)
-        stack.callback(nginx.stop)
-        sidecar = Sidecar(directory / "sidecar", nginx.url, {"engine": engine})
-        stack.callback(sidecar.stop)
-        yield sidecar.start()
+    with shared_sidecar(tmp_path_factory.mktemp("reload"), engine=engine) as sidecar:
+        yield sidecar
 
 
 @pytest.fixture
 def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
-    """The shared one, which afterwards has its first listener only, and no experiment."""
-    settings = {**shared.settings, "listeners": dict(shared.settings["listeners"])}
-    yield shared
-    if shared.settings != settings:
-        shared.settings = settings
-        shared.write_settings()
-    for file in (shared.directory / "experiments").iterdir():
-        if not file.is_dir():
-            file.unlink()
-    until(lambda: not shared.get("/api/experiments")["experiments"])
-    until(lambda: shared.metric("counterfault_config_last_reload_successful") == 1)
-
-
-@pytest.fixture
-def name() -> str:
-    """An experiment's, which no other test has."""
-    return f"x{next(NUMBERS)}"
+    with turn(shared):
+        yield shared
 
 
 def code(sidecar: Sidecar, who: str) -> int:
