@@ -33,6 +33,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "half": {"error": 500, "dose": "50%"},
     "header": {"error": 500, "match": {"headers": {"x-beta": "yes"}}},
 }
+SMALL = {"experiment": "10%", "control": "10%"}
+type Aside = tuple[Sidecar, str]
 NGINX = """
     location /big { alias BIG; }
     location / { return 200 "hello"; }
@@ -70,6 +72,15 @@ def sidecar(world: tuple[Sidecar, Nginx]) -> Sidecar:
 @pytest.fixture
 def nginx(world: tuple[Sidecar, Nginx]) -> Nginx:
     return world[1]
+
+
+@pytest.fixture
+def aside(sidecar: Sidecar, name: str) -> Iterator[Aside]:
+    """The sidecar, and the name of an experiment that comes before the one that all others use."""
+    first = f"a{name}"
+    yield sidecar, first
+    (sidecar.directory / "experiments" / f"{first}.yaml").unlink()
+    sidecar.post("/-/reload")  # its users are the other one's again
 
 
 @pytest.fixture
@@ -264,23 +275,23 @@ def test_a_client_that_leaves_a_hang_ends_it(
 
 
 def test_everything_is_counted_as_the_client_saw_it(
-    make_sidecar: Callable[..., Sidecar],
-    engine: str,
-    nginx: Nginx,
-    hit: dict[str, str],
-    spared: dict[str, str],
-    until: Callable[..., Any],
+    aside: Aside, user: Callable[..., str], until: Callable[..., Any]
 ) -> None:
-    fresh = make_sidecar(nginx.url, engine=engine).start()
-    fresh.running(faults=rules())
-    for name in ("error", "bare", "close", "reset", "late-error", "unmatched"):
-        raw(fresh, name, hit)
-        raw(fresh, name, spared)
+    sidecar, name = aside
+    sidecar.running(name, faults=rules(), cohorts=SMALL)
+    hit, spared = (
+        {"x-user-id": user(cohort, name, share=0.1)} for cohort in ("experiment", "control")
+    )
+    for path in ("error", "bare", "close", "reset", "late-error", "unmatched"):
+        raw(sidecar, path, hit)
+        raw(sidecar, path, spared)
+
+    def metric(what: str, **labels: str) -> float:
+        return sidecar.metric(f"counterfault_{what}_total", experiment=name, **labels)
 
     def counted(cohort: str) -> dict[str, float]:
         codes = ("1xx", "2xx", "3xx", "4xx", "5xx", "error")
-        name = "counterfault_requests_total"
-        found = {c: fresh.metric(name, experiment="x", cohort=cohort, code=c) for c in codes}
+        found = {c: metric("requests", cohort=cohort, code=c) for c in codes}
         return {code: count for code, count in found.items() if count}
 
     until(lambda: sum(counted("control").values()) == 6)
@@ -288,7 +299,7 @@ def test_everything_is_counted_as_the_client_saw_it(
     assert counted("control") == {"2xx": 6}
     assert counted("experiment") == {"2xx": 1, "4xx": 1, "5xx": 2, "error": 2}
     performed = {
-        kind: fresh.metric("counterfault_faults_total", fault=kind, result="performed")
+        kind: metric("faults", fault=kind, result="performed")
         for kind in ("error", "drop", "latency")
     }
     assert performed == {"error": 3, "drop": 2, "latency": 0}
@@ -325,18 +336,15 @@ def test_no_more_faults_are_active_than_allowed(
 
 
 def test_max_faults_ends_the_run(
-    make_sidecar: Callable[..., Sidecar],
-    engine: str,
-    nginx: Nginx,
-    user: Callable[..., str],
-    until: Callable[..., Any],
+    aside: Aside, user: Callable[..., str], until: Callable[..., Any]
 ) -> None:
-    limited = make_sidecar(nginx.url, engine=engine).start()
-    limited.running(faults=[{"at": "inbound", "error": 503}], guard={"max_faults": 4})
-    with web.Client(headers={"x-user-id": user("experiment")}) as client:
-        codes = [client.get(limited.url).status_code for _ in range(10)]
+    sidecar, name = aside
+    error = [{"at": "inbound", "error": 503}]
+    sidecar.running(name, faults=error, guard={"max_faults": 4}, cohorts=SMALL)
+    with web.Client(headers={"x-user-id": user("experiment", name, share=0.1)}) as client:
+        codes = [client.get(sidecar.url).status_code for _ in range(10)]
     assert codes == [503] * 4 + [200] * 6
-    until(lambda: limited.state() == "stopped")
+    until(lambda: sidecar.state(name) == "stopped")
 
 
 def test_resets_are_real(sidecar: Sidecar, hit: dict[str, str], engine: str) -> None:
