@@ -28,6 +28,8 @@ SLACK = 60
 DURATION = 4.0
 LEASE = 20.0
 DELAY = 1.5
+# Of clients that come all the time, in seconds: no step lasts as short as that.
+PAUSE = 0.02
 HEAD = b"GET / HTTP/1.1\r\nhost: shop.test\r\n"
 SMALL = {"experiment": "10%", "control": "10%"}
 FAULTS = [
@@ -128,8 +130,8 @@ def test_steps_of_an_hour_either_way_change_nothing(world: World, engine: str) -
         assert ("libfaketime" in maps) == (engine == "mitmproxy")
     victim = {"x-user-id": user("experiment", share=0.1)}
     with (
-        Clients(sidecar.url) as kept,
-        Clients(sidecar.url, "close", user("control", share=0.1)) as fresh,
+        Clients(sidecar.url, pause=PAUSE) as kept,
+        Clients(sidecar.url, "close", user("control", share=0.1), PAUSE) as fresh,
         ThreadPoolExecutor(1) as pool,
         connect(sidecar.port) as idle,
         connect(sidecar.port) as slow,
