@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 import web
+from conforming import mostly
 from kept import Runs, legal
 from programs import MakeNginx, MakeSidecar, Sidecar
 
@@ -117,6 +118,7 @@ def test_a_refuted_hypothesis_ends_with_1_and_every_format_tells_it(
     assert "p50: distribution of latencies while the faults were on" in found["html"]
 
 
+@mostly("mitmproxy")
 def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> None:
     sidecar.experiment(faults=HARMLESS, steady_state=[SUCCESS], **SHORT)
     code, said = until_done(sidecar)
@@ -127,6 +129,7 @@ def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> 
     assert "nothing is to be run: x #1 was done before; raise `run`" in sidecar.log.read_text()
 
 
+@mostly("mitmproxy")
 def test_a_fault_that_matches_nothing_ends_with_3(sidecar: Sidecar) -> None:
     nothing = [{"at": "inbound", "match": {"path": "/nowhere"}, "error": 503}]
     sidecar.experiment(faults=nothing, steady_state=[SUCCESS], duration="1s")
@@ -148,6 +151,7 @@ def test_of_two_experiments_the_worse_verdict_counts(plain: Sidecar) -> None:
     assert "z #1" not in said
 
 
+@mostly("mitmproxy")
 def test_a_signal_before_the_end_stops_the_run_and_ends_with_3(
     sidecar: Sidecar, until: Callable[..., Any]
 ) -> None:
@@ -190,6 +194,7 @@ def test_where_nothing_can_ever_be_done_it_ends_with_2_and_a_sentence(plain: Sid
     history.close()
 
 
+@mostly("mitmproxy")
 def test_a_report_comes_from_a_running_sidecar_and_from_a_past_run(
     sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
 ) -> None:

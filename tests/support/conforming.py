@@ -301,3 +301,9 @@ def _nginx(directory: Path, conf: str) -> Nginx:
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine in its turn."""
     return str(request.param)
+
+
+def mostly(engine: str) -> pytest.MarkDecorator:
+    """The engines share what is tested: it is slow on all but this one."""
+    others = [pytest.param(e, marks=pytest.mark.slow) for e in sorted(ENGINES) if e != engine]
+    return pytest.mark.parametrize("engine", [engine, *others], indirect=True)
