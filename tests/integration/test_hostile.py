@@ -311,6 +311,7 @@ def replaced(sidecar: Sidecar, gone: int, others: frozenset[int]) -> bool:
     return workers["ready"] == 2 and gone not in workers["pids"] and others <= {*workers["pids"]}
 
 
+@mostly("mitmproxy")
 def test_of_a_killed_worker_only_the_requests_under_way_are_lost(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -444,6 +445,7 @@ def ends_with_many_there(sidecar: Sidecar, gate: Gate, size: int, under_way: int
         return time.monotonic() - start
 
 
+@mostly("mitmproxy")
 def test_sigterm_with_two_thousand_clients_finishes_what_is_under_way(
     make_sidecar: MakeSidecar, engine: str
 ) -> None:

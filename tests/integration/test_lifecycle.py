@@ -105,6 +105,7 @@ def test_an_unknown_experiment_cannot_be_stopped(shared: Sidecar) -> None:
         shared.post("/api/experiments/nothing/stop")
 
 
+@mostly("envoy")
 def test_a_restarted_supervisor_resumes_no_run(sidecar: Sidecar, user: Callable[..., str]) -> None:
     sidecar.running(faults=ERROR)
     for run, number in ((1, signal.SIGTERM), (2, signal.SIGKILL)):

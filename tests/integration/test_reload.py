@@ -11,6 +11,7 @@ import pytest
 import web
 import yaml
 from clients import Clients
+from conforming import mostly
 from programs import MakeNginx, MakeSidecar, Sidecar, until
 from turns import HELLO, shared_sidecar, turn
 
@@ -135,6 +136,7 @@ def test_a_port_that_is_taken_is_refused_and_changes_nothing(
     assert web.get(taken.url).text == "hello"
 
 
+@mostly("envoy")
 def test_ten_reloads_a_second_under_load_lose_no_request(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,

@@ -93,6 +93,7 @@ def offline(sidecar: Sidecar, *more: str) -> int:
     return main(["report", "x", "--state-dir", str(sidecar.directory / "state"), *more])
 
 
+@mostly("mitmproxy")
 def test_a_refuted_hypothesis_ends_with_1_and_every_format_tells_it(
     sidecar: Sidecar, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +130,7 @@ def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> 
     assert "nothing is to be run: x #1 was done before; raise `run`" in sidecar.log.read_text()
 
 
-@mostly("mitmproxy")
+@mostly("envoy")
 def test_a_fault_that_matches_nothing_ends_with_3(sidecar: Sidecar) -> None:
     nothing = [{"at": "inbound", "match": {"path": "/nowhere"}, "error": 503}]
     sidecar.experiment(faults=nothing, steady_state=[SUCCESS], duration="1s")

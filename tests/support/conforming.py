@@ -305,5 +305,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 def mostly(engine: str) -> pytest.MarkDecorator:
     """The engines share what is tested: it is slow on all but this one."""
-    others = [pytest.param(e, marks=pytest.mark.slow) for e in sorted(ENGINES) if e != engine]
-    return pytest.mark.parametrize("engine", [engine, *others], indirect=True)
+    # In the order of the fixture, by which tests that share something are brought together.
+    marks = {each: () if each == engine else pytest.mark.slow for each in ENGINES}
+    params = [pytest.param(each, marks=marks[each]) for each in sorted(ENGINES)]
+    return pytest.mark.parametrize("engine", params, indirect=True)
