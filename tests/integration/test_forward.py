@@ -403,6 +403,7 @@ def test_an_authority_of_ones_own_signs(
     assert not (Path(sidecar.settings["state_dir"]) / "ca").exists()
 
 
+@mostly("envoy")
 def test_without_an_authority_everything_is_tunnelled(
     world: World, make_sidecar: Callable[..., Sidecar], engine: str
 ):

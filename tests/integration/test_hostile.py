@@ -359,6 +359,7 @@ def everybody(sidecar: Sidecar) -> Iterator[list[Clients]]:
         yield clients
 
 
+@mostly("envoy")
 def test_without_a_supervisor_no_request_is_lost(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -470,6 +471,7 @@ def test_sigterm_with_eight_thousand_clients_finishes_what_is_under_way(
     assert took < DRAIN / 2
 
 
+@mostly("envoy")
 def test_sigterm_loses_no_request_of_clients_that_never_rest(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
