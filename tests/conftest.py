@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import programs
 import pytest
 from programs import MakeNginx, MakeSidecar, Nginx, Sidecar
+
+_NUMBERS = count(1)
 
 
 @pytest.fixture
@@ -49,6 +52,12 @@ def _until() -> Callable[..., Any]:
 @pytest.fixture(name="user")
 def _user() -> Callable[..., str]:
     return programs.user
+
+
+@pytest.fixture(name="name")
+def _name() -> str:
+    """An experiment's, which no other test has."""
+    return f"x{next(_NUMBERS)}"
 
 
 @pytest.fixture(name="free_port")

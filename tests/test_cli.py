@@ -4,8 +4,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+import web
 from programs import MakeNginx, MakeSidecar, until
 from supervised import SLOW, World
 
@@ -130,7 +130,7 @@ def test_check_tells_how_long_it_takes_where_a_sidecar_runs(
     sidecar.start()
     assert "; never, as nothing comes to inbound now\n" in checked()
     for _ in range(20):
-        httpx.get(sidecar.url)
+        web.get(sidecar.url)
     until(lambda: sidecar.metric("counterfault_requests_total") == 20)
     assert " at inbound's present " in checked()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import web
 from supervised import SLOW, World
 
 from proxy.admin.server import Admin, serve
@@ -34,5 +35,5 @@ async def admin(world: World) -> AsyncIterator[Admin]:
 @pytest.fixture
 async def client(admin: Admin) -> AsyncIterator[httpx.AsyncClient]:
     url = f"http://127.0.0.1:{admin.address[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
+    async with web.AsyncClient(base_url=url, timeout=5) as client:
         yield client

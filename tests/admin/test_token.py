@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+import web
 from supervised import SLOW, World
 
 from proxy.admin import events
@@ -176,7 +176,7 @@ async def test_a_token_file_that_is_gone_leaves_the_token(world, client):
 
 async def test_the_metrics_address_has_the_probes_alone(admin):
     url = f"http://127.0.0.1:{admin.addresses[1][1]}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with web.AsyncClient(base_url=url) as client:
         for path in PROBES:
             assert (await client.get(path, headers=FOREIGN)).status_code == 200
         for method, path in GUARDED:

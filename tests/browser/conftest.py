@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import programs
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from programs import Nginx, Sidecar
+from turns import turn
 
 # As root, without a screen, and without asking anybody else for anything.
 FLAGS = (
@@ -56,26 +57,38 @@ def is_fault(said: str) -> bool:
     return "Content Security Policy" in said or "Uncaught" in said
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Sidecar]:
-    """A sidecar of one's own in front of nginx, with users who come all the time."""
-    with _opened(tmp_path) as sidecar:
-        yield sidecar
-
-
 @pytest.fixture(scope="module")
 def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    """Such a sidecar, for all who find it `running` and do not end it."""
+    """A sidecar in front of nginx, with users who come all the time."""
     with _opened(tmp_path_factory.mktemp("shop")) as sidecar:
         yield sidecar
 
 
+@pytest.fixture
+def shop(shared_shop: Sidecar) -> Iterator[Sidecar]:
+    """The same, for those who want it without any other experiment, and may restart it."""
+    with turn(shared_shop):
+        yield shared_shop
+
+
+@pytest.fixture
+def guarded_shop(tmp_path: Path) -> Iterator[Sidecar]:
+    """One of its own that asks for the token that is in its directory."""
+    (tmp_path / "sidecar").mkdir()
+    (tmp_path / "sidecar" / "token").write_text("sixteen-bytes-or-more")
+    admin = {"token_file": "token"}
+    with _opened(tmp_path, admin) as sidecar:
+        yield sidecar
+
+
 @contextmanager
-def _opened(directory: Path) -> Iterator[Sidecar]:
+def _opened(directory: Path, admin: Mapping[str, str] = {}) -> Iterator[Sidecar]:
     with ExitStack() as stack:
         nginx = Nginx(directory / "nginx", PATHS)
         stack.callback(nginx.stop)
         sidecar = Sidecar(directory / "sidecar", nginx.url, {})
+        sidecar.settings["admin"].update(admin)
+        sidecar.write_settings()
         stack.callback(sidecar.stop)
         sidecar.start()
         command = [sys.executable, "-m", "proxy.demo.load", "--target", sidecar.url]

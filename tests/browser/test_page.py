@@ -71,7 +71,7 @@ def drawn(chart: Locator, cohort: str) -> int:
 
 
 def test_it_says_that_the_supervisor_is_gone_and_when_it_is_back(page: Page, shop: Sidecar) -> None:
-    shop.running("x", **SLOW)
+    shop.running("y", **SLOW)
     open_page(page, shop)
     expect(page.locator("#lost")).to_be_hidden()
     assert shop.process is not None
@@ -79,28 +79,25 @@ def test_it_says_that_the_supervisor_is_gone_and_when_it_is_back(page: Page, sho
     shop.process.wait(10)
     expect(page.locator("#connection")).to_have_text("disconnected")
     expect(page.get_by_role("alert")).to_contain_text("the supervisor does not answer")
-    expect(card(page)).to_be_visible()
+    expect(card(page, "y")).to_be_visible()
 
     shop.start()
     expect(page.locator("#connection")).to_have_text("connected", timeout=30_000)
     expect(page.locator("#lost")).to_be_hidden()
-    expect(card(page)).to_contain_text("the supervisor was restarted")
+    expect(card(page, "y")).to_contain_text("the supervisor was restarted")
 
 
-def test_a_token_is_asked_for_once_and_again_when_it_has_changed(page: Page, shop: Sidecar) -> None:
-    shop.stop()
-    token = shop.directory / "token"
-    token.write_text("sixteen-bytes-or-more")
-    shop.settings["admin"]["token_file"] = "token"
-    shop.write_settings()
-    shop.start()
-    shop.running("x", **SLOW)
+def test_a_token_is_asked_for_once_and_again_when_it_has_changed(
+    page: Page, guarded_shop: Sidecar
+) -> None:
+    token = guarded_shop.directory / "token"
+    guarded_shop.running("x", **SLOW)
 
     def sign_in(word: str) -> None:
         page.get_by_label("Token").fill(word)
         page.get_by_role("button", name="Sign in").click()
 
-    page.goto(shop.admin)
+    page.goto(guarded_shop.admin)
     sign_in("not-the-token-at-all")
     expect(page.get_by_role("alert")).to_have_text("That is not the token.")
     sign_in("sixteen-bytes-or-more")
@@ -116,5 +113,5 @@ def test_a_token_is_asked_for_once_and_again_when_it_has_changed(page: Page, sho
     expect(card(page).locator(".state")).to_have_text("stopped")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Token")).to_be_visible()
-    said = shop.log.read_text() + page.content()
+    said = guarded_shop.log.read_text() + page.content()
     assert not any(word in said for word in ("sixteen-bytes", "not-the-token"))

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
+import web
 from h2wire import Peer
 from leftovers import leaves_nothing
 from programs import Nginx, Sidecar, free_port, program, until
@@ -136,7 +136,7 @@ def test_what_a_mesh_tries_again_is_the_same_users(world: World, fault: dict[str
     before, seen = world.requests(cohort="experiment"), len(world.tags())
     for cohort in ("experiment", "control"):
         headers = {"x-user-id": world.user(cohort)}
-        assert httpx.get(world.mesh.url, headers=headers, trust_env=False).text == "hello"
+        assert web.get(world.mesh.url, headers=headers).text == "hello"
     until(lambda: world.requests(cohort="experiment") == before + 2)
     tried, spared = world.tags()[seen:]
     assert tried.startswith("x.experiment.")
@@ -147,6 +147,6 @@ def test_each_attempt_that_times_out_counts_and_ends_its_fault(world: World) -> 
     world.begin(HANG)
     before = world.requests(cohort="experiment", code="error")
     headers = {"x-user-id": world.user()}
-    assert httpx.get(world.mesh.url, headers=headers, trust_env=False).status_code == 504
+    assert web.get(world.mesh.url, headers=headers).status_code == 504
     until(lambda: world.requests(cohort="experiment", code="error") == before + 2)
     until(world.nothing_active, 5)

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from statistics import quantiles
 from typing import Any
 
-import httpx
 import pytest
+import web
 from leftovers import leaves_nothing
 from programs import Nginx, Sidecar, user
 
@@ -51,7 +51,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[S
 
 def measured(url: str, count: int) -> dict[str, list[float]]:
     """What so many requests of each cohort took, the two by turns."""
-    with httpx.Client(trust_env=False) as client, ThreadPoolExecutor(THREADS) as threads:
+    with web.Client() as client, ThreadPoolExecutor(THREADS) as threads:
 
         def ask(cohort: str) -> float:
             start = time.monotonic()

@@ -42,7 +42,11 @@ class World(Runs):
         return self.faults(fault="error", result="performed")
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["one worker", "three workers"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(1, marks=pytest.mark.slow), 3],
+    ids=["one worker", "three workers"],
+)
 def world(
     tmp_path_factory: pytest.TempPathFactory, engine: str, request: pytest.FixtureRequest
 ) -> Iterator[World]:

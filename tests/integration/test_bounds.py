@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+import web
 from clients import Clients
 from crowd import MEGA, asked, crowd, cut, descriptors, resident, seconds_to_serve
 from h2.config import H2Configuration
@@ -40,6 +41,8 @@ GROWTH = 64 * MEGA
 STALLED = 1.0
 # How long the fault that holds things lasts; long enough for a stall to be seen.
 HELD = 3.0
+# Connections, where their number is limited.
+MOST = 60
 CHUNK = b"x" * 32768
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 FAULTS = [
@@ -404,25 +407,20 @@ def test_ten_thousand_idle_connections_cost_little(
             assert all(asked(sock) == 200 for sock in kept[:50])
 
 
-def test_more_connections_than_the_limit_are_refused(
-    make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
-) -> None:
-    limits = {"enrolled": "100%", "connections": 20}
-    upstream = make_nginx('location / { return 200 "hello"; }').url
-    sidecar = make_sidecar(upstream, engine=engine, limits=limits).start()
-    with crowd(sidecar.port, 20) as kept:
-        assert [asked(sock) for sock in kept] == [200] * 20
+def test_more_connections_than_the_limit_are_refused(hurried: Sidecar) -> None:
+    with crowd(hurried.port, MOST) as kept:
+        assert [asked(sock) for sock in kept] == [200] * MOST
         for _ in range(3):
-            with connect(sidecar.port) as late:
+            with connect(hurried.port) as late:
                 assert cut(late)
-        assert [asked(sock) for sock in kept] == [200] * 20
+        assert [asked(sock) for sock in kept] == [200] * MOST
         kept.pop().close()
-        until(lambda: served(sidecar))
+        until(lambda: served(hurried))
 
 
 def served(sidecar: Sidecar) -> bool:
     try:
-        return httpx.get(sidecar.url).status_code == 200
+        return web.get(sidecar.url).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -472,7 +470,7 @@ def repeat(talking: ServerConnection) -> None:
 
 @pytest.fixture(scope="module")
 def hurried(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Sidecar]:
-    """A head has a second; a WebSocket server is behind `talk`."""
+    """Few clients, whose heads have a second; a WebSocket server is behind `talk`."""
     directory = tmp_path_factory.mktemp("hurried")
     with serve(repeat, "127.0.0.1", 0) as server, ExitStack() as stack:
         serving = threading.Thread(target=server.serve_forever)
@@ -487,7 +485,7 @@ def hurried(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[S
         }
         settings = {
             "engine": engine,
-            "limits": {"enrolled": "100%", "head_time": "1s"},
+            "limits": {"enrolled": "100%", "head_time": "1s", "connections": MOST},
             "listeners": {"talk": talk},
         }
         sidecar = Sidecar(directory / "sidecar", nginx.url, settings)

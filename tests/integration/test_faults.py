@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import web
 from programs import Nginx, Sidecar
 
 FAULTS: dict[str, dict[str, Any]] = {
@@ -32,6 +33,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "half": {"error": 500, "dose": "50%"},
     "header": {"error": 500, "match": {"headers": {"x-beta": "yes"}}},
 }
+SMALL = {"experiment": "10%", "control": "10%"}
+type Aside = tuple[Sidecar, str]
 NGINX = """
     location /big { alias BIG; }
     location / { return 200 "hello"; }
@@ -72,6 +75,15 @@ def nginx(world: tuple[Sidecar, Nginx]) -> Nginx:
 
 
 @pytest.fixture
+def aside(sidecar: Sidecar, name: str) -> Iterator[Aside]:
+    """The sidecar, and the name of an experiment that comes before the one that all others use."""
+    first = f"a{name}"
+    yield sidecar, first
+    (sidecar.directory / "experiments" / f"{first}.yaml").unlink()
+    sidecar.post("/-/reload")  # its users are the other one's again
+
+
+@pytest.fixture
 def hit(user: Callable[..., str]) -> dict[str, str]:
     return {"x-user-id": user("experiment")}
 
@@ -83,7 +95,7 @@ def spared(user: Callable[..., str]) -> dict[str, str]:
 
 def timed(method: str, url: str, **asked: Any) -> tuple[float, httpx.Response]:
     start = time.monotonic()
-    answer = httpx.request(method, url, **asked)
+    answer = web.request(method, url, **asked)
     return time.monotonic() - start, answer
 
 
@@ -128,7 +140,7 @@ def test_an_error_answers_instead_of_the_upstream(
     sidecar: Sidecar, nginx: Nginx, hit: dict[str, str]
 ) -> None:
     before = seen(nginx, "/error")
-    answer = httpx.get(f"{sidecar.url}/error", headers=hit)
+    answer = web.get(f"{sidecar.url}/error", headers=hit)
     assert (answer.status_code, answer.text) == (503, "injected")
     assert answer.headers["retry-after"] == "7"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -136,7 +148,7 @@ def test_an_error_answers_instead_of_the_upstream(
 
 
 def test_an_error_leaves_the_connection_usable(sidecar: Sidecar, hit: dict[str, str]) -> None:
-    with httpx.Client(headers=hit) as client:
+    with web.Client(headers=hit) as client:
         codes = [client.get(f"{sidecar.url}/{p}").status_code for p in ("bare", "", "bare", "")]
     assert codes == [418, 200, 418, 200]
 
@@ -145,7 +157,7 @@ def test_an_error_does_not_wait_for_a_large_upload_to_be_kept(
     sidecar: Sidecar, hit: dict[str, str]
 ) -> None:
     before = resident(sidecar)
-    answer = httpx.post(f"{sidecar.url}/posted", headers=hit, content=b"x" * (40 << 20))
+    answer = web.post(f"{sidecar.url}/posted", headers=hit, content=b"x" * (40 << 20))
     assert answer.status_code == 500
     assert resident(sidecar) - before < 20 << 20
 
@@ -206,22 +218,22 @@ def test_before_means_that_the_upstream_hears_nothing(
 ) -> None:
     before = seen(nginx, f"/{name}")
     raw(sidecar, name, hit)
-    httpx.get(f"{sidecar.url}/marker")
+    web.get(f"{sidecar.url}/marker")
     assert seen(nginx, f"/{name}") == before
 
 
 def test_after_spares_methods_that_are_not_idempotent_unless_it_is_unsafe(
     sidecar: Sidecar, hit: dict[str, str]
 ) -> None:
-    assert httpx.post(f"{sidecar.url}/late-error", headers=hit).status_code == 200
-    assert httpx.get(f"{sidecar.url}/late-error", headers=hit).status_code == 500
-    assert httpx.post(f"{sidecar.url}/unsafe", headers=hit).status_code == 500
+    assert web.post(f"{sidecar.url}/late-error", headers=hit).status_code == 200
+    assert web.get(f"{sidecar.url}/late-error", headers=hit).status_code == 500
+    assert web.post(f"{sidecar.url}/unsafe", headers=hit).status_code == 500
 
 
 def test_a_late_error_replaces_a_large_answer_on_a_connection_that_lives_on(
     sidecar: Sidecar, hit: dict[str, str]
 ) -> None:
-    with httpx.Client(headers=hit) as client:
+    with web.Client(headers=hit) as client:
         for _ in range(3):
             answer = client.get(f"{sidecar.url}/big")
             assert (answer.status_code, answer.content) == (500, b"")
@@ -229,21 +241,21 @@ def test_a_late_error_replaces_a_large_answer_on_a_connection_that_lives_on(
 
 
 def test_the_dose_is_the_share_of_requests(sidecar: Sidecar, hit: dict[str, str]) -> None:
-    with httpx.Client(headers=hit) as client:
+    with web.Client(headers=hit) as client:
         codes = [client.get(f"{sidecar.url}/half").status_code for _ in range(400)]
     # Four standard errors of a binomial share of one half.
     assert abs(codes.count(500) / 400 - 0.5) < 4 * 0.025
 
 
 def test_a_fault_matches_headers(sidecar: Sidecar, hit: dict[str, str]) -> None:
-    assert httpx.get(f"{sidecar.url}/header", headers=hit).status_code == 200
-    assert httpx.get(f"{sidecar.url}/header", headers=hit | {"x-beta": "yes"}).status_code == 500
+    assert web.get(f"{sidecar.url}/header", headers=hit).status_code == 200
+    assert web.get(f"{sidecar.url}/header", headers=hit | {"x-beta": "yes"}).status_code == 500
 
 
 def test_the_cohorts_take_turns_on_one_connection(
     sidecar: Sidecar, hit: dict[str, str], spared: dict[str, str]
 ) -> None:
-    with httpx.Client() as client:
+    with web.Client() as client:
         codes = [
             client.get(f"{sidecar.url}/bare", headers=who).status_code for who in [hit, spared] * 3
         ]
@@ -263,23 +275,23 @@ def test_a_client_that_leaves_a_hang_ends_it(
 
 
 def test_everything_is_counted_as_the_client_saw_it(
-    make_sidecar: Callable[..., Sidecar],
-    engine: str,
-    nginx: Nginx,
-    hit: dict[str, str],
-    spared: dict[str, str],
-    until: Callable[..., Any],
+    aside: Aside, user: Callable[..., str], until: Callable[..., Any]
 ) -> None:
-    fresh = make_sidecar(nginx.url, engine=engine).start()
-    fresh.running(faults=rules())
-    for name in ("error", "bare", "close", "reset", "late-error", "unmatched"):
-        raw(fresh, name, hit)
-        raw(fresh, name, spared)
+    sidecar, name = aside
+    sidecar.running(name, faults=rules(), cohorts=SMALL)
+    hit, spared = (
+        {"x-user-id": user(cohort, name, share=0.1)} for cohort in ("experiment", "control")
+    )
+    for path in ("error", "bare", "close", "reset", "late-error", "unmatched"):
+        raw(sidecar, path, hit)
+        raw(sidecar, path, spared)
+
+    def metric(what: str, **labels: str) -> float:
+        return sidecar.metric(f"counterfault_{what}_total", experiment=name, **labels)
 
     def counted(cohort: str) -> dict[str, float]:
         codes = ("1xx", "2xx", "3xx", "4xx", "5xx", "error")
-        name = "counterfault_requests_total"
-        found = {c: fresh.metric(name, experiment="x", cohort=cohort, code=c) for c in codes}
+        found = {c: metric("requests", cohort=cohort, code=c) for c in codes}
         return {code: count for code, count in found.items() if count}
 
     until(lambda: sum(counted("control").values()) == 6)
@@ -287,7 +299,7 @@ def test_everything_is_counted_as_the_client_saw_it(
     assert counted("control") == {"2xx": 6}
     assert counted("experiment") == {"2xx": 1, "4xx": 1, "5xx": 2, "error": 2}
     performed = {
-        kind: fresh.metric("counterfault_faults_total", fault=kind, result="performed")
+        kind: metric("faults", fault=kind, result="performed")
         for kind in ("error", "drop", "latency")
     }
     assert performed == {"error": 3, "drop": 2, "latency": 0}
@@ -324,18 +336,15 @@ def test_no_more_faults_are_active_than_allowed(
 
 
 def test_max_faults_ends_the_run(
-    make_sidecar: Callable[..., Sidecar],
-    engine: str,
-    nginx: Nginx,
-    user: Callable[..., str],
-    until: Callable[..., Any],
+    aside: Aside, user: Callable[..., str], until: Callable[..., Any]
 ) -> None:
-    limited = make_sidecar(nginx.url, engine=engine).start()
-    limited.running(faults=[{"at": "inbound", "error": 503}], guard={"max_faults": 4})
-    with httpx.Client(headers={"x-user-id": user("experiment")}) as client:
-        codes = [client.get(limited.url).status_code for _ in range(10)]
+    sidecar, name = aside
+    error = [{"at": "inbound", "error": 503}]
+    sidecar.running(name, faults=error, guard={"max_faults": 4}, cohorts=SMALL)
+    with web.Client(headers={"x-user-id": user("experiment", name, share=0.1)}) as client:
+        codes = [client.get(sidecar.url).status_code for _ in range(10)]
     assert codes == [503] * 4 + [200] * 6
-    until(lambda: limited.state() == "stopped")
+    until(lambda: sidecar.state(name) == "stopped")
 
 
 def test_resets_are_real(sidecar: Sidecar, hit: dict[str, str], engine: str) -> None:

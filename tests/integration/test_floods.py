@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
-import httpx
 import pytest
 import trustme
+import web
 from crowd import MEGA, cut, resident
 from h2.connection import H2Connection
 from hyperframe.frame import (
@@ -115,7 +115,7 @@ def ended(sock: socket.socket) -> bool:
 def test_a_flood_of_frames_is_ended_and_harms_nobody_else(world: World, flood: Flood) -> None:
     sidecar, _ = world
     before = {pid: resident(pid) for pid in sidecar.workers()}
-    with httpx.Client(http1=False, http2=True, timeout=20) as other, connect(sidecar.port) as sock:
+    with web.Client(http1=False, http2=True, timeout=20) as other, connect(sidecar.port) as sock:
         assert other.get(sidecar.url).text == "hello"
         sent = pour(sock, flood)
         start = time.monotonic()

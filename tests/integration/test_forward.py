@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from conforming import mostly
 from passing import PEOPLE, VICTIM
 from programs import Nginx, Sidecar, free_port, program, until
 from wire import connect, echo, read_head, scripted
@@ -361,6 +362,7 @@ def test_connect_inside_is_refused(running: World):
 # --- The authority
 
 
+@mostly("mitmproxy")
 def test_the_authority_is_made_once_and_for_nobody_else_to_read(
     make_sidecar: Callable[..., Sidecar], engine: str
 ):
@@ -401,6 +403,7 @@ def test_an_authority_of_ones_own_signs(
     assert not (Path(sidecar.settings["state_dir"]) / "ca").exists()
 
 
+@mostly("envoy")
 def test_without_an_authority_everything_is_tunnelled(
     world: World, make_sidecar: Callable[..., Sidecar], engine: str
 ):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+import web
 from programs import Nginx, Sidecar, free_port
 from wire import connect
 
@@ -29,7 +30,7 @@ class World:
         return f" {path} " in self.nginx.access.read_text()
 
     def works(self) -> bool:
-        return httpx.get(self.sidecar.url).text == "hello"
+        return web.get(self.sidecar.url).text == "hello"
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_heads_that_are_too_large_are_refused(world: World, headers: bytes) -> N
 
 
 def test_what_is_just_small_enough_passes(world: World) -> None:
-    assert httpx.get(world.sidecar.url, headers={"x-a": "b" * 3500}).text == "hello"
+    assert web.get(world.sidecar.url, headers={"x-a": "b" * 3500}).text == "hello"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_what_is_just_small_enough_passes(world: World) -> None:
 def test_http2_heads_are_bounded_too(
     world: World, headers: dict[str, str], content: bytes | None
 ) -> None:
-    with httpx.Client(http1=False, http2=True) as client:
+    with web.Client(http1=False, http2=True) as client:
         assert client.get(f"{world.h2c}/small").text == "hello"
         try:
             answer = client.post(f"{world.h2c}/large", headers=headers, content=content)

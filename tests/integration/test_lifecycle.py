@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+import web
 from clients import Clients
+from conforming import mostly
 from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, alive, until
 
 LEASE = 1.0
@@ -40,7 +42,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Si
 
 
 def code(sidecar: Sidecar, who: str) -> int:
-    return httpx.get(sidecar.url, headers={"x-user-id": who}).status_code
+    return web.get(sidecar.url, headers={"x-user-id": who}).status_code
 
 
 def test_an_operators_stop_is_done_when_it_answers(
@@ -81,6 +83,7 @@ def test_a_stop_lets_go_of_what_is_held(shared: Sidecar, user: Callable[..., str
     assert min(took) < 0.25
 
 
+@mostly("mitmproxy")
 def test_the_kill_switch_stops_everything_and_survives_a_restart(
     sidecar: Sidecar, user: Callable[..., str]
 ) -> None:
@@ -102,6 +105,7 @@ def test_an_unknown_experiment_cannot_be_stopped(shared: Sidecar) -> None:
         shared.post("/api/experiments/nothing/stop")
 
 
+@mostly("envoy")
 def test_a_restarted_supervisor_resumes_no_run(sidecar: Sidecar, user: Callable[..., str]) -> None:
     sidecar.running(faults=ERROR)
     for run, number in ((1, signal.SIGTERM), (2, signal.SIGKILL)):
@@ -145,6 +149,8 @@ def test_without_a_supervisor_faults_end_with_the_lease_and_traffic_goes_on(
             until(lambda: sidecar.state() == "stopped")
             (seen,) = sidecar.get("/api/experiments")["experiments"]
             assert "lease" in seen["reason"]
+            # Envoy has the lease, which is new, before the plan that ends the faults.
+            until(sidecar.acts)
             assert code(sidecar, who) == 200
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -159,7 +165,7 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_down(shared: Sidecar
 
     def answers() -> bool:
         try:
-            return httpx.get(shared.url, timeout=5).status_code == 200
+            return web.get(shared.url, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -174,6 +180,7 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_down(shared: Sidecar
     until(lambda: shared.workers() and shared.workers() != [pid])
 
 
+@mostly("envoy")
 def test_sigterm_finishes_what_is_under_way_and_refuses_what_is_new(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
@@ -188,12 +195,12 @@ def test_sigterm_finishes_what_is_under_way_and_refuses_what_is_new(
     begun = threading.Event()
 
     def read_slowly(url: str) -> tuple[int, int]:
-        with httpx.stream("GET", url) as answer:
+        with web.stream("GET", url) as answer:
             begun.set()
             return answer.status_code, sum(len(chunk) for chunk in answer.iter_raw())
 
     slow = threading.Thread(target=lambda: answers.append(read_slowly(f"{sidecar.url}/slow")))
-    with httpx.Client() as idle:
+    with web.Client() as idle:
         idle.get(sidecar.url)
         slow.start()
         assert begun.wait(10)
@@ -233,6 +240,7 @@ def test_a_port_of_somebody_else_is_refused_at_start(
     assert f"listener inbound: 127.0.0.1:{port}: Address already in use" in told
 
 
+@mostly("mitmproxy")
 def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, user: Callable[..., str]
 ) -> None:
@@ -242,7 +250,7 @@ def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
     sidecar.start()
     assert sidecar.state() == "pending"
     assert code(sidecar, user("experiment")) == 200
-    readyz = httpx.get(f"{sidecar.admin}/readyz")
+    readyz = web.get(f"{sidecar.admin}/readyz")
     assert "state" in readyz.text
     assert "no run starts" in readyz.text
 
@@ -293,6 +301,7 @@ def test_a_supervisor_in_a_crash_loop_costs_no_request(
     assert (one.wrong, other.wrong) == ([], [])
 
 
+@mostly("mitmproxy")
 def test_orphans_leave_after_their_bound(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -304,15 +313,16 @@ def test_orphans_leave_after_their_bound(
     sidecar.process.kill()
     sidecar.process.wait()
     sidecar.process = None
-    assert httpx.get(sidecar.url).status_code == 200
+    assert web.get(sidecar.url).status_code == 200
     if engine == "envoy":
         time.sleep(2)
-        assert httpx.get(sidecar.url).status_code == 200
+        assert web.get(sidecar.url).status_code == 200
         os.kill(pid, signal.SIGKILL)
     until(lambda: refused(sidecar.port))
     until(lambda: not alive(pid))
 
 
+@mostly("envoy")
 def test_it_is_ready_once_its_raw_connections_are_served(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -321,7 +331,7 @@ def test_it_is_ready_once_its_raw_connections_are_served(
     sidecar = make_sidecar(url, engine=engine, workers=2).start()
     assert len(sidecar.workers()) == 2 + (engine == "envoy")
     start = time.monotonic()
-    assert httpx.get(sidecar.url).text == "hello"
+    assert web.get(sidecar.url).text == "hello"
     assert time.monotonic() - start < 0.5
 
 

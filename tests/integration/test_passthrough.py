@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import web
 from passing import CODINGS, PEOPLE, STATUSES, World, lines, passing, port_of, undated
 from wire import connect, read_all, read_answer, read_chunked, read_head
 
@@ -86,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, timeout=20) as client:
+    with web.Client(timeout=20) as client:
         yield client
 
 

@@ -2,100 +2,108 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from functools import partial
 
 import httpx
 import pytest
+import web
 import yaml
 from clients import Clients
-from programs import MakeNginx, MakeSidecar, Sidecar
+from conforming import mostly
+from programs import MakeNginx, MakeSidecar, Sidecar, until
+from turns import HELLO, shared_sidecar, turn
 
 ERROR = [{"at": "inbound", "error": 503}]
-HELLO = 'location / { return 200 "hello"; }'
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Sidecar]:
+    with shared_sidecar(tmp_path_factory.mktemp("reload"), engine=engine) as sidecar:
+        yield sidecar
 
 
 @pytest.fixture
-def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str) -> Sidecar:
-    return make_sidecar(make_nginx(HELLO).url, engine=engine).start()
+def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
+    with turn(shared):
+        yield shared
 
 
 def code(sidecar: Sidecar, who: str) -> int:
-    return httpx.get(sidecar.url, headers={"x-user-id": who}).status_code
+    return web.get(sidecar.url, headers={"x-user-id": who}).status_code
+
+
+def gets(sidecar: Sidecar, who: str, status: int) -> bool:
+    return code(sidecar, who) == status
 
 
 def test_a_new_file_acts_within_a_second_of_its_rename(
-    sidecar: Sidecar, user: Callable[..., str], until: Callable[..., Any]
+    sidecar: Sidecar, name: str, user: Callable[..., str]
 ) -> None:
-    who = user("experiment")
+    who = user("experiment", name)
     assert code(sidecar, who) == 200
-    sidecar.experiment(faults=ERROR)
+    sidecar.experiment(name, faults=ERROR)
     start = time.monotonic()
     until(lambda: code(sidecar, who) == 503)
     assert time.monotonic() - start < 1
 
 
-def test_removing_the_file_ends_it(
-    sidecar: Sidecar, user: Callable[..., str], until: Callable[..., Any]
-) -> None:
-    sidecar.running(faults=ERROR)
-    (sidecar.directory / "experiments" / "x.yaml").unlink()
-    until(lambda: code(sidecar, user("experiment")) == 200)
-    assert sidecar.state() is None
+def test_removing_the_file_ends_it(sidecar: Sidecar, name: str, user: Callable[..., str]) -> None:
+    sidecar.running(name, faults=ERROR)
+    (sidecar.directory / "experiments" / f"{name}.yaml").unlink()
+    until(lambda: code(sidecar, user("experiment", name)) == 200)
+    assert sidecar.state(name) is None
 
 
 @pytest.mark.parametrize("way", ["hangup", "api"])
 def test_a_reload_can_be_asked_for(
-    sidecar: Sidecar, user: Callable[..., str], until: Callable[..., Any], way: str
+    sidecar: Sidecar, name: str, user: Callable[..., str], way: str
 ) -> None:
-    sidecar.experiment(faults=ERROR)
+    sidecar.experiment(name, faults=ERROR)
     if way == "api":
         sidecar.post("/-/reload")
     else:
         assert sidecar.process is not None
         sidecar.process.send_signal(signal.SIGHUP)
-    until(lambda: code(sidecar, user("experiment")) == 503)
+    until(lambda: code(sidecar, user("experiment", name)) == 503)
 
 
 def test_a_bad_file_changes_nothing_and_says_what_is_wrong(
-    sidecar: Sidecar, user: Callable[..., str], until: Callable[..., Any]
+    sidecar: Sidecar, name: str, user: Callable[..., str]
 ) -> None:
-    sidecar.running(faults=ERROR)
+    sidecar.running(name, faults=ERROR)
     sidecar.experiment("y", faults=[{"at": "nowhere", "latencey": "1s"}])
     until(lambda: sidecar.metric("counterfault_config_last_reload_successful") == 0)
     with pytest.raises(Exception, match="422"):
         sidecar.post("/-/reload")
-    assert (sidecar.state("x"), sidecar.state("y")) == ("running", None)
-    assert code(sidecar, user("experiment")) == 503
+    assert (sidecar.state(name), sidecar.state("y")) == ("running", None)
+    assert code(sidecar, user("experiment", name)) == 503
     assert "unknown fault 'latencey'" in sidecar.log.read_text()
     (sidecar.directory / "experiments" / "y.yaml").unlink()
     until(lambda: sidecar.metric("counterfault_config_last_reload_successful") == 1)
-    assert sidecar.state("x") == "running"
+    assert sidecar.state(name) == "running"
 
 
-def test_kubernetes_swaps_are_seen(
-    sidecar: Sidecar, user: Callable[..., str], until: Callable[..., Any]
-) -> None:
+def test_kubernetes_swaps_are_seen(sidecar: Sidecar, name: str, user: Callable[..., str]) -> None:
     """A ConfigMap's files are links through `..data`, which is replaced as a whole."""
     experiments = sidecar.directory / "experiments"
     for generation, fault in enumerate([503, 418]):
         real = experiments / f"..{generation}"
         real.mkdir()
-        said = sidecar.said(faults=[{"at": "inbound", "error": fault}])
-        (real / "x.yaml").write_text(yaml.safe_dump(said))
+        said = sidecar.said(name, faults=[{"at": "inbound", "error": fault}])
+        (real / f"{name}.yaml").write_text(yaml.safe_dump(said))
         (experiments / "..new").symlink_to(real.name)
         (experiments / "..new").rename(experiments / "..data")
         if generation == 0:
-            (experiments / "x.yaml").symlink_to("..data/x.yaml")
-        until(lambda fault=fault: code(sidecar, user("experiment")) == fault)
+            (experiments / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
+        until(partial(gets, sidecar, user("experiment", name), fault))
 
 
 def test_a_new_listener_is_opened_and_a_removed_one_is_closed(
     sidecar: Sidecar,
     make_nginx: MakeNginx,
     free_port: Callable[[], int],
-    until: Callable[..., Any],
 ) -> None:
     other, port = make_nginx('location / { return 200 "other"; }'), free_port()
     listener = {"listen": f"127.0.0.1:{port}", "upstream": other.url}
@@ -104,7 +112,7 @@ def test_a_new_listener_is_opened_and_a_removed_one_is_closed(
 
     def answer() -> str:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/").text
+            return web.get(f"http://127.0.0.1:{port}/").text
         except httpx.TransportError:
             return "none"
 
@@ -112,11 +120,11 @@ def test_a_new_listener_is_opened_and_a_removed_one_is_closed(
     del sidecar.settings["listeners"]["other"]
     sidecar.write_settings()
     until(lambda: answer() == "none")
-    assert httpx.get(sidecar.url).text == "hello"
+    assert web.get(sidecar.url).text == "hello"
 
 
 def test_a_port_that_is_taken_is_refused_and_changes_nothing(
-    sidecar: Sidecar, make_nginx: MakeNginx, until: Callable[..., Any]
+    sidecar: Sidecar, make_nginx: MakeNginx
 ) -> None:
     taken = make_nginx(HELLO)
     listener = {"listen": f"127.0.0.1:{taken.port}", "upstream": "http://127.0.0.1:1"}
@@ -124,16 +132,16 @@ def test_a_port_that_is_taken_is_refused_and_changes_nothing(
     sidecar.write_settings()
     until(lambda: sidecar.metric("counterfault_config_last_reload_successful") == 0)
     assert "Address already in use" in sidecar.log.read_text()
-    assert httpx.get(sidecar.url).text == "hello"
-    assert httpx.get(taken.url).text == "hello"
+    assert web.get(sidecar.url).text == "hello"
+    assert web.get(taken.url).text == "hello"
 
 
+@mostly("envoy")
 def test_ten_reloads_a_second_under_load_lose_no_request(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
     engine: str,
     user: Callable[..., str],
-    until: Callable[..., Any],
 ) -> None:
     sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine, workers=2).start()
     loads = [

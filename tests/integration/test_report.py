@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+import web
+from conforming import mostly
 from kept import Runs, legal
 from programs import MakeNginx, MakeSidecar, Sidecar
 
@@ -46,7 +48,7 @@ def users(sidecar: Sidecar) -> Iterator[None]:
 
     def come(seed: int) -> None:
         choose = random.Random(seed)
-        with httpx.Client() as client:
+        with web.Client() as client:
             while not over.is_set():
                 who = {"x-user-id": f"user-{choose.randrange(400)}"}
                 try:
@@ -91,6 +93,7 @@ def offline(sidecar: Sidecar, *more: str) -> int:
     return main(["report", "x", "--state-dir", str(sidecar.directory / "state"), *more])
 
 
+@mostly("mitmproxy")
 def test_a_refuted_hypothesis_ends_with_1_and_every_format_tells_it(
     sidecar: Sidecar, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +119,7 @@ def test_a_refuted_hypothesis_ends_with_1_and_every_format_tells_it(
     assert "p50: distribution of latencies while the faults were on" in found["html"]
 
 
+@mostly("mitmproxy")
 def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> None:
     sidecar.experiment(faults=HARMLESS, steady_state=[SUCCESS], **SHORT)
     code, said = until_done(sidecar)
@@ -126,6 +130,7 @@ def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> 
     assert "nothing is to be run: x #1 was done before; raise `run`" in sidecar.log.read_text()
 
 
+@mostly("envoy")
 def test_a_fault_that_matches_nothing_ends_with_3(sidecar: Sidecar) -> None:
     nothing = [{"at": "inbound", "match": {"path": "/nowhere"}, "error": 503}]
     sidecar.experiment(faults=nothing, steady_state=[SUCCESS], duration="1s")
@@ -147,6 +152,7 @@ def test_of_two_experiments_the_worse_verdict_counts(plain: Sidecar) -> None:
     assert "z #1" not in said
 
 
+@mostly("mitmproxy")
 def test_a_signal_before_the_end_stops_the_run_and_ends_with_3(
     sidecar: Sidecar, until: Callable[..., Any]
 ) -> None:
@@ -162,7 +168,7 @@ def test_a_signal_before_the_end_stops_the_run_and_ends_with_3(
 
 def answers(sidecar: Sidecar) -> bool:
     try:
-        return httpx.get(f"{sidecar.admin}/healthz").status_code == 200
+        return web.get(f"{sidecar.admin}/healthz").status_code == 200
     except httpx.TransportError:
         return False
 
@@ -189,6 +195,7 @@ def test_where_nothing_can_ever_be_done_it_ends_with_2_and_a_sentence(plain: Sid
     history.close()
 
 
+@mostly("mitmproxy")
 def test_a_report_comes_from_a_running_sidecar_and_from_a_past_run(
     sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+import web
 from h2wire import Fields, Message, Peer, answering, request
 from passing import MEGA, PEOPLE, VICTIM, digest, memory
 from programs import Nginx, Sidecar, free_port, program
@@ -129,7 +130,7 @@ def client(world: World, version: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def h2c() -> Iterator[httpx.Client]:
-    with httpx.Client(http1=False, http2=True, trust_env=False, timeout=20) as client:
+    with web.Client(http1=False, http2=True, timeout=20) as client:
         yield client
 
 
@@ -196,7 +197,7 @@ def test_an_https_upstream_is_spoken_to_in_the_clients_http(
 
 
 def test_clients_without_tls_reach_an_https_upstream(world: World, person: dict[str, str]):
-    with httpx.Client(trust_env=False) as client:
+    with web.Client() as client:
         answer = client.get(f"{world.url('plain-https')}/b", headers=person)
     assert (answer.status_code, answer.text) == (200, "HTTP/1.1 localhost /b")
 

@@ -1,16 +1,27 @@
-"""Clients that ask without pause and remember everything that went wrong."""
+"""Clients that ask all the time and remember everything that went wrong."""
 
 import threading
 from typing import Any
 
 import httpx
+import web
 
 
 class Clients(threading.Thread):
-    """Requests one after the other, on one connection or each on its own; a context manager."""
+    """Requests one after the other, on one connection or each on its own; a context manager.
 
-    def __init__(self, url: str, connection: str = "keep-alive", user: str | None = None) -> None:
+    `pause`: so many seconds after each, where a moment at which nobody asks does not matter.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connection: str = "keep-alive",
+        user: str | None = None,
+        pause: float = 0.0,
+    ) -> None:
         super().__init__()
+        self._pause = pause
         self._url = url
         self._headers = {"connection": connection, **({"x-user-id": user} if user else {})}
         self._enough = threading.Event()
@@ -18,7 +29,7 @@ class Clients(threading.Thread):
         self.wrong: list[Any] = []
 
     def run(self) -> None:
-        with httpx.Client(headers=self._headers, timeout=20) as client:
+        with web.Client(headers=self._headers, timeout=20) as client:
             while not self._enough.is_set():
                 try:
                     answer = client.get(self._url)
@@ -27,6 +38,8 @@ class Clients(threading.Thread):
                 except httpx.TransportError as e:
                     self.wrong.append(e)
                 self.count += 1
+                if self._pause:
+                    self._enough.wait(self._pause)
 
     def __enter__(self) -> "Clients":
         self.start()

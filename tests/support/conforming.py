@@ -301,3 +301,11 @@ def _nginx(directory: Path, conf: str) -> Nginx:
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine in its turn."""
     return str(request.param)
+
+
+def mostly(engine: str) -> pytest.MarkDecorator:
+    """The engines share what is tested: it is slow on all but this one."""
+    # In the order of the fixture, by which tests that share something are brought together.
+    marks = {each: () if each == engine else pytest.mark.slow for each in ENGINES}
+    params = [pytest.param(each, marks=marks[each]) for each in sorted(ENGINES)]
+    return pytest.mark.parametrize("engine", params, indirect=True)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import web
 from programs import Sidecar, program, until
 
 from proxy.engines.envoy.directory import PID
@@ -138,7 +139,7 @@ def _envoy_gauges(sidecar: Sidecar) -> Open:
     folder = os.open(_folder(sidecar), os.O_PATH)
     try:
         # By way of the descriptor: a socket's address must be short.
-        transport = httpx.HTTPTransport(uds=f"/proc/self/fd/{folder}/{ADMIN}")
+        transport = httpx.HTTPTransport(uds=f"/proc/self/fd/{folder}/{ADMIN}", verify=web.NOBODY)
         with httpx.Client(transport=transport) as client:
             answer = client.get("http://envoy/stats", params={"filter": _GAUGES})
     finally:

@@ -28,7 +28,7 @@ class Watched:
 
 @contextmanager
 def watched_run(directory: Path) -> Iterator[Watched]:
-    """The whole run; the sidecar and Prometheus are there until the context is left."""
+    """The whole run; without users, who cost, the sidecar and Prometheus stay till the end."""
     program("prometheus")  # before anything is started
     with ExitStack() as stack:
         nginx = Nginx(directory / "nginx", 'location / { return 200 "hello"; }')
@@ -39,13 +39,14 @@ def watched_run(directory: Path) -> Iterator[Watched]:
         stack.callback(prometheus.stop)
         stack.callback(sidecar.stop)
         sidecar.start()
-        stack.enter_context(_load(sidecar.url))
-        until(prometheus.scraped)
-        _run(sidecar)
-        page = sidecar.metrics()
-        # The last states must have been scraped, and the rules evaluated after that.
-        until(lambda: len(prometheus.instant(_states(sidecar))) == 2)
-        until(lambda: prometheus.over_time("experiment:counterfault_steady_state_bad:difference"))
+        with _load(sidecar.url):
+            until(prometheus.scraped)
+            _run(sidecar)
+            page = sidecar.metrics()
+            # The last states must have been scraped, and the rules evaluated after that.
+            until(lambda: len(prometheus.instant(_states(sidecar))) == 2)
+            bad = "experiment:counterfault_steady_state_bad:difference"
+            until(lambda: prometheus.over_time(bad))
         yield Watched(sidecar, prometheus, page)
 
 

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import web
 from clients import Clients
 from programs import MakeNginx, MakeSidecar, Sidecar, until
+from turns import HELLO, shared_sidecar, turn
 from wire import connect, read_head
 
 from proxy.cohorts import Arcs, salt_of
 from proxy.engines.envoy.binary import binary
 
-HELLO = 'location / { return 200 "hello"; }'
 ECHO = 'location / { add_header x-seen "$http_x_counterfault" always; return 200 "hello"; }'
 ERROR = [{"at": "inbound", "error": 503}]
 # What only workers can do.
@@ -29,13 +30,20 @@ REWRITE = [{"at": "inbound", "error": 503, "when": "after", "match": {"path": "/
 KEYS = 10_000
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    with shared_sidecar(tmp_path_factory.mktemp("envoy"), engine="envoy") as sidecar:
+        yield sidecar
+
+
 @pytest.fixture
-def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx) -> Sidecar:
-    return make_sidecar(make_nginx(HELLO).url, engine="envoy").start()
+def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
+    with turn(shared):
+        yield shared
 
 
 def code(sidecar: Sidecar, who: str, path: str = "/") -> int:
-    return httpx.get(sidecar.url + path, headers={"x-user-id": who}, timeout=10).status_code
+    return web.get(sidecar.url + path, headers={"x-user-id": who}, timeout=10).status_code
 
 
 def units() -> Iterator[bytes]:
@@ -79,27 +87,27 @@ def test_ten_thousand_users_are_where_python_puts_them(
 
 
 def test_a_reload_is_active_when_it_answers_and_within_a_tenth_of_a_second(
-    sidecar: Sidecar, user: Callable[..., str]
+    sidecar: Sidecar, name: str, user: Callable[..., str]
 ) -> None:
-    who = user("experiment")
-    sidecar.running(faults=ERROR)
+    who = user("experiment", name)
+    sidecar.running(name, faults=ERROR)
     took = []
     for number in range(15):  # each is overtaken by the one that the change of the file brings
         status = 500 + number
-        sidecar.experiment(faults=[{"at": "inbound", "error": status}], run=number + 2)
+        sidecar.experiment(name, faults=[{"at": "inbound", "error": status}], run=number + 2)
         start = time.monotonic()
         sidecar.post("/-/reload")
         took.append(time.monotonic() - start)
-        assert code(sidecar, user("experiment", run=number + 2)) == status
+        assert code(sidecar, user("experiment", name, run=number + 2)) == status
     assert code(sidecar, who) in (200, *range(500, 515))
     assert statistics.median(took) < 0.1, took
 
 
 def test_what_envoy_refuses_changes_nothing_and_is_told_with_its_reason(
-    sidecar: Sidecar, user: Callable[..., str], tmp_path: Path
+    sidecar: Sidecar, name: str, user: Callable[..., str], tmp_path: Path
 ) -> None:
     """A certificate that is none is something only Envoy finds out."""
-    sidecar.running(faults=ERROR)
+    sidecar.running(name, faults=ERROR)
     (sidecar.directory / "cert.pem").write_text("not a certificate")
     (sidecar.directory / "key.pem").write_text("not a key")
     tls = {"cert": "cert.pem", "key": "key.pem"}
@@ -110,15 +118,17 @@ def test_what_envoy_refuses_changes_nothing_and_is_told_with_its_reason(
     assert "certificate" in sidecar.log.read_text()
     bystander = user("bystander")
     assert [code(sidecar, bystander) for _ in range(5)] == [200] * 5
-    until(lambda: code(sidecar, user("experiment")) == 200)
+    until(lambda: code(sidecar, user("experiment", name)) == 200)
     del sidecar.settings["listeners"]["other"]
     sidecar.write_settings()
-    until(lambda: code(sidecar, user("experiment")) == 503)
+    until(lambda: code(sidecar, user("experiment", name)) == 503)
 
 
 def test_killed_it_is_back_within_a_second_and_counters_never_go_down(
-    sidecar: Sidecar, user: Callable[..., str]
+    make_sidecar: MakeSidecar, make_nginx: MakeNginx, user: Callable[..., str]
 ) -> None:
+    sidecar = make_sidecar(make_nginx(HELLO).url, engine="envoy").start()
+    started = time.monotonic()
     sidecar.running(faults=ERROR)
 
     def counted(cohort: str) -> float:
@@ -129,7 +139,8 @@ def test_killed_it_is_back_within_a_second_and_counters_never_go_down(
             code(sidecar, user(cohort))
     until(lambda: [counted(c) for c in ("experiment", "control", "bystander")] == [5, 5, 5])
     (pid,) = sidecar.workers()
-    time.sleep(2)  # one that is younger is taken for one in a crash loop
+    # One that is younger is taken for one in a crash loop.
+    until(lambda: time.monotonic() - started > 2)
     os.kill(pid, signal.SIGKILL)
     start = time.monotonic()
     until(lambda: _answers(sidecar, user("bystander")))
@@ -169,40 +180,41 @@ def test_a_limit_that_needs_another_process_gets_one_without_a_failed_request(
 METRIC = {"name": "good", "at": "inbound", "success_rate": {"drop": "1pp"}}
 
 
-def detouring(sidecar: Sidecar) -> list[int]:
+def detouring(sidecar: Sidecar, name: str) -> list[int]:
     """Start an experiment that Envoy cannot do alone; the workers behind it."""
-    sidecar.running(faults=REWRITE, steady_state=[METRIC])
+    sidecar.running(name, faults=REWRITE, steady_state=[METRIC])
     until(lambda: len(sidecar.workers()) == 2 and sidecar.acts(), 60)
     return sidecar.workers()[1:]
 
 
 def test_an_experiment_that_envoy_cannot_do_takes_a_detour_and_others_do_not(
-    sidecar: Sidecar, user: Callable[..., str]
+    sidecar: Sidecar, name: str, user: Callable[..., str]
 ) -> None:
-    detouring(sidecar)
-    until(lambda: code(sidecar, user("experiment"), "/late") == 503)
-    assert code(sidecar, user("control"), "/late") == 200
-    assert code(sidecar, user("bystander"), "/late") == 200
+    detouring(sidecar, name)
+    until(lambda: code(sidecar, user("experiment", name), "/late") == 503)
+    assert code(sidecar, user("control", name), "/late") == 200
+    assert code(sidecar, user("bystander", name), "/late") == 200
     events = "counterfault_steady_state_events_total"
-    until(lambda: sidecar.metric(events, cohort="experiment", outcome="bad") == 1)
-    until(lambda: sidecar.metric(events, cohort="control", outcome="good") == 1)
-    until(lambda: sidecar.metric("counterfault_faults_total", result="performed") == 1)
+    until(lambda: sidecar.metric(events, experiment=name, cohort="experiment", outcome="bad") == 1)
+    until(lambda: sidecar.metric(events, experiment=name, cohort="control", outcome="good") == 1)
+    performed = {"experiment": name, "result": "performed"}
+    until(lambda: sidecar.metric("counterfault_faults_total", **performed) == 1)
     requests = "counterfault_requests_total"
-    assert sidecar.metric(requests, cohort="experiment", code="5xx") == 1
-    assert sidecar.metric(requests, cohort="control") == 1
+    assert sidecar.metric(requests, experiment=name, cohort="experiment", code="5xx") == 1
+    assert sidecar.metric(requests, experiment=name, cohort="control") == 1
 
 
 def test_while_the_workers_are_gone_their_experiments_enrol_nobody(
-    sidecar: Sidecar, user: Callable[..., str]
+    sidecar: Sidecar, name: str, user: Callable[..., str]
 ) -> None:
-    workers = detouring(sidecar)
-    until(lambda: code(sidecar, user("experiment"), "/late") == 503)
+    workers = detouring(sidecar, name)
+    until(lambda: code(sidecar, user("experiment", name), "/late") == 503)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     until(lambda: sidecar.workers()[1:] != workers)
-    assert [code(sidecar, user("control")) for _ in range(5)] == [200] * 5
+    assert [code(sidecar, user("control", name)) for _ in range(5)] == [200] * 5
     until(lambda: len(sidecar.workers()) == 2 and sidecar.workers()[1:] != workers, 60)
-    until(lambda: code(sidecar, user("experiment"), "/late") == 503)
+    until(lambda: code(sidecar, user("experiment", name), "/late") == 503)
 
 
 def test_of_a_killed_worker_behind_only_the_enrolled_may_notice(
@@ -244,16 +256,16 @@ def test_units_come_from_cookies_and_baggage_too(
         ("cookie", f"other=1; session={hit}; session={spared}"),
         ("x-user-id", hit),
     ):
-        found = httpx.get(sidecar.url, headers={name: value, "host": "a"})
+        found = web.get(sidecar.url, headers={name: value, "host": "a"})
         assert found.status_code == 503, name
     both = [("x-user-id", spared), ("cookie", f"session={hit}")]
-    assert httpx.get(sidecar.url, headers=both).status_code == 503
+    assert web.get(sidecar.url, headers=both).status_code == 503
     twice = [("x-user-id", hit), ("x-user-id", spared)]
-    assert httpx.get(sidecar.url, headers=twice).status_code == 503
+    assert web.get(sidecar.url, headers=twice).status_code == 503
 
 
-def test_the_configuration_is_valid_to_the_real_envoy(sidecar: Sidecar) -> None:
-    sidecar.running(faults=[*ERROR, *REWRITE], steady_state=[METRIC])
+def test_the_configuration_is_valid_to_the_real_envoy(sidecar: Sidecar, name: str) -> None:
+    sidecar.running(name, faults=[*ERROR, *REWRITE], steady_state=[METRIC])
     directory = sidecar.directory / "state" / "envoy"
     command = [
         binary(None, directory),
