@@ -1,7 +1,7 @@
 """Limits that hold for all workers together: counters in shared memory under a file lock.
 
-The kernel releases the lock of a process that dies; a lock that cannot be had at once counts as
-"no": a fault not injected is the harmless outcome.
+The kernel releases the lock of a process that dies; a lock that cannot be had soon counts as "no":
+a fault not injected is the harmless outcome.
 
     [0, 64)        faults active, one cell per worker
     [64, 1088)     faults performed, one cell per run
@@ -10,10 +10,12 @@ The kernel releases the lock of a process that dies; a lock that cannot be had a
 """
 
 import fcntl
+import math
 import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Callable
 from enum import Enum
 from hashlib import blake2b
@@ -28,7 +30,8 @@ _CELL = struct.Struct("=q")
 _GRANT = struct.Struct("=QQQd")
 _CELLS = _CELL.size * (WORKERS + RUNS + RUNS)
 _SIZE = _CELLS + _GRANT.size * GRANTS
-_TRIES = 1000
+# Seconds for a lock that is held for microseconds, by a process that may have lost its core.
+_SOON = 0.02
 # Places of the table at which a grant may be.
 _PROBES = 32
 
@@ -161,13 +164,18 @@ class Budget:
         self._set(cell, self._get(cell) + 1)
 
     def _locked(self) -> bool:
-        for _ in range(_TRIES):
+        end = math.inf
+        while True:
             try:
                 fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                continue
-            return True
-        return False
+                now = time.monotonic()
+                end = min(end, now + _SOON)
+                if now >= end:
+                    return False
+                os.sched_yield()  # the holder may be waiting for this very core
+            else:
+                return True
 
     def _get(self, cell: int) -> int:
         value: int = _CELL.unpack_from(self._memory, cell * _CELL.size)[0]

@@ -125,8 +125,9 @@ class Envoy:
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
         """Begin to act on a plan; answers its generation, see `applied`."""
         status = {name: Status.of(run) for name, run in runs.items()}
-        self._lease_until, self._leased = lease_until, True
-        self._directory.lease(lease_until)
+        if self._lease_until < time.monotonic():
+            self._leased = False  # what has ended with it may not go on: it is not in this plan
+        self._extend(lease_until)
         self._holds.release({(name, run.epoch) for name, run in status.items()})
         theirs = self._rear.push(config, runs, lease_until)
         self._config = config
@@ -134,10 +135,13 @@ class Envoy:
         return self._plans.push(config, status, theirs)
 
     def renew(self, lease_until: float) -> None:
+        self._extend(lease_until)
+        self._rear.renew(lease_until)
+
+    def _extend(self, lease_until: float) -> None:
         self._lease_until = lease_until
         if self._leased:
             self._directory.lease(lease_until)
-        self._rear.renew(lease_until)
 
     @property
     def ready(self) -> int:
@@ -233,6 +237,9 @@ class Envoy:
         async with closing(self._leaving()):
             await self._delivery.deliver(made)
         self._reached = behind.detoured(config) <= found.workers.keys()
+        if wanted is self._plans.latest and not self._stopping:
+            self._leased = True
+            self._extend(self._lease_until)
 
     def _found(self, config: Config) -> Found:
         ports = self._rear.ports() if self._rear.pids else {}
