@@ -38,7 +38,7 @@ def main() -> None:
             **{name: version(name) for name in ("counterfault", "numpy")},
         },
         "settings": {"seed": options.seed},
-        "cost": cost(options.seed),
+        "cost": {name: found._asdict() for name, found in cost(options.seed).items()},
         "rows": _simulated(chosen, options),
     }
     print(render(result))

@@ -85,8 +85,9 @@ def render(result: dict[str, Any]) -> str:
             lines += ["", *_HEADS[group]]
             lines += [f"{_title(r)} {draw(r)}" for r in of_group + _pooled(of_group)]
     lines += ["", f"cost of an evaluation, microseconds of CPU (target: at most {COST_TARGET:g})"]
-    for name, value in result["cost"].items():
-        lines.append(f"{name:<52} {value:>7.1f} {'' if value <= COST_TARGET else 'MISSED'}")
+    for name, took in result["cost"].items():
+        figure = f"{took['median']:.0f} ({took['least']:.0f}–{took['most']:.0f})"
+        lines.append(f"{name:<52} {figure:>13} {'' if took['median'] <= COST_TARGET else 'MISSED'}")
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -167,7 +167,7 @@ def _result(rows: list[dict[str, object]]) -> dict[str, object]:
         "machine": {"cpu": "Abacus"},
         "versions": {"python": "3.13.0"},
         "settings": {"seed": 1},
-        "cost": {"rate 5%": 31.4},
+        "cost": {"rate 5%": {"median": 31.4, "least": 29.9, "most": 60.2}},
         "rows": rows,
     }
 
@@ -179,6 +179,7 @@ def test_a_table_has_the_figures_and_says_what_is_missed() -> None:
     said = render(_result(good))
     assert "1.0% (0.0–5.4)" in said
     assert "6,000" in said
+    assert "31 (30–60)" in said
     assert "MISSED" not in said
     bad = [row(boundary, [_outcome(refuted=50)] * 20), row(harm, [_outcome(7000)])]
     assert render(_result(bad)).count("MISSED") == 2 + 1  # the sum over all kinds as well
