@@ -102,6 +102,16 @@ COMPARISONS = (
         most=True,
     ),
     Comparison(
+        "engine: envoy : bare Envoy, added at 200/s",
+        "brisk",
+        "envoy",
+        "bare-envoy",
+        _ratio,
+        1.12,
+        most=True,
+        of="added_p50_ms",
+    ),
+    Comparison(
         "others' p99 with a detour : without",
         "brisk",
         "envoy-detour",
