@@ -102,14 +102,15 @@ class Worker:
         self._channel.send({"type": "applied", "generation": message["generation"]})
 
     def _listen(self, name: str, sock: socket.socket) -> None:
-        if self._shared is None or self._live is None:
+        if self._shared is None:
             raise RuntimeError("listen before plan")
         if name in self._listeners:
             self._task(self._listeners[name].close(self._sockets[name]))
         # The event loop closes the socket it is given; the next supervisor gets this one.
         self._sockets[name] = sock.dup()
-        listener = self._listeners[name] = Listener(self._shared, self._live.plan.routes[name])
-        self._equip(name, self._live.plan)
+        plan = self._shared.live.plan
+        listener = self._listeners[name] = Listener(self._shared, plan.routes[name])
+        self._equip(name, plan)
         self._task(listener.start(sock))
 
     def _equip(self, name: str, plan: Plan) -> None:

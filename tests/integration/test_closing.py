@@ -1,15 +1,13 @@
 """Ports that close: nobody who has been let in is lost, also of those who come just then."""
 
 import socket
-from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
-from programs import MakeNginx, MakeSidecar, Sidecar, free_port
+from programs import MakeNginx, MakeSidecar, Sidecar, free_port, until
 from rush import rush
+from turns import HELLO
 
-HELLO = 'location / { return 200 "hello"; }'
 KINDS = {"keep-alive": (), "close": ("Connection: close",)}
 
 
@@ -21,7 +19,6 @@ def headers(request: pytest.FixtureRequest) -> tuple[str, ...]:
 def test_sigterm_loses_no_request(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
-    until: Callable[..., Any],
     engine: str,
     headers: tuple[str, ...],
 ) -> None:
@@ -36,7 +33,6 @@ def test_sigterm_loses_no_request(
 def test_a_reload_that_takes_a_listener_away_loses_no_request(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
-    until: Callable[..., Any],
     engine: str,
     headers: tuple[str, ...],
 ) -> None:
