@@ -54,11 +54,11 @@ lint: install ## Lint, types and layers
 check: lint test ## Lint, types, layers and tests: what CI runs
 
 bench: install ## Measure the speed against stock mitmdump (wrk, h2load, nginx; ten minutes)
-	@PYTHONPATH=tests/support $(BIN)/python -m tests.bench.run $(ARGS)
+	@$(BIN)/python -m tests.bench.run $(ARGS)
 
 # One thread each: numpy's own threads would only be in each other's way.
 simulate: install ## Measure the verdict's false alarms and its speed (ten minutes on two cores)
-	@PYTHONPATH=tests/support OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulate.run $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulate.run $(ARGS)
 
 format: install ## Put the source in shape
 	$(BIN)/ruff check --fix-only
@@ -66,7 +66,7 @@ format: install ## Put the source in shape
 
 schema: install ## Write the JSON schemas of the configuration and the README's table of faults anew
 	$(BIN)/counterfault schema $(ARGS)
-	$(BIN)/python -m proxy.catalogue README.md config/examples
+	$(BIN)/python -m docs.faults_table README.md config/examples
 
 dashboards: install ## Write Grafana's dashboards anew
 	$(BIN)/python -m deploy.grafana.build

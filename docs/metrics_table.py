@@ -6,11 +6,11 @@ from tempfile import TemporaryDirectory
 
 from prometheus_client import Metric
 
-from proxy.config import load
-from proxy.engines.workers import Workers
-from proxy.metrics import Series
-from proxy.supervisor import Supervisor
-from proxy.totals import Totals
+from counterfault.proxy.admin.metrics import Series
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.engines.mitmproxy.pool import Workers
+from counterfault.proxy.measurement.totals import Totals
+from counterfault.proxy.supervisor.supervisor import Supervisor
 
 TREE = Path(__file__).parents[1]
 PAGES = (TREE / "docs" / "metrics.md", TREE / "README.md")

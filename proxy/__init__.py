@@ -1,3 +1,1 @@
-"""counterfault: would our users notice if this dependency failed?"""
-
-__version__ = "0.1.0"
+"""The supervisor, the core that decides, and the data planes; nothing here imports mitmproxy."""

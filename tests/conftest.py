@@ -6,9 +6,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import programs
 import pytest
-from programs import MakeNginx, MakeSidecar, Nginx, Sidecar
+
+from tests.support import programs
+from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar
 
 _NUMBERS = count(1)
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from tornado.iostream import StreamClosedError
 
-from proxy.admin.base import Route
+from counterfault.proxy.admin.route import Route
 
 EVERY = 1.0
 MOST_STREAMS = 32

@@ -2,9 +2,9 @@
 
 from http import HTTPStatus
 
-from proxy.admin import page
-from proxy.admin.base import HTML, Route, cookie_name
-from proxy.admin.token import SESSION
+from counterfault.proxy.admin import page
+from counterfault.proxy.admin.access_token import SESSION
+from counterfault.proxy.admin.route import HTML, Route, cookie_name
 
 
 class Login(Route):

@@ -10,13 +10,13 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from proxy.addresses import HostPort, host_port
-from proxy.admin import handlers
-from proxy.admin.base import Nowhere, Site
-from proxy.admin.events import Events
-from proxy.admin.login import Login, Logout
-from proxy.admin.token import Token
-from proxy.supervisor import Supervisor
+from counterfault.proxy.admin import routes as handlers
+from counterfault.proxy.admin.access_token import Token
+from counterfault.proxy.admin.events import Events
+from counterfault.proxy.admin.login import Login, Logout
+from counterfault.proxy.admin.route import Nowhere, Site
+from counterfault.proxy.supervisor.supervisor import Supervisor
+from counterfault.proxy.values.addresses import HostPort, host_port
 
 type Routes = tuple[tuple[str, type[RequestHandler]], ...]
 

@@ -8,9 +8,9 @@ replicates, and the deviance is divided by it.
 from dataclasses import dataclass
 from math import asin, copysign, inf, log, pi, sin, sqrt
 
-from proxy.analysis.ladder import CELL, Ladder
-from proxy.analysis.sequential import Signal
-from proxy.analysis.spread import Events, Share
+from counterfault.proxy.analysis.latency_cdf import CELL, Ladder
+from counterfault.proxy.analysis.replicate_variance import Events, Share
+from counterfault.proxy.analysis.sequential import Signal
 
 _TINY = 1e-9
 _STEPS = 60

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from proxy.analysis.compare import LEAST_CLUSTERS, LEAST_EVENTS, Comparison
-from proxy.analysis.ratio import SampleRatio
-from proxy.analysis.size import needed
-from proxy.analysis.words import finding, worst
-from proxy.guard import Reason, Run, State
-from proxy.units import percent
+from counterfault.proxy.analysis.comparison import LEAST_CLUSTERS, LEAST_EVENTS, Comparison
+from counterfault.proxy.analysis.sample_ratio import SampleRatio
+from counterfault.proxy.analysis.sample_size import needed
+from counterfault.proxy.analysis.wording import finding, worst
+from counterfault.proxy.experiments.lifecycle import Reason, Run, State
+from counterfault.proxy.values.units import percent
 
 # A run in which fewer of the planned faults happened has not tried what it was to try.
 LEAST_DOSE = 0.8

@@ -4,6 +4,6 @@
 def main(keep: bool) -> int:
     """Give the tour; with `keep`, leave everything running until ^C. The exit code."""
     # The shop's processes import this package too, and need nothing of the tour.
-    from proxy.demo.tour import main as tour  # noqa: PLC0415
+    from counterfault.proxy.demo.tour import main as tour
 
     return tour(keep)

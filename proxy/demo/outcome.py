@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.analysis.verdict import Result
-from proxy.demo.acts import Act
+from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.demo.scenarios import Act
 
 type Seen = dict[str, Any]
 """An experiment as the API has it."""

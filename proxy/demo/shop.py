@@ -8,9 +8,9 @@ from typing import Any
 
 from tornado.web import Application, RequestHandler
 
-from proxy.demo import services, storefront
-from proxy.demo.client import Client
-from proxy.demo.services import BACKENDS, STOREFRONT
+from counterfault.proxy.demo import services, storefront
+from counterfault.proxy.demo.http_client import Client
+from counterfault.proxy.demo.services import BACKENDS, STOREFRONT
 
 
 def application(service: str, urls: Mapping[str, str]) -> Application:

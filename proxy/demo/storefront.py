@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from tornado.httputil import HTTPHeaders
 
-from proxy.demo.client import FAILED, Client
-from proxy.demo.services import Service, product
+from counterfault.proxy.demo.http_client import FAILED, Client
+from counterfault.proxy.demo.services import Service, product
 
 BESTSELLERS = (1, 2, 3, 4)
 PATIENCE = 0.1

@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from proxy.demo.acts import ACTS, Act, paused, sidecar
-from proxy.demo.outcome import Outcome, Seen
-from proxy.demo.processes import (
+from counterfault.proxy.demo.console import Screen, make_console
+from counterfault.proxy.demo.outcome import Outcome, Seen
+from counterfault.proxy.demo.processes import (
     HOST,
     DemoError,
     Processes,
@@ -16,8 +16,8 @@ from proxy.demo.processes import (
     free_ports,
     get,
 )
-from proxy.demo.screen import Screen, make_console
-from proxy.demo.services import BACKENDS, STOREFRONT
+from counterfault.proxy.demo.scenarios import ACTS, Act, paused, sidecar
+from counterfault.proxy.demo.services import BACKENDS, STOREFRONT
 
 # Requests a second; two cores bear this with ease, so that nothing but the faults is slow.
 RATE = 80
@@ -52,17 +52,24 @@ class Tour:
         self._experiments.mkdir(parents=True)
         (self._config / "sidecar.yaml").write_text(sidecar(ports, str(self._state)))
         for name in BACKENDS:
-            self._processes.start(name, "proxy.demo.shop", name, "--port", str(ports[name]))
+            self._processes.start(
+                name, "counterfault.proxy.demo.shop", name, "--port", str(ports[name])
+            )
         urls = [x for name in BACKENDS for x in (f"--{name}", _url(ports[f"to_{name}"]))]
         port = ("--port", str(ports[STOREFRONT]))
-        self._processes.start(STOREFRONT, "proxy.demo.shop", STOREFRONT, *port, *urls)
-        self._processes.start("sidecar", "proxy.cli", "run", str(self._config))
+        self._processes.start(STOREFRONT, "counterfault.proxy.demo.shop", STOREFRONT, *port, *urls)
+        self._processes.start("sidecar", "counterfault", "run", str(self._config))
         for name in (*BACKENDS, STOREFRONT):
             self._processes.answers(f"starting {name}", ports[name], "/healthz")
         self._processes.answers("starting the sidecar", ports["admin"], "/readyz")
         self._processes.answers("the way through the sidecar", ports["inbound"], "/")
         self._processes.start(
-            "users", "proxy.demo.load", "--target", _url(ports["inbound"]), "--rate", str(RATE)
+            "users",
+            "counterfault.proxy.demo.traffic",
+            "--target",
+            _url(ports["inbound"]),
+            "--rate",
+            str(RATE),
         )
         self._pause(WARM_UP)
 

@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol
 
-from proxy.config import Config
-from proxy.engines.budget import Budget
+from counterfault.proxy.config.loader import Config
+from counterfault.proxy.engines.fault_budget import Budget
 
 
 class Engine(Protocol):

@@ -3,7 +3,7 @@
 import socket
 from ipaddress import ip_address
 
-from proxy.addresses import HostPort
+from counterfault.proxy.values.addresses import HostPort
 
 _BACKLOG = 4096
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from proxy.faults.base import Fault, Random
+from counterfault.proxy.faults.base import Fault, Random
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -2,10 +2,10 @@
 
 from pydantic import Field, model_validator
 
-from proxy.actions import Action, Pace, Throttle
-from proxy.faults.base import Fault, Random
-from proxy.http import Request
-from proxy.units import Rate, human_size
+from counterfault.proxy.faults.actions import Action, Pace, Throttle
+from counterfault.proxy.faults.base import Fault, Random
+from counterfault.proxy.values.request import Request
+from counterfault.proxy.values.units import Rate, human_size
 
 # A fiftieth of a second's bytes at a time is even enough to anybody who measures.
 _STEP = 0.02

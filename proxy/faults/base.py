@@ -10,10 +10,10 @@ from pydantic import ValidationInfo, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema
 
-from proxy.actions import Action
-from proxy.http import Request
-from proxy.match import Strict
-from proxy.units import human
+from counterfault.proxy.faults.actions import Action
+from counterfault.proxy.values.matching import Strict
+from counterfault.proxy.values.request import Request
+from counterfault.proxy.values.units import human
 
 type Random = Callable[[], float]
 """Draws a number in [0, 1)."""

@@ -4,11 +4,11 @@ import re
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from proxy.actions import Action, Flip, Patch, Replace, Rewrite
-from proxy.faults.base import Fault, Random
-from proxy.http import Request
-from proxy.match import Strict
-from proxy.units import Share, percent, shown
+from counterfault.proxy.faults.actions import Action, Flip, Patch, Replace, Rewrite
+from counterfault.proxy.faults.base import Fault, Random
+from counterfault.proxy.values.matching import Strict
+from counterfault.proxy.values.request import Request
+from counterfault.proxy.values.units import Share, percent, shown
 
 _ESCAPE = re.compile("~[^01]|~$")
 

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from proxy.actions import Action, Disconnect, Hang
-from proxy.faults.base import Fault, Random
-from proxy.http import Request
-from proxy.units import Positive, human
+from counterfault.proxy.faults.actions import Action, Disconnect, Hang
+from counterfault.proxy.faults.base import Fault, Random
+from counterfault.proxy.values.request import Request
+from counterfault.proxy.values.units import Positive, human
 
 
 class Drop(Fault, name="drop", scalar="mode"):

@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from proxy.actions import Action, Repeat
-from proxy.faults.base import Fault, Random
-from proxy.http import Request
+from counterfault.proxy.faults.actions import Action, Repeat
+from counterfault.proxy.faults.base import Fault, Random
+from counterfault.proxy.values.request import Request
 
 
 class Duplicate(Fault, name="duplicate", scalar="times"):

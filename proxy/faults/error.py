@@ -5,11 +5,11 @@ from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 
-from proxy.actions import Action, Respond
-from proxy.faults.base import Fault, Random, named_file
-from proxy.faults.fields import MOST_FIELDS, FieldName, FieldValue
-from proxy.http import Request, first
-from proxy.units import shown
+from counterfault.proxy.faults.actions import Action, Respond
+from counterfault.proxy.faults.base import Fault, Random, named_file
+from counterfault.proxy.faults.fields import MOST_FIELDS, FieldName, FieldValue
+from counterfault.proxy.values.request import Request, first
+from counterfault.proxy.values.units import shown
 
 _MOST = 65536
 _GRPC = b"application/grpc"

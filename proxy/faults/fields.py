@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from proxy.match import HeaderName
+from counterfault.proxy.values.matching import HeaderName
 
 # These frame the message; a wrong one would break the connection instead of the request.
 FRAMING = (

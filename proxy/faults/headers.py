@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from proxy.actions import Action, Edit, Rewrite
-from proxy.faults.base import Fault, Random
-from proxy.faults.fields import MOST_FIELDS, FieldName, FieldValue
-from proxy.http import Request
-from proxy.match import OneOrMore, Strict, listed
+from counterfault.proxy.faults.actions import Action, Edit, Rewrite
+from counterfault.proxy.faults.base import Fault, Random
+from counterfault.proxy.faults.fields import MOST_FIELDS, FieldName, FieldValue
+from counterfault.proxy.values.matching import OneOrMore, Strict, listed
+from counterfault.proxy.values.request import Request
 
 
 class Changes(Strict):

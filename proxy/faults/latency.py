@@ -18,12 +18,12 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.actions import Action, Delay
-from proxy.faults.base import Fault, Random, named_file
-from proxy.http import Request
-from proxy.match import Strict
-from proxy.recorded import Recorded, recorded
-from proxy.units import Duration, Positive, human, shown
+from counterfault.proxy.faults.actions import Action, Delay
+from counterfault.proxy.faults.base import Fault, Random, named_file
+from counterfault.proxy.faults.recorded_latency import Recorded, recorded
+from counterfault.proxy.values.matching import Strict
+from counterfault.proxy.values.request import Request
+from counterfault.proxy.values.units import Duration, Positive, human, shown
 
 LONGEST = 3600.0
 TAIL = 0.999

@@ -2,10 +2,10 @@
 
 from pydantic import Field, field_validator
 
-from proxy.actions import Action, Pace, Throttle
-from proxy.faults.base import Fault, Random
-from proxy.http import Request
-from proxy.units import Positive, Size, human, human_size
+from counterfault.proxy.faults.actions import Action, Pace, Throttle
+from counterfault.proxy.faults.base import Fault, Random
+from counterfault.proxy.values.request import Request
+from counterfault.proxy.values.units import Positive, Size, human, human_size
 
 
 class SlowStart(Fault, name="slow_start"):

@@ -2,10 +2,10 @@
 
 from pydantic import Field, field_validator, model_validator
 
-from proxy.actions import Action, Truncate
-from proxy.faults.base import Fault, Random
-from proxy.http import Request
-from proxy.units import Share, Size, human_size, percent
+from counterfault.proxy.faults.actions import Action, Truncate
+from counterfault.proxy.faults.base import Fault, Random
+from counterfault.proxy.values.request import Request
+from counterfault.proxy.values.units import Share, Size, human_size, percent
 
 
 class Truncation(Fault, name="truncate", scalar="after"):

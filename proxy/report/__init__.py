@@ -1,13 +1,13 @@
-"""Reports on one run (`proxy.runrecord`), in four formats; nothing is read here."""
+"""Reports on one run (`runs.record`), in four formats; nothing is read here."""
 
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from proxy.analysis.verdict import Result
-from proxy.report import junit, page, text
-from proxy.report.words import Data
+from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.report import html, junit, text
+from counterfault.proxy.report.wording import Data
 
 HELD, REFUTED, UNDECIDED = 0, 1, 3
 
@@ -29,7 +29,7 @@ FORMATS = {
     "text": Format("text/plain; charset=utf-8", "txt", text.render),
     "json": Format("application/json", "json", _json),
     "junit": Format("application/xml", "xml", junit.render),
-    "html": Format("text/html; charset=utf-8", "html", page.render),
+    "html": Format("text/html; charset=utf-8", "html", html.render),
 }
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from proxy.quantile import latency_quantile
-from proxy.report.chart import BOTTOM, TOP, Scale, across, axes, shape, svg, upwards
-from proxy.report.words import COHORTS, Data
-from proxy.tally import LATENCY_BUCKETS
-from proxy.units import human
+from counterfault.proxy.measurement.quantiles import latency_quantile
+from counterfault.proxy.report.svg import BOTTOM, TOP, Scale, across, axes, shape, svg, upwards
+from counterfault.proxy.report.wording import COHORTS, Data
+from counterfault.proxy.values.buckets import LATENCY_BUCKETS
+from counterfault.proxy.values.units import human
 
 # So many buckets, each 9 % wide, are drawn as one.
 _TOGETHER = 2

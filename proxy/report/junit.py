@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from proxy.analysis.verdict import LEAST_DOSE, Result
-from proxy.report import text, words
-from proxy.report.words import Data
+from counterfault.proxy.analysis.verdict import LEAST_DOSE, Result
+from counterfault.proxy.report import text, wording
+from counterfault.proxy.report.wording import Data
 
 # XML 1.0 has no way to write these (2.2, Char).
 _NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -36,10 +36,10 @@ class _Case:
 def render(record: Data, zone: tzinfo | None) -> str:
     """One `testsuites` with one `testsuite`; the text report is its `system-out`."""
     cases = list(_cases(record))
-    span = words.span(record)
+    span = wording.span(record)
     suites = Element("testsuites")
     attributes = {
-        "name": words.title(record),
+        "name": wording.title(record),
         "package": "counterfault",
         "id": "0",
         "timestamp": f"{datetime.fromtimestamp(span[0] if span else 0.0, UTC):%Y-%m-%dT%H:%M:%S}",
@@ -73,16 +73,16 @@ def _write(suite: Element, case: _Case, experiment: str) -> None:
 
 
 def _cases(record: Data) -> Iterator[_Case]:
-    told, span = record["verdict"], words.span(record)
+    told, span = record["verdict"], wording.span(record)
     lasted = span[1] - span[0] if span else 0.0
-    said = f"{words.verdict(record)}: {told['reason']}"
+    said = f"{wording.verdict(record)}: {told['reason']}"
     yield _Case("hypothesis", _of_verdict(told), said, lasted)
     for metric in record["metrics"]:
         yield _Case(metric["name"], _of_metric(metric, told["result"]), metric["says"])
     enough = record["dose"]["share"] >= LEAST_DOSE
-    yield _Case("dose", _PASSED if enough else _pending("error", told), words.dose(record))
+    yield _Case("dose", _PASSED if enough else _pending("error", told), wording.dose(record))
     off = record["users"]["off"]
-    yield _Case("sample-ratio", "error" if off else _PASSED, words.sample_ratio(record))
+    yield _Case("sample-ratio", "error" if off else _PASSED, wording.sample_ratio(record))
 
 
 def _of_verdict(told: Data) -> str:
@@ -103,12 +103,12 @@ def _pending(outcome: str, told: Data) -> str:
 
 
 def _properties(record: Data) -> Iterator[tuple[str, str]]:
-    yield "verdict", words.verdict(record)
+    yield "verdict", wording.verdict(record)
     yield "reason", record["verdict"]["reason"]
     yield "hypothesis", record["hypothesis"]
     yield "state", record["state"]
-    yield "dose", words.dose(record)
-    yield "users", words.sample_ratio(record)
+    yield "dose", wording.dose(record)
+    yield "users", wording.sample_ratio(record)
     for metric in record["metrics"]:
         yield from ((f"{metric['name']}.{name}", value) for name, value in _numbers(metric))
     for name, version in record["versions"].items():
@@ -117,14 +117,14 @@ def _properties(record: Data) -> Iterator[tuple[str, str]]:
 
 def _numbers(metric: Data) -> Iterator[tuple[str, str]]:
     unit = metric["unit"]
-    yield "finding", words.finding(metric)
+    yield "finding", wording.finding(metric)
     yield "tolerance", metric["tolerance"]
     for name in ("effect", "lower", "upper", "allowed", "detectable"):
         unknown = name in ("effect", "detectable") and metric[name] is None
-        yield name, "unknown" if unknown else words.size(metric[name], unit)
-    yield "evidence", words.evidence(metric)
-    for cohort, level in zip(words.COHORTS, metric["levels"], strict=True):
-        yield cohort, f"{level}, {words.events(metric, cohort)}"
+        yield name, "unknown" if unknown else wording.size(metric[name], unit)
+    yield "evidence", wording.evidence(metric)
+    for cohort, level in zip(wording.COHORTS, metric["levels"], strict=True):
+        yield cohort, f"{level}, {wording.events(metric, cohort)}"
 
 
 def _count(cases: list[_Case], outcome: str) -> int:

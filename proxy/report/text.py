@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from datetime import tzinfo
 from textwrap import wrap
 
-from proxy.report import words
-from proxy.report.words import Data
-from proxy.units import human
+from counterfault.proxy.report import wording
+from counterfault.proxy.report.wording import Data
+from counterfault.proxy.values.units import human
 
 WIDTH = 100
 _LABEL = 14
@@ -18,50 +18,50 @@ def render(record: Data, zone: tzinfo | None) -> str:
 
 
 def _lines(record: Data, zone: tzinfo | None) -> Iterator[str]:
-    yield f"{words.title(record)}: {words.verdict(record)}"
+    yield f"{wording.title(record)}: {wording.verdict(record)}"
     yield from _entry("hypothesis", record["hypothesis"] or "none is written down")
     yield from _entry("because", record["verdict"]["reason"])
     yield from _entry("run", _run(record, zone))
-    yield from _entry("planned", f"{words.phases(record)}; {words.shares(record)} of users")
+    yield from _entry("planned", f"{wording.phases(record)}; {wording.shares(record)} of users")
     for fault in record["faults"]:
         yield from _entry("fault", fault)
-    yield from _entry("dose", words.dose(record))
-    yield from _entry("users", words.sample_ratio(record))
+    yield from _entry("dose", wording.dose(record))
+    yield from _entry("users", wording.sample_ratio(record))
     for metric in record["metrics"]:
         yield ""
         yield from _metric(metric)
     yield ""
     yield from _timeline(record, zone)
-    yield from _entry("versions", words.versions(record))
+    yield from _entry("versions", wording.versions(record))
 
 
 def _run(record: Data, zone: tzinfo | None) -> str:
     state = f"{record['state']} ({record['reason']})" if record["reason"] else record["state"]
-    span = words.span(record)
+    span = wording.span(record)
     if span is None:
         return f"{state}; nothing has happened yet"
     first, last = span
-    until = words.moment(last, zone, day=False)
+    until = wording.moment(last, zone, day=False)
     lasted = human(round(last - first))
-    return f"{state}; {words.moment(first, zone)} to {until}, {lasted}"
+    return f"{state}; {wording.moment(first, zone)} to {until}, {lasted}"
 
 
 def _metric(metric: Data) -> Iterator[str]:
     where = "" if metric["kind"] == "prometheus" else f" at {metric['at']}"
     what = f"{metric['kind']}{where}, {metric['tolerance']}"
-    yield f"{metric['name']}: {words.finding(metric)} ({what})"
-    for cohort, level in zip(words.COHORTS, metric["levels"], strict=True):
-        yield from _entry(cohort, f"{level}, {words.events(metric, cohort)}")
-    yield from _entry("worse by", words.effect(metric))
-    yield from _entry("evidence", f"{words.evidence(metric)} (ln of e-values)")
-    could = f"{words.detectable(metric)}, in four of five such runs"
+    yield f"{metric['name']}: {wording.finding(metric)} ({what})"
+    for cohort, level in zip(wording.COHORTS, metric["levels"], strict=True):
+        yield from _entry(cohort, f"{level}, {wording.events(metric, cohort)}")
+    yield from _entry("worse by", wording.effect(metric))
+    yield from _entry("evidence", f"{wording.evidence(metric)} (ln of e-values)")
+    could = f"{wording.detectable(metric)}, in four of five such runs"
     yield from _entry("could see", could)
 
 
 def _timeline(record: Data, zone: tzinfo | None) -> Iterator[str]:
     for number, event in enumerate(record["timeline"]):
         because = f": {event['reason']}" if event["reason"] else ""
-        when = words.moment(event["at"], zone)
+        when = wording.moment(event["at"], zone)
         yield from _entry("" if number else "timeline", f"{when}  {event['state']}{because}")
 
 

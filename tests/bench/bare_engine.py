@@ -9,18 +9,19 @@ from pathlib import Path
 import uvloop
 from mitmproxy import http
 
-from addons import quick, steps, tls
-from addons.hooks import Table
-from addons.inject import Inject
-from addons.listener import Client, Listener, Shared
-from addons.live import Live
-from addons.options import options
-from addons.process import eager
-from addons.tcp import Raw
-from addons.upstream import Upstreams
-from proxy.engines import budget
-from proxy.plan import Plan
-from proxy.sidecar import Sidecar
+from counterfault.addons.mitm import fast_headers, fast_layers
+from counterfault.addons.mitm.hook_dispatch import Table
+from counterfault.addons.mitm.options import options
+from counterfault.addons.pipeline.inject import Inject
+from counterfault.addons.pipeline.upstreams import Upstreams
+from counterfault.addons.state import Live
+from counterfault.addons.tcp.layer import Raw
+from counterfault.addons.transport import tls
+from counterfault.addons.worker.listener import Client, Listener, Shared
+from counterfault.addons.worker.main import eager
+from counterfault.proxy.config.sidecar import Sidecar
+from counterfault.proxy.engines import fault_budget
+from counterfault.proxy.engines.plan import Plan
 
 
 def _stream_request(flow: http.HTTPFlow) -> None:
@@ -45,7 +46,7 @@ def _hooks(client: Client) -> Table:
 def _shared(upstream: str, port: int) -> Shared:
     inbound = {"listen": f"127.0.0.1:{port}", "upstream": upstream}
     sidecar = Sidecar.model_validate({"service": "bare", "listeners": {"inbound": inbound}})
-    live = Live(Plan(sidecar, (), {}), budget.Budget(budget.create()))
+    live = Live(Plan(sidecar, (), {}), fault_budget.Budget(fault_budget.create()))
     ended, upstreams = (lambda exchange, status: None), Upstreams(live.clock)
     inject = Inject(live)
     raw = Raw(live, inject, ended, upstreams)
@@ -72,8 +73,8 @@ def main() -> None:
     parser.add_argument("secure", type=int)
     parser.add_argument("cert", type=Path)
     parser.add_argument("key", type=Path)
-    quick.install()
-    steps.install()
+    fast_headers.install()
+    fast_layers.install()
     gc.collect()
     gc.freeze()  # as the nursery does
     uvloop.run(_serve(**vars(parser.parse_args())))

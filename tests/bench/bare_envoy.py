@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxy.engines.envoy.names import typed
+from counterfault.proxy.engines.envoy.config.names import typed
 
 _FAULT = "extensions.filters.http.fault.v3.HTTPFault"
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
-from proxy.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import Cohort
 from tests.bench.setups import Running
 
 _SCRIPT = Path(__file__).with_name("users.lua")

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Nginx
 
 from tests.bench import machine
 from tests.bench.loads import LOADS, PACED, Failed, warm_up
 from tests.bench.setups import SETUPS, Running
 from tests.bench.table import Rows, render, summary
+from tests.support.programs import Nginx
 
 _RESULTS = Path(__file__).with_name("results")
 # Which setups each load is for: what tells nothing new is left out.

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from programs import Sidecar, free_port, until
 
-from proxy.cohorts import Arcs, Cohort, first_claim, salt_of
-from proxy.engines.envoy.binary import binary
+from counterfault.proxy.engines.envoy.runtime.binary import binary
+from counterfault.proxy.experiments.cohorts import Arcs, Cohort, first_claim, salt_of
 from tests.bench.bare_envoy import configuration
+from tests.support.programs import Sidecar, free_port, until
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent

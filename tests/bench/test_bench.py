@@ -42,7 +42,7 @@ def test_without_wrk_it_says_which_package_has_it(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.run", "--rounds", "1", "--no-result"],
         cwd=_ROOT,
-        env={"PATH": str(tmp_path), "PYTHONPATH": "tests/support"},
+        env={"PATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -57,7 +57,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.run", "--only", "stok"],
         cwd=_ROOT,
-        env={"PATH": str(tmp_path), "PYTHONPATH": "tests/support"},
+        env={"PATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

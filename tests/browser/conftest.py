@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import programs
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from programs import Nginx, Sidecar
-from turns import turn
+
+from tests.support import programs
+from tests.support.programs import Nginx, Sidecar
+from tests.support.shared_sidecar import turn
 
 # As root, without a screen, and without asking anybody else for anything.
 FLAGS = (
@@ -91,7 +92,7 @@ def _opened(directory: Path, admin: Mapping[str, str] = {}) -> Iterator[Sidecar]
         sidecar.write_settings()
         stack.callback(sidecar.stop)
         sidecar.start()
-        command = [sys.executable, "-m", "proxy.demo.load", "--target", sidecar.url]
+        command = [sys.executable, "-m", "counterfault.proxy.demo.traffic", "--target", sidecar.url]
         users = subprocess.Popen([*command, "--rate", str(RATE)], stdout=subprocess.DEVNULL)
         stack.callback(users.wait, 20)
         stack.callback(users.terminate)

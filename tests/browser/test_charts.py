@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
-from proxy import tally
-from proxy.admin.page.assets import ASSETS
+from counterfault.proxy.admin.page.assets import ASSETS
+from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
 
 BLANK = """<!doctype html><script src="/page/uPlot.iife.min.js"></script>
 <div data-experiment="x"><figure><figcaption>A chart</figcaption>
@@ -47,7 +47,7 @@ def _serve(route: Route) -> None:
         route.fulfill(body=asset.content, content_type=asset.kind)
 
 
-@pytest.mark.parametrize("buckets", [tally.LATENCY_BUCKETS, tally.DURATION_BUCKETS])
+@pytest.mark.parametrize("buckets", [LATENCY_BUCKETS, DURATION_BUCKETS])
 def test_latencies_of_any_range_have_an_axis_with_words(
     blank: tuple[Page, list[str]], buckets: tuple[float, ...]
 ) -> None:
@@ -59,7 +59,7 @@ def test_latencies_of_any_range_have_an_axis_with_words(
             edges = buckets[first : first + length]
             counts = {cohort: [1] * (len(edges) - 1) for cohort in ("control", "experiment")}
             spreads.append([{"edges": edges, **counts}])
-    labels = page.evaluate(DRAWN, ["spread.js", "spreadChart", spreads])
+    labels = page.evaluate(DRAWN, ["histogram.js", "spreadChart", spreads])
     assert wrong == []
     wide = [said for said, (s,) in zip(labels, spreads, strict=True) if len(s["edges"]) >= 9]
     assert all(wide)
@@ -77,5 +77,5 @@ def test_courses_of_any_values_can_be_drawn(blank: tuple[Page, list[str]], kind:
             unit = {"kind": kind, "unit": "pp", "allowed": 0.05}
             courses.append([times, {**unit, **cohorts, **bounds}])
     for chart in ("levelsChart", "effectChart"):
-        page.evaluate(DRAWN, ["course.js", chart, courses])
+        page.evaluate(DRAWN, ["timeseries.js", chart, courses])
     assert wrong == []

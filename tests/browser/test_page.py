@@ -3,9 +3,10 @@
 import signal
 
 import pytest
-from browsing import SLOW, card, open_page
 from playwright.sync_api import Locator, Page, expect
-from programs import Sidecar, until
+
+from tests.support.page_views import SLOW, card, open_page
+from tests.support.programs import Sidecar, until
 
 pytestmark = pytest.mark.timeout(300)
 

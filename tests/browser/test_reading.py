@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import SLOW, card, open_all, open_page
 from playwright.sync_api import Browser, Page, expect
-from programs import Sidecar, until
+
+from tests.support.page_views import SLOW, card, open_all, open_page
+from tests.support.programs import Sidecar, until
 
 pytestmark = pytest.mark.timeout(300)
 

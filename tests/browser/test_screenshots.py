@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import png
 import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect
-from shop import Shop, opened
+
+from tests.support import png
+from tests.support.demo_shop import Shop, opened
 
 RATE = 30
 # Larger ones make a README slow to open.

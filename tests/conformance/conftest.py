@@ -1,6 +1,6 @@
 """The table of faults runs on every engine; tests that begin runs have each its own."""
 
-from conforming import engine
-from runs import world
+from tests.support.conformance import engine
+from tests.support.fresh_run import world
 
 __all__ = ["engine", "world"]

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import web
-from h2wire import Peer
-from leftovers import leaves_nothing
-from programs import Nginx, Sidecar, free_port, program, until
-from runs import Runs
-from wire import connect, read_answer
+
+from tests.support import http_clients
+from tests.support.fresh_run import Runs
+from tests.support.http1_wire import connect, read_answer
+from tests.support.http2_wire import Peer
+from tests.support.open_resources import leaves_nothing
+from tests.support.programs import Nginx, Sidecar, free_port, program, until
 
 ERROR = {"error": 503}
 HANG = {"drop": {"mode": "hang", "hang": "1h"}}
@@ -136,7 +137,7 @@ def test_what_a_mesh_tries_again_is_the_same_users(world: World, fault: dict[str
     before, seen = world.requests(cohort="experiment"), len(world.tags())
     for cohort in ("experiment", "control"):
         headers = {"x-user-id": world.user(cohort)}
-        assert web.get(world.mesh.url, headers=headers).text == "hello"
+        assert http_clients.get(world.mesh.url, headers=headers).text == "hello"
     until(lambda: world.requests(cohort="experiment") == before + 2)
     tried, spared = world.tags()[seen:]
     assert tried.startswith("x.experiment.")
@@ -147,6 +148,6 @@ def test_each_attempt_that_times_out_counts_and_ends_its_fault(world: World) -> 
     world.begin(HANG)
     before = world.requests(cohort="experiment", code="error")
     headers = {"x-user-id": world.user()}
-    assert web.get(world.mesh.url, headers=headers).status_code == 504
+    assert http_clients.get(world.mesh.url, headers=headers).status_code == 504
     until(lambda: world.requests(cohort="experiment", code="error") == before + 2)
     until(world.nothing_active, 5)

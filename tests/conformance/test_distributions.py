@@ -8,11 +8,11 @@ from statistics import quantiles
 from typing import Any
 
 import pytest
-import web
-from leftovers import leaves_nothing
-from programs import Nginx, Sidecar, user
 
-from proxy.faults.latency import Latency
+from counterfault.proxy.faults.latency import Latency
+from tests.support import http_clients
+from tests.support.open_resources import leaves_nothing
+from tests.support.programs import Nginx, Sidecar, user
 
 THREADS = 8
 FILES = {
@@ -51,7 +51,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[S
 
 def measured(url: str, count: int) -> dict[str, list[float]]:
     """What so many requests of each cohort took, the two by turns."""
-    with web.Client() as client, ThreadPoolExecutor(THREADS) as threads:
+    with http_clients.Client() as client, ThreadPoolExecutor(THREADS) as threads:
 
         def ask(cohort: str) -> float:
             start = time.monotonic()

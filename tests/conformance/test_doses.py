@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from leftovers import leaves_nothing
-from programs import Nginx, Sidecar, until
-from runs import Runs
-from wire import connect, read_answer
+
+from tests.support.fresh_run import Runs
+from tests.support.http1_wire import connect, read_answer
+from tests.support.open_resources import leaves_nothing
+from tests.support.programs import Nginx, Sidecar, until
 
 
 @dataclass

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from conforming import BODY, JSON, Ask, World, conforming
-from programs import until
+
+from tests.support.conformance import BODY, JSON, Ask, World, conforming
+from tests.support.programs import until
 
 GONE = {"json": {"pointer": "/no/where", "value": 1}}
 # What the fault is, what is asked for, and what comes as if there were no fault.

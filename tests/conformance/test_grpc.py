@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from leftovers import leaves_nothing
-from programs import Sidecar, until, user
+
+from tests.support.open_resources import leaves_nothing
+from tests.support.programs import Sidecar, until, user
 
 SERVICE = "shop.Orders"
 PATIENCE = 10.0

@@ -8,8 +8,9 @@ from itertools import product
 from typing import Any
 
 import pytest
-from conforming import BODY, ENGINES, JSON, LISTENERS, Answer, Ask, World, conforming
-from programs import until
+
+from tests.support.conformance import BODY, ENGINES, JSON, LISTENERS, Answer, Ask, World, conforming
+from tests.support.programs import until
 
 type Check = Callable[[Answer, Answer], None]
 

@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from h2wire import Peer
-from leftovers import at_rest, leaves_nothing, nothing_left
-from passing import MEGA, digest, memory
-from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until
-from runs import Runs
-from soon import Soon
-from wire import connect, read_head, scripted
+
+from tests.support.fresh_run import Runs
+from tests.support.http1_wire import connect, read_head, scripted
+from tests.support.http2_wire import Peer
+from tests.support.open_resources import at_rest, leaves_nothing, nothing_left
+from tests.support.passthrough_sidecar import MEGA, digest, memory
+from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until
+from tests.support.timing import Soon
 
 BIG = 32 * MEGA
 MIDDLE = 6 * MEGA

@@ -10,14 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from leftovers import leaves_nothing
-from programs import Sidecar, free_port, until
-from runs import Runs
-from soon import Soon
-from stores import postgres_server, query, redis_server, seconds
-from wire import read_all
 
-from proxy.cohorts import Arcs, Cohort, salt_of
+from counterfault.proxy.experiments.cohorts import Arcs, Cohort, salt_of
+from tests.support.fresh_run import Runs
+from tests.support.http1_wire import read_all
+from tests.support.open_resources import leaves_nothing
+from tests.support.programs import Sidecar, free_port, until
+from tests.support.redis_postgres import postgres_server, query, redis_server, seconds
+from tests.support.timing import Soon
 
 # 127.0.0.0/8 is all loopback: each of these addresses can be a client of its own.
 ADDRESSES = [f"127.0.0.{i}" for i in range(2, 120)]

@@ -7,12 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from leftovers import leaves_nothing
-from programs import Sidecar, until, user
-from soon import Soon
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
+
+from tests.support.open_resources import leaves_nothing
+from tests.support.programs import Sidecar, until, user
+from tests.support.timing import Soon
 
 FAULTS: dict[str, dict[str, Any]] = {
     "upgrade": {"latency": "400ms"},

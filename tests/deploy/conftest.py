@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from watched import Watched, watched_run
+
+from tests.support.watched_run import Watched, watched_run
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from dockerfile import image, parse
-from programs import program
-from prometheus_server import DEPLOY
-from sealed import run
 
-from proxy.config import load
+from counterfault.proxy.config.loader import load
+from tests.support.dockerfile import image, parse
+from tests.support.programs import program
+from tests.support.prometheus_server import DEPLOY
+from tests.support.sandbox import run
 
 HERE = DEPLOY / "compose"
 COMPOSE: dict[str, Any] = yaml.safe_load((HERE / "compose.yaml").read_text())

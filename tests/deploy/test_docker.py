@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from dockerfile import context, image, parse, script
-from prometheus_server import DEPLOY
-from sealed import run
 
-from proxy import cli
+from counterfault.proxy.cli import main as cli
+from tests.support.dockerfile import context, image, parse, script
+from tests.support.prometheus_server import DEPLOY
+from tests.support.sandbox import run
 
 TREE = DEPLOY.parent
 DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
@@ -24,7 +24,9 @@ IMAGE = image(INSTRUCTIONS)
 # /etc/counterfault, the volume, and a network of its own, in which an application answers.
 RUNS = """
 COMPILED='
-import importlib.util, sys, addons.nursery, addons.worker, proxy.cli, proxy.serve
+import importlib.util, sys
+import counterfault.addons.worker.forkserver
+import counterfault.proxy.cli.main, counterfault.proxy.cli.run
 files = [getattr(m, "__file__", None) or "" for m in sys.modules.values()]
 found = {f: importlib.util.cache_from_source(f) for f in files if f.endswith(".py")}
 def sure(cached):

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_server import DEPLOY
 
+from counterfault.proxy.cli import main as cli
+from counterfault.proxy.config.loader import load
 from docs.metrics_table import PAGES as METRICS
 from docs.metrics_table import written
-from proxy import cli
-from proxy.config import load
+from tests.support.prometheus_server import DEPLOY
 
 TREE = DEPLOY.parent
 PAGES = sorted((TREE / "docs").glob("*.md"))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_server import DEPLOY, substituted
-from watched import FINE, HARM, Watched
 
 from deploy.grafana import build
+from tests.support.prometheus_server import DEPLOY, substituted
+from tests.support.watched_run import FINE, HARM, Watched
 
 GRAFANA = DEPLOY / "grafana"
 BOARDS = {path.name: json.loads(path.read_text()) for path in build.DIRECTORY.glob("*.json")}

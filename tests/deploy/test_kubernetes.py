@@ -14,15 +14,15 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from dockerfile import image, parse
-from kustomized import render
-from pod import write
-from programs import Sidecar, until
-from prometheus_server import DEPLOY
-from sealed import run
 
-from proxy import cli
-from proxy.config import Config, load
+from counterfault.proxy.cli import main as cli
+from counterfault.proxy.config.loader import Config, load
+from tests.support.dockerfile import image, parse
+from tests.support.kustomize import render
+from tests.support.pod import write
+from tests.support.programs import Sidecar, until
+from tests.support.prometheus_server import DEPLOY
+from tests.support.sandbox import run
 
 HERE = DEPLOY / "kubernetes"
 INSTRUCTIONS = list(parse((DEPLOY / "docker" / "Dockerfile").read_text()))

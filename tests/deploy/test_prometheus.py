@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from programs import program
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_server import DEPLOY
-from watched import Watched
 
+from counterfault.proxy.admin.metrics import WHERE
 from deploy.prometheus import build
-from proxy.metrics import WHERE
+from tests.support.programs import program
+from tests.support.prometheus_server import DEPLOY
+from tests.support.watched_run import Watched
 
 PROMETHEUS = DEPLOY / "prometheus"
 RUNBOOK = DEPLOY.parent / "docs" / "runbook.md"

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import MakeNginx, MakeSidecar, Sidecar, alive, until
-from prometheus_server import DEPLOY
 
-from proxy.sidecar import Limits
+from counterfault.proxy.config.sidecar import Limits
+from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, alive, until
+from tests.support.prometheus_server import DEPLOY
 
 UNIT = DEPLOY / "systemd" / "counterfault.service"
 INSTALLED = "/opt/counterfault/bin/"

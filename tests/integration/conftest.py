@@ -1,5 +1,5 @@
 """Tests that ask for `engine` run on each: it must make no difference to a user."""
 
-from conforming import engine
+from tests.support.conformance import engine
 
 __all__ = ["engine"]

@@ -12,9 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-import web
-from clients import Clients
-from crowd import MEGA, asked, crowd, cut, descriptors, resident, seconds_to_serve
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
@@ -24,11 +21,31 @@ from h2.events import (
     ResponseReceived,
     StreamEnded,
 )
-from passing import VICTIM, lines
-from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until
 from websockets.sync.client import connect as websocket
 from websockets.sync.server import ServerConnection, serve
-from wire import Scripted, connect, fields, read_all, read_answer, read_head, scripted
+
+from tests.support import http_clients
+from tests.support.http1_wire import (
+    Scripted,
+    connect,
+    fields,
+    read_all,
+    read_answer,
+    read_head,
+    scripted,
+)
+from tests.support.many_connections import (
+    MEGA,
+    asked,
+    crowd,
+    cut,
+    descriptors,
+    resident,
+    seconds_to_serve,
+)
+from tests.support.passthrough_sidecar import VICTIM, lines
+from tests.support.persistent_clients import Clients
+from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until
 
 GIGA = 1 << 30
 # What is offered to somebody who does not take it, and how much of it may be taken all the same:
@@ -420,7 +437,7 @@ def test_more_connections_than_the_limit_are_refused(hurried: Sidecar) -> None:
 
 def served(sidecar: Sidecar) -> bool:
     try:
-        return web.get(sidecar.url).status_code == 200
+        return http_clients.get(sidecar.url).status_code == 200
     except httpx.TransportError:
         return False
 

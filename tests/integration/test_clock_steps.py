@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import web
-from clients import Clients
-from conforming import mostly
-from programs import DEADLINE, Nginx, Sidecar, program, until, user
-from wire import connect, read_answer
 
-from proxy.engines.envoy.binary import binary
+from counterfault.proxy.engines.envoy.runtime.binary import binary
+from tests.support import http_clients
+from tests.support.conformance import mostly
+from tests.support.http1_wire import connect, read_answer
+from tests.support.persistent_clients import Clients
+from tests.support.programs import DEADLINE, Nginx, Sidecar, program, until, user
 
 HOUR = 3600
 # Seconds that a step may be off: what passes between two looks at a clock.
@@ -118,7 +118,7 @@ def events(sidecar: Sidecar, name: str) -> list[str]:
 def late(url: str, headers: dict[str, str]) -> tuple[int, float]:
     """The status of the answer, and after how many seconds it came."""
     start = time.monotonic()
-    status = web.get(url, headers=headers, timeout=60).status_code
+    status = http_clients.get(url, headers=headers, timeout=60).status_code
     return status, time.monotonic() - start
 
 
@@ -144,7 +144,7 @@ def test_steps_of_an_hour_either_way_change_nothing(world: World, engine: str) -
             step(sidecar, clock, offset)
             status, seconds = held.result(DEADLINE)
             assert (status, seconds > DELAY) == (200, True)
-            assert web.get(f"{sidecar.url}/faulty", headers=victim).status_code == 503
+            assert http_clients.get(f"{sidecar.url}/faulty", headers=victim).status_code == 503
             assert 0 < lease(sidecar) <= LEASE
             # Renewed: more is left than at the least so far; the first look may have seen the most.
             seen = [lease(sidecar)]

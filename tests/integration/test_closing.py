@@ -4,9 +4,10 @@ import socket
 
 import httpx
 import pytest
-from programs import MakeNginx, MakeSidecar, Sidecar, free_port, until
-from rush import rush
-from turns import HELLO
+
+from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, free_port, until
+from tests.support.shared_sidecar import HELLO
+from tests.support.wrk_load import rush
 
 KINDS = {"keep-alive": (), "close": ("Connection: close",)}
 

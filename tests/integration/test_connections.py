@@ -9,9 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from passing import BIG, MEGA, PEOPLE, VICTIM, World, lines, passing, port_of, undated
-from programs import program, until
-from wire import (
+
+from tests.support.http1_wire import (
     connect,
     echo,
     read_all,
@@ -20,6 +19,18 @@ from wire import (
     read_head,
     scripted,
 )
+from tests.support.passthrough_sidecar import (
+    BIG,
+    MEGA,
+    PEOPLE,
+    VICTIM,
+    World,
+    lines,
+    passing,
+    port_of,
+    undated,
+)
+from tests.support.programs import program, until
 
 # What a worker may grow by while it passes something big.
 GROWTH = 40 * MEGA

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-import web
-from programs import Nginx, Sidecar
+
+from tests.support import http_clients
+from tests.support.programs import Nginx, Sidecar
 
 FAULTS: dict[str, dict[str, Any]] = {
     "fixed": {"latency": "800ms"},
@@ -95,7 +96,7 @@ def spared(user: Callable[..., str]) -> dict[str, str]:
 
 def timed(method: str, url: str, **asked: Any) -> tuple[float, httpx.Response]:
     start = time.monotonic()
-    answer = web.request(method, url, **asked)
+    answer = http_clients.request(method, url, **asked)
     return time.monotonic() - start, answer
 
 
@@ -140,7 +141,7 @@ def test_an_error_answers_instead_of_the_upstream(
     sidecar: Sidecar, nginx: Nginx, hit: dict[str, str]
 ) -> None:
     before = seen(nginx, "/error")
-    answer = web.get(f"{sidecar.url}/error", headers=hit)
+    answer = http_clients.get(f"{sidecar.url}/error", headers=hit)
     assert (answer.status_code, answer.text) == (503, "injected")
     assert answer.headers["retry-after"] == "7"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -148,7 +149,7 @@ def test_an_error_answers_instead_of_the_upstream(
 
 
 def test_an_error_leaves_the_connection_usable(sidecar: Sidecar, hit: dict[str, str]) -> None:
-    with web.Client(headers=hit) as client:
+    with http_clients.Client(headers=hit) as client:
         codes = [client.get(f"{sidecar.url}/{p}").status_code for p in ("bare", "", "bare", "")]
     assert codes == [418, 200, 418, 200]
 
@@ -157,7 +158,7 @@ def test_an_error_does_not_wait_for_a_large_upload_to_be_kept(
     sidecar: Sidecar, hit: dict[str, str]
 ) -> None:
     before = resident(sidecar)
-    answer = web.post(f"{sidecar.url}/posted", headers=hit, content=b"x" * (40 << 20))
+    answer = http_clients.post(f"{sidecar.url}/posted", headers=hit, content=b"x" * (40 << 20))
     assert answer.status_code == 500
     assert resident(sidecar) - before < 20 << 20
 
@@ -218,22 +219,22 @@ def test_before_means_that_the_upstream_hears_nothing(
 ) -> None:
     before = seen(nginx, f"/{name}")
     raw(sidecar, name, hit)
-    web.get(f"{sidecar.url}/marker")
+    http_clients.get(f"{sidecar.url}/marker")
     assert seen(nginx, f"/{name}") == before
 
 
 def test_after_spares_methods_that_are_not_idempotent_unless_it_is_unsafe(
     sidecar: Sidecar, hit: dict[str, str]
 ) -> None:
-    assert web.post(f"{sidecar.url}/late-error", headers=hit).status_code == 200
-    assert web.get(f"{sidecar.url}/late-error", headers=hit).status_code == 500
-    assert web.post(f"{sidecar.url}/unsafe", headers=hit).status_code == 500
+    assert http_clients.post(f"{sidecar.url}/late-error", headers=hit).status_code == 200
+    assert http_clients.get(f"{sidecar.url}/late-error", headers=hit).status_code == 500
+    assert http_clients.post(f"{sidecar.url}/unsafe", headers=hit).status_code == 500
 
 
 def test_a_late_error_replaces_a_large_answer_on_a_connection_that_lives_on(
     sidecar: Sidecar, hit: dict[str, str]
 ) -> None:
-    with web.Client(headers=hit) as client:
+    with http_clients.Client(headers=hit) as client:
         for _ in range(3):
             answer = client.get(f"{sidecar.url}/big")
             assert (answer.status_code, answer.content) == (500, b"")
@@ -241,21 +242,24 @@ def test_a_late_error_replaces_a_large_answer_on_a_connection_that_lives_on(
 
 
 def test_the_dose_is_the_share_of_requests(sidecar: Sidecar, hit: dict[str, str]) -> None:
-    with web.Client(headers=hit) as client:
+    with http_clients.Client(headers=hit) as client:
         codes = [client.get(f"{sidecar.url}/half").status_code for _ in range(400)]
     # Four standard errors of a binomial share of one half.
     assert abs(codes.count(500) / 400 - 0.5) < 4 * 0.025
 
 
 def test_a_fault_matches_headers(sidecar: Sidecar, hit: dict[str, str]) -> None:
-    assert web.get(f"{sidecar.url}/header", headers=hit).status_code == 200
-    assert web.get(f"{sidecar.url}/header", headers=hit | {"x-beta": "yes"}).status_code == 500
+    assert http_clients.get(f"{sidecar.url}/header", headers=hit).status_code == 200
+    assert (
+        http_clients.get(f"{sidecar.url}/header", headers=hit | {"x-beta": "yes"}).status_code
+        == 500
+    )
 
 
 def test_the_cohorts_take_turns_on_one_connection(
     sidecar: Sidecar, hit: dict[str, str], spared: dict[str, str]
 ) -> None:
-    with web.Client() as client:
+    with http_clients.Client() as client:
         codes = [
             client.get(f"{sidecar.url}/bare", headers=who).status_code for who in [hit, spared] * 3
         ]
@@ -341,7 +345,7 @@ def test_max_faults_ends_the_run(
     sidecar, name = aside
     error = [{"at": "inbound", "error": 503}]
     sidecar.running(name, faults=error, guard={"max_faults": 4}, cohorts=SMALL)
-    with web.Client(headers={"x-user-id": user("experiment", name, share=0.1)}) as client:
+    with http_clients.Client(headers={"x-user-id": user("experiment", name, share=0.1)}) as client:
         codes = [client.get(sidecar.url).status_code for _ in range(10)]
     assert codes == [503] * 4 + [200] * 6
     until(lambda: sidecar.state(name) == "stopped")

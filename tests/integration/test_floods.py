@@ -8,8 +8,6 @@ from contextlib import ExitStack, suppress
 
 import pytest
 import trustme
-import web
-from crowd import MEGA, cut, resident
 from h2.connection import H2Connection
 from hyperframe.frame import (
     ContinuationFrame,
@@ -20,8 +18,11 @@ from hyperframe.frame import (
     RstStreamFrame,
     SettingsFrame,
 )
-from programs import Nginx, Sidecar, free_port
-from wire import connect
+
+from tests.support import http_clients
+from tests.support.http1_wire import connect
+from tests.support.many_connections import MEGA, cut, resident
+from tests.support.programs import Nginx, Sidecar, free_port
 
 # What is offered, and what workers and Envoy may grow by meanwhile.
 FLOOD = 32 * MEGA
@@ -115,7 +116,10 @@ def ended(sock: socket.socket) -> bool:
 def test_a_flood_of_frames_is_ended_and_harms_nobody_else(world: World, flood: Flood) -> None:
     sidecar, _ = world
     before = {pid: resident(pid) for pid in sidecar.workers()}
-    with web.Client(http1=False, http2=True, timeout=20) as other, connect(sidecar.port) as sock:
+    with (
+        http_clients.Client(http1=False, http2=True, timeout=20) as other,
+        connect(sidecar.port) as sock,
+    ):
         assert other.get(sidecar.url).text == "hello"
         sent = pour(sock, flood)
         start = time.monotonic()

@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from conforming import mostly
-from passing import PEOPLE, VICTIM
-from programs import Nginx, Sidecar, free_port, program, until
-from wire import connect, echo, read_head, scripted
+
+from tests.support.conformance import mostly
+from tests.support.http1_wire import connect, echo, read_head, scripted
+from tests.support.passthrough_sidecar import PEOPLE, VICTIM
+from tests.support.programs import Nginx, Sidecar, free_port, program, until
 
 NGINX = """
     listen 127.0.0.1:TLS ssl http2;

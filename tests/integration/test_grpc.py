@@ -9,8 +9,9 @@ from typing import Any
 
 import grpc
 import pytest
-from passing import PEOPLE, VICTIM
-from programs import Sidecar, free_port, until
+
+from tests.support.passthrough_sidecar import PEOPLE, VICTIM
+from tests.support.programs import Sidecar, free_port, until
 
 SERVICE = "shop.Orders"
 # Longer than any call here takes, shorter than a test may.

@@ -13,9 +13,6 @@ from itertools import pairwise
 
 import httpx
 import pytest
-from clients import Clients
-from conforming import mostly
-from crowd import asked, crowd, cut, descriptors
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
@@ -26,9 +23,22 @@ from h2.events import (
     StreamReset,
 )
 from hyperframe.frame import Frame, GoAwayFrame
-from passing import PEOPLE, lines
-from programs import MakeNginx, MakeSidecar, Sidecar, alive, free_port, until, user
-from wire import Scripted, connect, echo, read_all, read_answer, read_exactly, read_head, scripted
+
+from tests.support.conformance import mostly
+from tests.support.http1_wire import (
+    Scripted,
+    connect,
+    echo,
+    read_all,
+    read_answer,
+    read_exactly,
+    read_head,
+    scripted,
+)
+from tests.support.many_connections import asked, crowd, cut, descriptors
+from tests.support.passthrough_sidecar import PEOPLE, lines
+from tests.support.persistent_clients import Clients
+from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, alive, free_port, until, user
 
 HELLO = 'location / { return 200 "hello"; }'
 FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -612,7 +622,7 @@ class H2Client:
 @contextmanager
 def h2_upstream(gate: Gate) -> Iterator[Scripted]:
     """As the gate, in HTTP/2."""
-    from h2wire import Message, Peer, answering
+    from tests.support.http2_wire import Message, Peer, answering
 
     def answer(peer: Peer, stream: int, message: Message) -> None:
         if (b":path", b"/wait") in message.headers:

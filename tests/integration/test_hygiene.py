@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-import web
-from programs import Nginx, Sidecar, free_port
-from wire import connect
+
+from tests.support import http_clients
+from tests.support.http1_wire import connect
+from tests.support.programs import Nginx, Sidecar, free_port
 
 LIMITS = {"enrolled": "100%", "head_bytes": 4096, "head_count": 20}
 ECHO = """
@@ -30,7 +31,7 @@ class World:
         return f" {path} " in self.nginx.access.read_text()
 
     def works(self) -> bool:
-        return web.get(self.sidecar.url).text == "hello"
+        return http_clients.get(self.sidecar.url).text == "hello"
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_heads_that_are_too_large_are_refused(world: World, headers: bytes) -> N
 
 
 def test_what_is_just_small_enough_passes(world: World) -> None:
-    assert web.get(world.sidecar.url, headers={"x-a": "b" * 3500}).text == "hello"
+    assert http_clients.get(world.sidecar.url, headers={"x-a": "b" * 3500}).text == "hello"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_what_is_just_small_enough_passes(world: World) -> None:
 def test_http2_heads_are_bounded_too(
     world: World, headers: dict[str, str], content: bytes | None
 ) -> None:
-    with web.Client(http1=False, http2=True) as client:
+    with http_clients.Client(http1=False, http2=True) as client:
         assert client.get(f"{world.h2c}/small").text == "hello"
         try:
             answer = client.post(f"{world.h2c}/large", headers=headers, content=content)

@@ -12,10 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
-import web
-from clients import Clients
-from conforming import mostly
-from programs import MakeNginx, MakeSidecar, Nginx, Sidecar, alive, until
+
+from tests.support import http_clients
+from tests.support.conformance import mostly
+from tests.support.persistent_clients import Clients
+from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar, alive, until
 
 LEASE = 1.0
 SMALL = {"experiment": "10%", "control": "10%"}
@@ -42,7 +43,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Si
 
 
 def code(sidecar: Sidecar, who: str) -> int:
-    return web.get(sidecar.url, headers={"x-user-id": who}).status_code
+    return http_clients.get(sidecar.url, headers={"x-user-id": who}).status_code
 
 
 def test_an_operators_stop_is_done_when_it_answers(
@@ -163,7 +164,7 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_down(shared: Sidecar
 
     def answers() -> bool:
         try:
-            return web.get(shared.url, timeout=5).status_code == 200
+            return http_clients.get(shared.url, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -193,12 +194,12 @@ def test_sigterm_finishes_what_is_under_way_and_refuses_what_is_new(
     begun = threading.Event()
 
     def read_slowly(url: str) -> tuple[int, int]:
-        with web.stream("GET", url) as answer:
+        with http_clients.stream("GET", url) as answer:
             begun.set()
             return answer.status_code, sum(len(chunk) for chunk in answer.iter_raw())
 
     slow = threading.Thread(target=lambda: answers.append(read_slowly(f"{sidecar.url}/slow")))
-    with web.Client() as idle:
+    with http_clients.Client() as idle:
         idle.get(sidecar.url)
         slow.start()
         assert begun.wait(10)
@@ -248,7 +249,7 @@ def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
     sidecar.start()
     assert sidecar.state() == "pending"
     assert code(sidecar, user("experiment")) == 200
-    readyz = web.get(f"{sidecar.admin}/readyz")
+    readyz = http_clients.get(f"{sidecar.admin}/readyz")
     assert "state" in readyz.text
     assert "no run starts" in readyz.text
 
@@ -311,10 +312,10 @@ def test_orphans_leave_after_their_bound(
     sidecar.process.kill()
     sidecar.process.wait()
     sidecar.process = None
-    assert web.get(sidecar.url).status_code == 200
+    assert http_clients.get(sidecar.url).status_code == 200
     if engine == "envoy":
         time.sleep(2)
-        assert web.get(sidecar.url).status_code == 200
+        assert http_clients.get(sidecar.url).status_code == 200
         os.kill(pid, signal.SIGKILL)
     until(lambda: refused(sidecar.port))
     until(lambda: not alive(pid))
@@ -329,7 +330,7 @@ def test_it_is_ready_once_its_raw_connections_are_served(
     sidecar = make_sidecar(url, engine=engine, workers=2).start()
     assert len(sidecar.workers()) == 2 + (engine == "envoy")
     start = time.monotonic()
-    assert web.get(sidecar.url).text == "hello"
+    assert http_clients.get(sidecar.url).text == "hello"
     assert time.monotonic() - start < 0.5
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orders import Customers, Prometheus, Shop
-from programs import MakeSidecar, Sidecar, program, until
+
+from tests.support.order_shop import Customers, Prometheus, Shop
+from tests.support.programs import MakeSidecar, Sidecar, program, until
 
 # Each takes as long as a real Prometheus takes to be asked often enough.
 pytestmark = pytest.mark.slow

@@ -7,9 +7,19 @@ from typing import Any
 
 import httpx
 import pytest
-import web
-from passing import CODINGS, PEOPLE, STATUSES, World, lines, passing, port_of, undated
-from wire import connect, read_all, read_answer, read_chunked, read_head
+
+from tests.support import http_clients
+from tests.support.http1_wire import connect, read_all, read_answer, read_chunked, read_head
+from tests.support.passthrough_sidecar import (
+    CODINGS,
+    PEOPLE,
+    STATUSES,
+    World,
+    lines,
+    passing,
+    port_of,
+    undated,
+)
 
 HOP_BY_HOP = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"upgrade"}
 # Answers as no well-known server gives them.
@@ -87,7 +97,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with web.Client(timeout=20) as client:
+    with http_clients.Client(timeout=20) as client:
         yield client
 
 

@@ -8,12 +8,13 @@ from functools import partial
 
 import httpx
 import pytest
-import web
 import yaml
-from clients import Clients
-from conforming import mostly
-from programs import MakeNginx, MakeSidecar, Sidecar, until
-from turns import HELLO, shared_sidecar, turn
+
+from tests.support import http_clients
+from tests.support.conformance import mostly
+from tests.support.persistent_clients import Clients
+from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, until
+from tests.support.shared_sidecar import HELLO, shared_sidecar, turn
 
 ERROR = [{"at": "inbound", "error": 503}]
 
@@ -31,7 +32,7 @@ def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
 
 
 def code(sidecar: Sidecar, who: str) -> int:
-    return web.get(sidecar.url, headers={"x-user-id": who}).status_code
+    return http_clients.get(sidecar.url, headers={"x-user-id": who}).status_code
 
 
 def gets(sidecar: Sidecar, who: str, status: int) -> bool:
@@ -112,7 +113,7 @@ def test_a_new_listener_is_opened_and_a_removed_one_is_closed(
 
     def answer() -> str:
         try:
-            return web.get(f"http://127.0.0.1:{port}/").text
+            return http_clients.get(f"http://127.0.0.1:{port}/").text
         except httpx.TransportError:
             return "none"
 
@@ -120,7 +121,7 @@ def test_a_new_listener_is_opened_and_a_removed_one_is_closed(
     del sidecar.settings["listeners"]["other"]
     sidecar.write_settings()
     until(lambda: answer() == "none")
-    assert web.get(sidecar.url).text == "hello"
+    assert http_clients.get(sidecar.url).text == "hello"
 
 
 def test_a_port_that_is_taken_is_refused_and_changes_nothing(
@@ -132,8 +133,8 @@ def test_a_port_that_is_taken_is_refused_and_changes_nothing(
     sidecar.write_settings()
     until(lambda: sidecar.metric("counterfault_config_last_reload_successful") == 0)
     assert "Address already in use" in sidecar.log.read_text()
-    assert web.get(sidecar.url).text == "hello"
-    assert web.get(taken.url).text == "hello"
+    assert http_clients.get(sidecar.url).text == "hello"
+    assert http_clients.get(taken.url).text == "hello"
 
 
 @mostly("envoy")

@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
-import web
-from conforming import mostly
-from kept import Runs, legal
-from programs import MakeNginx, MakeSidecar, Sidecar
 
-from proxy.cli import main
-from proxy.history import History
+from counterfault.proxy.cli.main import main
+from counterfault.proxy.runs.history import History
+from tests.support import http_clients
+from tests.support.conformance import mostly
+from tests.support.history_invariants import Runs, legal
+from tests.support.programs import MakeNginx, MakeSidecar, Sidecar
 
 SHORT = {"baseline": "1s", "duration": "3s", "recovery": "1s"}
 ERROR = [{"at": "inbound", "error": 503}]
@@ -48,7 +48,7 @@ def users(sidecar: Sidecar) -> Iterator[None]:
 
     def come(seed: int) -> None:
         choose = random.Random(seed)
-        with web.Client() as client:
+        with http_clients.Client() as client:
             while not over.is_set():
                 who = {"x-user-id": f"user-{choose.randrange(400)}"}
                 try:
@@ -70,7 +70,14 @@ def users(sidecar: Sidecar) -> Iterator[None]:
 def begin(sidecar: Sidecar) -> subprocess.Popen[bytes]:
     """`run --until-done`; what it prints is in `out`, what it logs in the sidecar's log."""
     with sidecar.log.open("ab") as log, (sidecar.directory / "out").open("wb") as out:
-        command = [sys.executable, "-m", "proxy.cli", "run", "--until-done", str(sidecar.directory)]
+        command = [
+            sys.executable,
+            "-m",
+            "counterfault",
+            "run",
+            "--until-done",
+            str(sidecar.directory),
+        ]
         sidecar.process = subprocess.Popen(command, stdout=out, stderr=log)
     return sidecar.process
 
@@ -168,7 +175,7 @@ def test_a_signal_before_the_end_stops_the_run_and_ends_with_3(
 
 def answers(sidecar: Sidecar) -> bool:
     try:
-        return web.get(f"{sidecar.admin}/healthz").status_code == 200
+        return http_clients.get(f"{sidecar.admin}/healthz").status_code == 200
     except httpx.TransportError:
         return False
 

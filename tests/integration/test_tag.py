@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
-from programs import Nginx, Sidecar, free_port, until, user
-from wire import connect, echo, fields, read_answer, scripted
 
-from proxy.cohorts import replicate, salt_of
+from counterfault.proxy.experiments.cohorts import replicate, salt_of
+from tests.support.http1_wire import connect, echo, fields, read_answer, scripted
+from tests.support.programs import Nginx, Sidecar, free_port, until, user
 
 type Fields = list[tuple[str, str]]
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-import web
-from h2wire import Fields, Message, Peer, answering, request
-from passing import MEGA, PEOPLE, VICTIM, digest, memory
-from programs import Nginx, Sidecar, free_port, program
-from wire import Scripted, connect, echo, scripted
+
+from tests.support import http_clients
+from tests.support.http1_wire import Scripted, connect, echo, scripted
+from tests.support.http2_wire import Fields, Message, Peer, answering, request
+from tests.support.passthrough_sidecar import MEGA, PEOPLE, VICTIM, digest, memory
+from tests.support.programs import Nginx, Sidecar, free_port, program
 
 FIVE = bytes(range(256)) * (5 * MEGA // 256)
 HASH = hashlib.sha256(FIVE).hexdigest()
@@ -130,7 +131,7 @@ def client(world: World, version: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def h2c() -> Iterator[httpx.Client]:
-    with web.Client(http1=False, http2=True, timeout=20) as client:
+    with http_clients.Client(http1=False, http2=True, timeout=20) as client:
         yield client
 
 
@@ -197,7 +198,7 @@ def test_an_https_upstream_is_spoken_to_in_the_clients_http(
 
 
 def test_clients_without_tls_reach_an_https_upstream(world: World, person: dict[str, str]):
-    with web.Client() as client:
+    with http_clients.Client() as client:
         answer = client.get(f"{world.url('plain-https')}/b", headers=person)
     assert (answer.status_code, answer.text) == (200, "HTTP/1.1 localhost /b")
 

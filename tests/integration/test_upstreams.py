@@ -7,9 +7,9 @@ from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
 import pytest
-from programs import Nginx, Sidecar, free_port, until, user
 
-from proxy.cohorts import ByteRing
+from counterfault.proxy.engines.upstream_ring import ByteRing
+from tests.support.programs import Nginx, Sidecar, free_port, until, user
 
 USERS = [f"user-{i}" for i in range(60)]
 # A node that is back is asked again after a second.

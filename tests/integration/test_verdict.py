@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Nginx, Sidecar, until, user
-from shoppers import Visits, names, shopping
+
+from tests.support.many_users import Visits, names, shopping
+from tests.support.programs import Nginx, Sidecar, until, user
 
 OK = "location / { return 200 'ok'; } location /missing { return 404; }"
 SUCCESS = {"name": "pages", "at": "inbound", "success_rate": {"drop": "5pp"}}

@@ -9,14 +9,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from passing import PEOPLE, lines, memory
-from programs import Sidecar, free_port, until, user
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
-from wire import connect as connect_to
-from wire import read_all, read_answer, read_head, scripted
+
+from tests.support.http1_wire import connect as connect_to
+from tests.support.http1_wire import read_all, read_answer, read_head, scripted
+from tests.support.passthrough_sidecar import PEOPLE, lines, memory
+from tests.support.programs import Sidecar, free_port, until, user
 
 MEGA = 1 << 20
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import exp, lgamma, log, log1p
 from statistics import NormalDist
 
-from proxy.steady_state import Latency
+from counterfault.proxy.experiments.steady_state import Latency
 from tests.simulate.traffic import World, deviate, worse
 
 _NORMAL = NormalDist()

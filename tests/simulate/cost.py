@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from proxy.analysis.compare import compare
-from proxy.sample import Counts, Pair, Sample
-from proxy.steady_state import Metric
+from counterfault.proxy.analysis.comparison import compare
+from counterfault.proxy.experiments.steady_state import Metric
+from counterfault.proxy.measurement.samples import Counts, Pair, Sample
 from tests.simulate.outcome import COHORTS, THRESHOLD
 from tests.simulate.scenarios import APART, KINDS
 from tests.simulate.traffic import World, draw

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.cohorts import REPLICATES
+from counterfault.proxy.experiments.cohorts import REPLICATES
 
 type Numbers = NDArray[np.float64]
 type Indexes = NDArray[np.int64]

@@ -6,9 +6,9 @@ from zlib import crc32
 
 import numpy as np
 
-from proxy.analysis.alarm import differ
-from proxy.analysis.compare import Threshold, compare
-from proxy.experiment import Cohorts
+from counterfault.proxy.analysis.comparison import Threshold, compare
+from counterfault.proxy.analysis.difference import differ
+from counterfault.proxy.experiments.experiment import Cohorts
 from tests.simulate.crowds import Indexes
 from tests.simulate.peers import alarms
 from tests.simulate.scenarios import ALPHA, Scenario, looks

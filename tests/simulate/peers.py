@@ -10,9 +10,9 @@ from math import log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.sample import LATENCY_CELLS
-from proxy.steady_state import Latency, Metric, Rate, SuccessRate
-from proxy.tally import LATENCY_BUCKETS
+from counterfault.proxy.experiments.steady_state import Latency, Metric, Rate, SuccessRate
+from counterfault.proxy.measurement.samples import LATENCY_CELLS
+from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from tests.simulate.crowds import Indexes, Numbers
 from tests.simulate.traffic import Cohort, Traffic
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from proxy.steady_state import Metric
+from counterfault.proxy.experiments.steady_state import Metric
 from tests.simulate.crowds import Crowd, Indexes
 from tests.simulate.traffic import World
 

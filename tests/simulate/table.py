@@ -6,7 +6,7 @@ from dataclasses import asdict
 from math import inf
 from typing import Any
 
-from proxy.analysis.compare import LEAST_EVENTS
+from counterfault.proxy.analysis.comparison import LEAST_EVENTS
 from tests.simulate.chances import at_least, fixed, interval
 from tests.simulate.outcome import Outcome
 from tests.simulate.scenarios import ALPHA, Scenario

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from proxy.quantile import latency_quantile
-from proxy.steady_state import Latency
+from counterfault.proxy.experiments.steady_state import Latency
+from counterfault.proxy.measurement.quantiles import latency_quantile
 from tests.simulate.chances import at_least, fixed, interval
 from tests.simulate.crowds import Crowd, senders, who
 from tests.simulate.outcome import Outcome, run
@@ -189,7 +189,7 @@ def test_an_unknown_scenario_is_an_error_that_lists_the_known() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulate.run", "--only", "boundry"],
         cwd=ROOT,
-        env={"PYTHONPATH": "tests/support"},
+        env={},
         capture_output=True,
         text=True,
         check=False,

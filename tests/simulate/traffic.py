@@ -6,10 +6,10 @@ from math import log, sqrt
 
 import numpy as np
 
-from proxy.cohorts import REPLICATES
-from proxy.sample import LATENCY_CELLS, SHARE_CELLS, Counts, Pair, Sample
-from proxy.steady_state import Latency, Metric, Rate, SuccessRate
-from proxy.tally import LATENCY_BUCKETS
+from counterfault.proxy.experiments.cohorts import REPLICATES
+from counterfault.proxy.experiments.steady_state import Latency, Metric, Rate, SuccessRate
+from counterfault.proxy.measurement.samples import LATENCY_CELLS, SHARE_CELLS, Counts, Pair, Sample
+from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from tests.simulate.crowds import (
     BROKEN_SHARE,
     BROKEN_TIMES,

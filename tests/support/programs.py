@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
-from proxy.cohorts import Arcs, Cohort, salt_of
+from counterfault.proxy.experiments.cohorts import Arcs, Cohort, salt_of
 
 DEADLINE = 30.0
 # In an order of its own for each process: tests run several at a time.
@@ -133,7 +133,7 @@ class Sidecar:
     def start(self, *, ready: bool = True) -> "Sidecar":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy.cli", "run", str(self.directory)],
+                [sys.executable, "-m", "counterfault", "run", str(self.directory)],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment},

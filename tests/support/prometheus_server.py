@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from programs import free_port, program, until
+
+from tests.support.programs import free_port, program, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SHIPPED = DEPLOY / "prometheus" / "prometheus.yml"

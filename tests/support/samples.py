@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from proxy.analysis.compare import Comparison, Threshold, compare
-from proxy.cohorts import REPLICATES
-from proxy.experiment import Cohorts
-from proxy.sample import LATENCY_CELLS, SHARE_CELLS, Pair, Sample
-from proxy.steady_state import Metric
+from counterfault.proxy.analysis.comparison import Comparison, Threshold, compare
+from counterfault.proxy.experiments.cohorts import REPLICATES
+from counterfault.proxy.experiments.experiment import Cohorts
+from counterfault.proxy.experiments.steady_state import Metric
+from counterfault.proxy.measurement.samples import LATENCY_CELLS, SHARE_CELLS, Pair, Sample
 
 EVEN = Cohorts.model_validate({"experiment": "1%", "control": "1%"})
 ONE = Threshold.of(0.95, 1)

@@ -8,9 +8,9 @@ from typing import Any
 
 from tornado.template import DictLoader
 
-from proxy.admin.page import words
-from proxy.admin.page.gauge import Gauge
-from proxy.units import percent
+from counterfault.proxy.admin.page import wording
+from counterfault.proxy.admin.page.gauge import Gauge
+from counterfault.proxy.values.units import percent
 
 _LIVE = ("baseline", "running", "recovering")
 _ORDER = (*_LIVE, "pending", "done", "stopped")
@@ -80,16 +80,16 @@ def render(
 _WORDS = {
     word.__name__: word
     for word in (
-        words.seconds,
-        words.left,
-        words.many,
-        words.share,
-        words.effect,
-        words.utc,
-        words.clock,
-        words.sample_ratio,
-        words.until_verdict,
-        words.phases,
+        wording.seconds,
+        wording.left,
+        wording.many,
+        wording.share,
+        wording.effect,
+        wording.utc,
+        wording.clock,
+        wording.sample_ratio,
+        wording.until_verdict,
+        wording.phases,
     )
 }
 

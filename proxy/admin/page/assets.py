@@ -27,5 +27,5 @@ def _read(folder: Traversable) -> dict[str, Asset]:
     return found
 
 
-_PAGE = files("proxy.admin.page")
+_PAGE = files("counterfault.proxy.admin.page")
 ASSETS = _read(_PAGE) | _read(_PAGE.joinpath("scripts")) | _read(_PAGE.joinpath("uplot"))

@@ -7,28 +7,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxy.addresses import HostPort, host_port
-from proxy.config import Config
-from proxy.engines.door import closing
-from proxy.engines.envoy import behind, native
-from proxy.engines.envoy.admin import Admin
-from proxy.engines.envoy.behind import theirs
-from proxy.engines.envoy.binary import binary
-from proxy.engines.envoy.compile import Found, bootstrap, compiled
-from proxy.engines.envoy.delivery import Delivery
-from proxy.engines.envoy.directory import LOG, Directory
-from proxy.engines.envoy.drain import drain
-from proxy.engines.envoy.ear import Ear
-from proxy.engines.envoy.holds import Holds
-from proxy.engines.envoy.names import ADMIN, HOLD, LINES, LISTENERS
-from proxy.engines.envoy.plans import Plans, Wanted
-from proxy.engines.envoy.process import Command, Process
-from proxy.engines.envoy.rear import Rear
-from proxy.engines.envoy.settle import Status, certificates, system_ca
-from proxy.engines.ports import PortTaken, why_taken
-from proxy.engines.wire import Channel, Message
-from proxy.engines.workers import Workers
-from proxy.tally import Rows
+from counterfault.proxy.config.loader import Config
+from counterfault.proxy.engines.channel import Channel, Message
+from counterfault.proxy.engines.envoy.config import native_faults
+from counterfault.proxy.engines.envoy.config.compiler import Found, bootstrap, compiled
+from counterfault.proxy.engines.envoy.config.host_inputs import certificates, system_ca
+from counterfault.proxy.engines.envoy.config.names import ADMIN, HOLD, LINES, LISTENERS
+from counterfault.proxy.engines.envoy.config.run_status import Status
+from counterfault.proxy.engines.envoy.detour import worker_config
+from counterfault.proxy.engines.envoy.detour.worker_config import theirs
+from counterfault.proxy.engines.envoy.detour.workers import Rear
+from counterfault.proxy.engines.envoy.runtime.admin_client import Admin
+from counterfault.proxy.engines.envoy.runtime.binary import binary
+from counterfault.proxy.engines.envoy.runtime.delay_server import Holds
+from counterfault.proxy.engines.envoy.runtime.delivery import Delivery
+from counterfault.proxy.engines.envoy.runtime.drain import drain
+from counterfault.proxy.engines.envoy.runtime.plan_queue import Plans, Wanted
+from counterfault.proxy.engines.envoy.runtime.process import Command, Process
+from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, Directory
+from counterfault.proxy.engines.envoy.telemetry.collector import Ear
+from counterfault.proxy.engines.graceful_close import closing
+from counterfault.proxy.engines.mitmproxy.pool import Workers
+from counterfault.proxy.engines.ports import PortTaken, why_taken
+from counterfault.proxy.measurement.counters import Rows
+from counterfault.proxy.values.addresses import HostPort, host_port
 
 log = logging.getLogger("counterfault")
 
@@ -102,7 +104,7 @@ class Envoy:
         wanted = {
             name: host_port(listener.listen)
             for name, listener in config.sidecar.listeners.items()
-            if not native.by_workers(listener)
+            if not native_faults.by_workers(listener)
         }
         for name, address in wanted.items():
             if address[1] == 0 or address in self._addresses.values():
@@ -151,13 +153,13 @@ class Envoy:
         """
         if not (self._plans.told and self._reached and self._process.alive()):
             return 0
-        own = native.served(self._config.sidecar)
+        own = native_faults.served(self._config.sidecar)
         return self._rear.ready if own else self._config.sidecar.workers
 
     @property
     def serves(self) -> bool:
         """Whether Envoy acts on any plan, or the workers where all is theirs."""
-        if native.served(self._config.sidecar) == self._config.sidecar.listeners.keys():
+        if native_faults.served(self._config.sidecar) == self._config.sidecar.listeners.keys():
             return self._rear.serves
         return self._plans.any_told and self._process.alive()
 
@@ -236,14 +238,14 @@ class Envoy:
         await self._delivery.meet(self._process.epoch, self._process.incarnation)
         async with closing(self._leaving()):
             await self._delivery.deliver(made)
-        self._reached = behind.detoured(config) <= found.workers.keys()
+        self._reached = worker_config.detoured(config) <= found.workers.keys()
         if wanted is self._plans.latest and not self._stopping:
             self._leased = True
             self._extend(self._lease_until)
 
     def _found(self, config: Config) -> Found:
         ports = self._rear.ports() if self._rear.pids else {}
-        detoured = {name: ports[name] for name in behind.detoured(config) if name in ports}
+        detoured = {name: ports[name] for name in worker_config.detoured(config) if name in ports}
         ca = {
             name: str(config.directory / listener.ca) if listener.ca else system_ca()
             for name, listener in config.sidecar.listeners.items()

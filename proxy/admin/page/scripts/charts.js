@@ -1,6 +1,6 @@
 // Which chart goes where, and when its data is fetched anew.
-import { effectChart, levelsChart } from "./course.js";
-import { spreadChart } from "./spread.js";
+import { effectChart, levelsChart } from "./timeseries.js";
+import { spreadChart } from "./histogram.js";
 import { onChange, theme } from "./theme.js";
 
 const EVERY = 2_000;

@@ -1,0 +1,154 @@
+"""decide -> perform: which of the faults that were drawn for a request may happen, and when."""
+
+from collections.abc import Coroutine
+from functools import partial
+from typing import assert_never
+
+from mitmproxy import http
+
+from counterfault.addons.faults.active_fault import Claim
+from counterfault.addons.faults.exchange_effects import edited
+from counterfault.addons.pipeline.exchange import Exchange, exchange_of
+from counterfault.addons.pipeline.perform import perform
+from counterfault.addons.state import Live
+from counterfault.proxy.engines.fault_budget import Grant
+from counterfault.proxy.engines.plan import EachMessage, Injection, Plan
+from counterfault.proxy.experiments.cohorts import Enrolment
+from counterfault.proxy.faults.actions import Edit
+from counterfault.proxy.measurement import counters
+
+type Waiting = Coroutine[None, None, None]
+
+
+class Inject:
+    """Has faults performed before the upstream (at the request's head) and after (the answer's)."""
+
+    def __init__(self, live: Live) -> None:
+        self._live, self.clock = live, live.clock
+
+    def requestheaders(self, flow: http.HTTPFlow) -> Waiting | None:
+        flow.request.stream = True
+        exchange = exchange_of(flow)
+        if exchange is None or exchange.enrolment is None:
+            return None
+        if "upgrade" in flow.request.headers and self._loses(exchange, exchange.enrolment):
+            # A message that is lost would have told how to decompress the next.
+            edited(flow.request.headers, Edit((b"sec-websocket-extensions",)))
+        decision = exchange.decision
+        if not decision.before and not decision.after:
+            return None
+        exchange.pending = [i for i in decision.before + decision.after if self._due(exchange, i)]
+        return self._perform(flow, exchange, decision.before)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> Waiting | None:
+        exchange = exchange_of(flow)
+        if flow.response is None or (exchange is not None and exchange.replaced):
+            return None
+        flow.response.stream = True
+        if exchange is None:
+            return None
+        if exchange.shape is not None:
+            exchange.shape.edit(flow.response.headers)
+        if not exchange.pending:
+            return None
+        return self._perform(flow, exchange, exchange.decision.after)
+
+    def ended(self, exchange: Exchange) -> None:
+        """What was drawn and could not be tried any more has failed; nothing is held any more."""
+        for injection in exchange.pending:
+            self._count(exchange, injection, "planned")
+            self._count(exchange, injection, "failed")
+        exchange.pending.clear()
+        exchange.release()
+
+    def messages(self, exchange: Exchange) -> tuple[EachMessage, ...]:
+        """Found anew with each plan: a WebSocket may have been opened long before the faults."""
+        live, known = self._live, exchange.rules
+        if not live.leased():
+            return ()
+        if known is None or known[0] is not live.plan:
+            known = exchange.rules = live.plan, self._messages(exchange, live.plan)
+        return known[1]
+
+    def _messages(self, exchange: Exchange, plan: Plan) -> tuple[EachMessage, ...]:
+        listener, request = exchange.route.name, exchange.request
+        enrolment = plan.assign(request, exchange.unit, exchange.tag)
+        if enrolment is None or listener not in plan.routes:
+            return ()
+        if enrolment.user is not None:
+            edit = plan.edits[enrolment.experiment]
+            self._live.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
+        return plan.messages(listener, request, enrolment)
+
+    def _loses(self, exchange: Exchange, enrolment: Enrolment) -> bool:
+        plan, listener = self._live.plan, exchange.route.name
+        return listener in plan.routes and plan.loses(listener, exchange.request, enrolment)
+
+    def draw(self, exchange: Exchange, each: EachMessage) -> Claim | None:
+        """A claim to a fault of a message, which the caller has to release."""
+        injection = each.draw(self._live.random)
+        return None if injection is None else self.claim(exchange, injection)
+
+    def claim(self, exchange: Exchange, injection: Injection) -> Claim | None:
+        """A claim to a fault, which its caller has to release; None is counted."""
+        live = self._live
+        self._count(exchange, injection, "planned")
+        if not live.allows(injection):
+            self._count(exchange, injection, "failed")
+            return None
+        limits = live.plan.limits
+        slot = live.slots[injection.experiment]
+        if not live.budget.take(slot, limits.active_faults, injection.most):
+            self._count(exchange, injection, "overflow")
+            return None
+        return Claim(live, injection, partial(self._count, exchange), exchange.holds)
+
+    def _due(self, exchange: Exchange, injection: Injection) -> bool:
+        """Whether a limit of the dose leaves room for one more."""
+        if injection.limit is None:
+            return True
+        who = b""
+        if injection.limit.every is None:
+            enrolled = exchange.enrolment
+            who = exchange.unit or (b"%d" % enrolled.replicate if enrolled else b"")
+        what = b"%s %d %s" % (injection.epoch.encode(), injection.rule, who)
+        slot = self._live.slots[injection.experiment]
+        match self._live.budget.grant(slot, what, injection.limit, self._live.clock()):
+            case Grant.YES:
+                return True
+            case Grant.NO:
+                return False
+            case Grant.FULL:
+                self._count(exchange, injection, "planned")
+                self._count(exchange, injection, "overflow")
+                return False
+            case other:
+                assert_never(other)
+
+    async def _perform(
+        self, flow: http.HTTPFlow, exchange: Exchange, injections: tuple[Injection, ...]
+    ) -> None:
+        for injection in injections:
+            if exchange.replaced or not flow.live:
+                return
+            if injection in exchange.pending:
+                exchange.pending.remove(injection)
+                await self._one(flow, exchange, injection)
+
+    async def _one(self, flow: http.HTTPFlow, exchange: Exchange, injection: Injection) -> None:
+        claim = self.claim(exchange, injection)
+        if claim is None:
+            return
+        lasts = False
+        try:
+            lasts = await perform(flow, exchange, claim)
+        finally:
+            if not lasts:
+                claim.release()
+
+    def _count(self, exchange: Exchange, injection: Injection, result: str) -> None:
+        name, listener = injection.experiment, exchange.route.name
+        add = self._live.tally.add
+        add(counters.dose(name, injection.epoch, injection.rule, result))
+        if result != "planned":
+            add(counters.faults(name, listener, injection.fault, result))

@@ -1,0 +1,63 @@
+"""perform -> observe: count every exchange once, as its client saw it."""
+
+from collections.abc import Callable
+
+from mitmproxy import http
+
+from counterfault.addons.pipeline.exchange import Exchange, exchange_of
+from counterfault.addons.state import Live
+from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.outcomes import cell_of
+
+
+class Observe:
+    """Per-cohort requests, durations and steady-state events."""
+
+    def __init__(self, live: Live, finish: Callable[[Exchange], None]) -> None:
+        """`finish`: called at the end of an exchange that a fault still holds."""
+        self._live, self._finish = live, finish
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        exchange = exchange_of(flow)
+        if exchange is not None and flow.response is not None:
+            self.ended(exchange, flow.response.status_code)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        exchange = exchange_of(flow)
+        if exchange is not None:
+            self.ended(exchange, exchange.status)
+
+    def ended(self, exchange: Exchange, status: int | None) -> None:
+        """The exchange is over; `status` None: the client got no whole answer."""
+        if exchange.over:
+            return
+        exchange.over = True
+        exchange.peer.exchanges.discard(exchange)
+        if exchange.holds or exchange.pending:
+            self._finish(exchange)
+        duration = self._live.clock() - exchange.started
+        listener, experiment, cohort = exchange.route.name, exchange.experiment, exchange.cohort
+        add = self._live.tally.add
+        add(counters.requests(listener, experiment, cohort, counters.code_of(status)))
+        add(counters.seconds(listener, experiment, cohort, duration))
+        add(counters.seconds_sum(listener, experiment, cohort), duration)
+        self._steady(exchange, status, duration)
+
+    def _steady(self, exchange: Exchange, status: int | None, duration: float) -> None:
+        enrolment = exchange.enrolment
+        if enrolment is None:
+            return
+        for measured in exchange.measured:
+            metric = measured.metric
+            if metric.match.counts(status):
+                cell = cell_of(metric, status, duration)
+                self._live.tally.add(
+                    counters.steady(
+                        enrolment.experiment,
+                        measured.epoch,
+                        metric.name,
+                        enrolment.cohort,
+                        enrolment.replicate,
+                        cell,
+                    )
+                )

@@ -1,0 +1,1 @@
+"""Raw TCP connections: their two directions, and faults for their turns."""

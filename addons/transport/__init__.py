@@ -1,0 +1,1 @@
+"""Sockets, client connections, idle limits, TLS and issued certificates."""

@@ -1,0 +1,1 @@
+"""WebSocket: frames, and faults for single messages."""

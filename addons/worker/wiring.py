@@ -1,0 +1,62 @@
+"""How the parts of a worker are put together."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from counterfault.addons.faults.pacing import WaitHook, waiting
+from counterfault.addons.mitm.hook_dispatch import Table
+from counterfault.addons.mitm.options import options
+from counterfault.addons.pipeline.assign import Assign
+from counterfault.addons.pipeline.inject import Inject
+from counterfault.addons.pipeline.observe import Observe
+from counterfault.addons.pipeline.upstreams import Upstreams
+from counterfault.addons.state import Live
+from counterfault.addons.tcp.layer import Raw
+from counterfault.addons.transport import tls
+from counterfault.addons.worker.listener import Client, Shared
+from counterfault.proxy.config.loader import Config
+from counterfault.proxy.experiments.lifecycle import State
+
+
+class Status:
+    """A run as it came over the wire."""
+
+    def __init__(self, state: str, epoch: str, slot: int) -> None:
+        self.state, self.epoch, self.slot = State(state), epoch, slot
+
+
+def tls_of(config: Config, name: str) -> tuple[Any, Path | None]:
+    listener = config.sidecar.listeners[name]
+    context = None
+    if listener.tls is not None:
+        cert, key = config.directory / listener.tls.cert, config.directory / listener.tls.key
+        context = tls.listener_context(cert, key)
+    return context, (config.directory / listener.ca if listener.ca else None)
+
+
+def share(live: Live) -> Shared:
+    assign, inject = Assign(live), Inject(live)
+    observe = Observe(live, inject.ended)
+    upstreams = Upstreams(live.clock)
+
+    def hooks(client: Client) -> Table:
+        return {
+            "next_layer": (("protocol", client.next_layer),),
+            "tls_start_client": (("protocol", client.tls_start_client),),
+            "tls_start_server": (("protocol", client.tls_start_server),),
+            "requestheaders": (
+                ("assign", partial(assign.requestheaders, peer=client)),
+                ("inject", inject.requestheaders),
+            ),
+            "responseheaders": (
+                ("inject", inject.responseheaders),
+                ("protocol", client.responseheaders),
+            ),
+            "response": (("observe", observe.response),),
+            "error": (("observe", observe.error),),
+            WaitHook.name: (("inject", waiting),),
+        }
+
+    raw = Raw(live, inject, observe.ended, upstreams)
+    return Shared(live, options(), hooks, inject, raw, observe.ended, upstreams)

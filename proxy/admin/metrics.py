@@ -1,0 +1,181 @@
+"""Prometheus: every series that the configuration calls for, whether or not it has counted."""
+
+import asyncio
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import accumulate, product
+from platform import python_version
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from counterfault import __version__
+from counterfault.proxy.admin.run_metrics import of_runs
+from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.lifecycle import State
+from counterfault.proxy.measurement import counters
+from counterfault.proxy.supervisor.supervisor import Supervisor
+from counterfault.proxy.values.buckets import DURATION_BUCKETS
+
+# Where an error of our own can come from; elsewhere would be a label taken from nowhere.
+WHERE = ("assign", "inject", "observe", "protocol", "history", "supervisor", "admin")
+
+_ENROLLED = (Cohort.CONTROL, Cohort.EXPERIMENT)
+_BOUNDS = (*map(floatToGoString, DURATION_BUCKETS), "+Inf")
+_BUILD = {"version": __version__, "python": python_version(), "mitmproxy": version("mitmproxy")}
+
+
+def render(supervisor: Supervisor, accept: str = "") -> tuple[bytes, str]:
+    """The metrics and their content type, in the format that an Accept header prefers."""
+    registry = CollectorRegistry()
+    registry.register(Series(supervisor))
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # it chokes on versions such as `1.x`
+        encode, content_type = choose_encoder("")
+    return encode(registry), content_type
+
+
+class Series(Collector):
+    """The supervisor's counts as metric families; traffic adds no series."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._service = supervisor.config.sidecar.service
+        self._experiments = supervisor.config.experiments
+        self._get = supervisor.totals.get
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._requests()
+        yield self._durations()
+        yield self._faults()
+        yield self._states()
+        yield from of_runs(self._supervisor)
+        yield self._internal()
+        yield self._tasks()
+        yield from self._gauges()
+        yield InfoMetricFamily(
+            "counterfault_build",
+            "The versions in use; always 1.",
+            {"service": self._service, **_BUILD},
+        )
+
+    def _groups(self) -> Iterator[tuple[str, str, str]]:
+        """Each listener with each experiment's cohorts, and with everybody else."""
+        enrolled = product((e.name for e in self._experiments), _ENROLLED)
+        groups = [("", Cohort.BYSTANDER), *enrolled]
+        for listener in self._supervisor.config.sidecar.listeners:
+            for experiment, cohort in groups:
+                yield listener, experiment, cohort
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            "counterfault_requests",
+            "Exchanges that have ended, by status class; error: the client got no whole answer.",
+            labels=("service", "listener", "experiment", "cohort", "code"),
+        )
+        for group, code in product(self._groups(), counters.CODES):
+            value = self._get(counters.requests(*group, code))
+            family.add_metric((self._service, *group, code), value)
+        return family
+
+    def _durations(self) -> Metric:
+        family = HistogramMetricFamily(
+            "counterfault_request_duration_seconds",
+            "From the request's head to the answer's last byte, faults included.",
+            labels=("service", "listener", "experiment", "cohort"),
+        )
+        for group in self._groups():
+            cells = (self._get((counters.SECONDS, *group, i)) for i in range(len(_BOUNDS)))
+            buckets = list(zip(_BOUNDS, accumulate(cells), strict=True))
+            total = self._get(counters.seconds_sum(*group))
+            family.add_metric((self._service, *group), buckets, total)
+        return family
+
+    def _faults(self) -> Metric:
+        family = CounterMetricFamily(
+            "counterfault_faults",
+            "Faults by what became of them; overflow: a limit was reached and the request passed.",
+            labels=("service", "experiment", "listener", "fault", "result"),
+        )
+        for e in self._experiments:
+            rules = dict.fromkeys((e.name, rule.at, rule.fault.name) for rule in e.faults)
+            for (name, listener, fault), result in product(rules, counters.RESULTS):
+                value = self._get(counters.faults(name, listener, fault, result))
+                family.add_metric((self._service, name, listener, fault, result), value)
+        return family
+
+    def _states(self) -> Metric:
+        family = GaugeMetricFamily(
+            "counterfault_experiment_state",
+            "1 for the state that the present run is in.",
+            labels=("service", "experiment", "state"),
+        )
+        runs = self._supervisor.ledger.runs
+        for e, state in product(self._experiments, State):
+            present = runs[e.name].state if e.name in runs else State.PENDING
+            family.add_metric((self._service, e.name, state), float(state is present))
+        return family
+
+    def _internal(self) -> Metric:
+        family = CounterMetricFamily(
+            "counterfault_internal_errors",
+            "Errors of our own; traffic passed all the same.",
+            labels=("service", "where"),
+        )
+        for where in WHERE:
+            family.add_metric((self._service, where), self._get(counters.internal(where)))
+        return family
+
+    def _tasks(self) -> Metric:
+        family = GaugeMetricFamily(
+            "counterfault_tasks",
+            "Python's asyncio tasks: as many as before whenever nothing is under way.",
+            labels=("service", "process"),
+        )
+        for process, count in (
+            ("supervisor", _own_tasks()),
+            ("workers", self._supervisor.engine.tasks),
+        ):
+            family.add_metric((self._service, process), count)
+        return family
+
+    def _gauges(self) -> Iterator[Metric]:
+        s = self._supervisor
+        yield self._gauge("faults_active", "Faults under way.", s.engine.budget.active())
+        yield self._gauge(
+            "config_last_reload_successful",
+            "Whether the configuration on disk is the one in use.",
+            s.reload_error is None,
+        )
+        yield self._gauge(
+            "config_last_reload_timestamp_seconds",
+            "When the configuration in use was loaded, in Unix seconds.",
+            s.reloaded_at,
+        )
+        yield self._gauge(
+            "lease_remaining_seconds",
+            "How long faults would go on without the supervisor.",
+            s.lease_remaining,
+        )
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"counterfault_{name}", text, labels=("service",))
+        family.add_metric((self._service,), float(value))
+        return family
+
+
+def _own_tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # outside of the event loop, where nobody asks but docs and tests
+        return 0

@@ -1,0 +1,132 @@
+"""The Prometheus series of runs: their samples, their users, and what was found."""
+
+from collections.abc import Iterator
+from itertools import product
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from counterfault.proxy.analysis.verdict import Findings, Result
+from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.experiment import Experiment
+from counterfault.proxy.experiments.lifecycle import Run, State
+from counterfault.proxy.experiments.steady_state import Slow, SuccessRate
+from counterfault.proxy.supervisor.supervisor import Supervisor
+
+# Exported replicates; the 64 of the analysis would be four times the series.
+REPLICATES = 16
+
+_ENROLLED = (Cohort.CONTROL, Cohort.EXPERIMENT)
+_NAN = float("nan")
+
+
+def of_runs(supervisor: Supervisor) -> Iterator[Metric]:
+    """One family after another; traffic adds no series."""
+    yield _events(supervisor)
+    yield _users(supervisor)
+    yield _sample_ratio(supervisor)
+    yield _verdicts(supervisor)
+    yield _effects(supervisor)
+    yield _evidence(supervisor)
+
+
+def _runs(supervisor: Supervisor) -> Iterator[tuple[Experiment, Run, Findings]]:
+    for e in supervisor.config.experiments:
+        run = supervisor.ledger.runs.get(e.name) or Run(e.name, e.run)
+        yield e, run, supervisor.judge.findings(run) or Findings()
+
+
+def _events(supervisor: Supervisor) -> Metric:
+    labels = ("service", "experiment", "run", "metric", "cohort", "replicate", "outcome")
+    family = CounterMetricFamily(
+        "counterfault_steady_state_events",
+        "Events of a steady-state metric in the running phase of a run.",
+        labels=labels,
+    )
+    for e, run, _ in _runs(supervisor):
+        for metric in e.steady_state:
+            if metric.prometheus is not None:  # Prometheus has it already
+                continue
+            pair = supervisor.judge.watch.pair(run, metric, State.RUNNING)
+            is_share = isinstance(metric.kind, SuccessRate | Slow)
+            for cohort, sample in zip(_ENROLLED, (pair.control, pair.experiment), strict=True):
+                series = (supervisor.config.sidecar.service, e.name, str(e.run), metric.name)
+                for outcome, events in zip(("good", "bad"), sample.outcomes, strict=True):
+                    if outcome == "bad" and not is_share:
+                        continue
+                    folded = events.reshape(-1, REPLICATES).sum(axis=0).tolist()
+                    for replicate, count in enumerate(folded):
+                        family.add_metric((*series, cohort, str(replicate), outcome), count)
+    return family
+
+
+def _users(supervisor: Supervisor) -> Metric:
+    family = GaugeMetricFamily(
+        "counterfault_users",
+        "Users that a run has met; an estimate past 16384.",
+        labels=("service", "experiment", "cohort"),
+    )
+    for (e, run, _), cohort in product(_runs(supervisor), _ENROLLED):
+        users = supervisor.totals.users(e.name, run.edit).estimate(cohort)
+        family.add_metric((supervisor.config.sidecar.service, e.name, cohort), users)
+    return family
+
+
+def _sample_ratio(supervisor: Supervisor) -> Metric:
+    family = GaugeMetricFamily(
+        "counterfault_sample_ratio_evidence",
+        "That the cohorts' numbers of users are not as their shares say: ln of an e-value.",
+        labels=("service", "experiment"),
+    )
+    for e, _, found in _runs(supervisor):
+        value = found.ratio.evidence if found.ratio else 0.0
+        family.add_metric((supervisor.config.sidecar.service, e.name), value)
+    return family
+
+
+def _verdicts(supervisor: Supervisor) -> Metric:
+    family = GaugeMetricFamily(
+        "counterfault_verdict",
+        "1 for the verdict on the present run, provisional while it goes on.",
+        labels=("service", "experiment", "verdict"),
+    )
+    for e in supervisor.config.experiments:
+        present = supervisor.result(e.name)
+        for result in Result:
+            series = (supervisor.config.sidecar.service, e.name, result)
+            family.add_metric(series, float(result == present))
+    return family
+
+
+def _effects(supervisor: Supervisor) -> Metric:
+    family = GaugeMetricFamily(
+        "counterfault_effect",
+        "By how much the experiment cohort is worse off, as a fraction in the tolerance's unit,"
+        " with anytime-valid bounds; NaN while too little is known.",
+        labels=("service", "experiment", "metric", "bound"),
+    )
+    for e, _, found in _runs(supervisor):
+        known = {c.metric.name: c for c in found.comparisons}
+        for metric in e.steady_state:
+            c = known.get(metric.name)
+            low, high = (c.bounds if c else None) or (None, None)
+            values = {"lower": low, "estimate": c.effect if c else None, "upper": high}
+            for bound, value in values.items():
+                series = (supervisor.config.sidecar.service, e.name, metric.name, bound)
+                family.add_metric(series, _NAN if value is None else value)
+    return family
+
+
+def _evidence(supervisor: Supervisor) -> Metric:
+    family = GaugeMetricFamily(
+        "counterfault_evidence",
+        "For harm beyond the tolerance and for an effect within it: ln of an e-value.",
+        labels=("service", "experiment", "metric", "side"),
+    )
+    for e, _, found in _runs(supervisor):
+        known = {c.metric.name: c.evidence for c in found.comparisons}
+        for metric in e.steady_state:
+            told = known.get(metric.name)
+            for side, value in (("harm", told and told.harm), ("within", told and told.within)):
+                series = (supervisor.config.sidecar.service, e.name, metric.name, side)
+                family.add_metric(series, value or 0.0)
+    return family

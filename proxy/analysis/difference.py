@@ -1,0 +1,43 @@
+"""Two samples of one metric: do they differ at all, and is one worse by so many tolerances?"""
+
+from math import log
+
+from counterfault.proxy.analysis.comparison import boundary_of, level_of, signal
+from counterfault.proxy.analysis.latency_cdf import CELL, Ladder
+from counterfault.proxy.analysis.sequential import either, evidence
+from counterfault.proxy.experiments.experiment import Cohorts
+from counterfault.proxy.experiments.steady_state import Metric
+from counterfault.proxy.measurement.samples import Pair
+
+
+def differ(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
+    """Two-sided evidence that the cohorts differ at all, as a logarithm."""
+    found = signal(metric, pair, cohorts, 0.0)
+    return either(found) if found else 0.0
+
+
+def worse(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
+    """Evidence that the experiment is worse by more than so many tolerances, as a logarithm."""
+    found = signal(metric, pair, cohorts, tolerances)
+    return evidence(found).harm if found else 0.0
+
+
+def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, alarm: float) -> bool:
+    """Whether evidence that the experiment is worse by more than so many tolerances is enough."""
+    # Mostly it is not worse at all, which is quickly seen.
+    return _beyond(metric, pair, cohorts, tolerances) and (
+        worse(metric, pair, cohorts, tolerances) >= alarm
+    )
+
+
+def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> bool:
+    at = boundary_of(metric, tolerances)
+    if metric.latency is not None:
+        q = metric.latency.quantile
+        hc, he = Ladder(pair.control, q), Ladder(pair.experiment, q)
+        return min(hc.total, he.total) > 0 and (he.place() - hc.place()) * CELL > log(at.rho)
+    pc = level_of(metric, pair.control, cohorts.control) or 0.0
+    pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0
+    if metric.success_rate is not None and at.sign < 0:  # a level is the share of bad ones
+        pc, pe = 1 - pc, 1 - pe
+    return at.sign * (pe - at.rho * pc - at.delta) > 0

@@ -1,0 +1,1 @@
+"""Steady-state metrics that a Prometheus server holds: queries, responses, readings."""

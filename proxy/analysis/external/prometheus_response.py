@@ -1,0 +1,114 @@
+"""An answer of Prometheus' query API: a count per series and replicate, one number, or neither."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from counterfault.proxy.experiments.cohorts import REPLICATES
+from counterfault.proxy.values.units import shown
+
+# A cohort's series: 64 replicates of so many instances.
+MOST_SERIES = 64 * 100
+_SAID = 200
+
+type Series = tuple[tuple[str, str], ...]
+
+
+class NoAnswer(Exception):
+    """Why an answer is worth nothing; one line without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One number for the whole cohort."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Cumulative counts, by all of a series' labels; `replicate` is one of them."""
+
+    of: Mapping[Series, float]
+
+
+type Answer = Counts | Level
+
+
+def answer(status: int, body: bytes) -> Answer:
+    """What an HTTP answer to an instant query says. Raises NoAnswer."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as e:
+        raise NoAnswer(f"HTTP {status}, not the JSON of Prometheus' API") from e
+    if not isinstance(said, dict) or said.get("status") != "success" or status != 200:
+        raise NoAnswer(f"HTTP {status}{_error(said)}")
+    # With a part of the series missing, counts fall and rise for no reason.
+    if warnings := said.get("warnings"):
+        raise NoAnswer(f"it warns: {line(warnings)}")
+    try:
+        data = said["data"]
+        return _found(data["resultType"], data["result"])
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise NoAnswer("an answer of an unknown form") from e
+
+
+def replicate_of(series: Series) -> int:
+    """The replicate of a series. Raises NoAnswer."""
+    said = dict(series)["replicate"]
+    number = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else REPLICATES
+    if number >= REPLICATES:
+        raise NoAnswer(f"replicate must be 0 to {REPLICATES - 1}, not {shown(said)}")
+    return number
+
+
+def _found(kind: str, result: Any) -> Answer:
+    match kind:
+        case "scalar":
+            return Level(_number(result))
+        case "vector":
+            return _vector(result)
+        case _:
+            raise NoAnswer(f"an instant vector or a scalar is needed, not {shown(kind)}")
+
+
+def _vector(result: list[Any]) -> Answer:
+    if not result:
+        raise NoAnswer("no series matches")
+    if len(result) > MOST_SERIES:
+        raise NoAnswer(f"{len(result)} series; at most {MOST_SERIES} are read")
+    series = {tuple(sorted(row["metric"].items())): _number(row["value"]) for row in result}
+    if all("replicate" in row["metric"] for row in result):
+        for labels, value in series.items():
+            replicate_of(labels)
+            if value < 0:
+                raise NoAnswer("a cumulative count is below zero")
+        return Counts(series)
+    if len(result) > 1:
+        raise NoAnswer(f"{len(result)} series; one is needed, or each with a label `replicate`")
+    return Level(*series.values())
+
+
+def _number(value: list[Any]) -> float:
+    """The value of `[1700000000.123, "42"]`."""
+    _, text = value
+    number = float(text)
+    if not isfinite(number):
+        raise NoAnswer(f"its value is {text}")
+    return number
+
+
+def _error(said: Any) -> str:
+    """`: bad_data: parse error`"""
+    if not isinstance(said, dict):
+        return ""
+    return "".join(f": {line(said[key])}" for key in ("errorType", "error") if said.get(key))
+
+
+def line(text: Any) -> str:
+    """Somebody's words: one line, and not the whole of a long one."""
+    words = "; ".join(map(str, text)) if isinstance(text, list) else str(text)
+    said = "".join(c if c.isprintable() else " " for c in words)
+    return said if len(said) <= _SAID else said[: _SAID - 1] + "…"

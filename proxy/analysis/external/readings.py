@@ -1,0 +1,167 @@
+"""Outside metrics: what the answers of a Prometheus server come to, run by run.
+
+Counts become the run's samples like those of the workers. What two answers differ by belongs to a
+phase if both are from it, so that a run's faults are charged with what came after they began.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from counterfault.proxy.analysis.external.prometheus_response import (
+    Answer,
+    Counts,
+    Level,
+    Series,
+    replicate_of,
+)
+from counterfault.proxy.analysis.external.reading import Reading, effect
+from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.lifecycle import Run, State
+from counterfault.proxy.experiments.steady_state import Metric
+from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.totals import Totals
+
+# Without a good answer for so many seconds there is no data.
+GRACE = 15.0
+_OWN = "prometheus"
+
+type Both = Mapping[Cohort, Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The moment that an answer is about, or at which there was none."""
+
+    at: float
+    """Seconds of the supervisor's monotonic clock."""
+    wall: float
+    """The same in Unix seconds, which Prometheus and people understand."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is known of one metric of a run."""
+
+    edit: str
+    began: float
+    good: When | None = None
+    """Of the last good answer."""
+    why: str = ""
+    """Why the last answer was none; empty: it was good."""
+    epoch: str = ""
+    values: dict[Cohort, dict[Series, float]] = field(default_factory=dict)
+    """What every series that was seen in this epoch counted when it was last there."""
+    plain: bool = False
+    levels: tuple[float, float] | None = None
+    beyond: float | None = None
+    """Since when all answers have been beyond the tolerance."""
+    lasting: float = 0.0
+
+
+class Outside:
+    """Keeps what was answered; who asks is elsewhere. Times are of one monotonic clock."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+        self._memory: dict[tuple[str, str], _Memory] = {}
+
+    def reading(self, run: Run, metric: Metric, now: float) -> Reading | None:
+        """What is known of a metric now; None if it is not an outside one."""
+        if metric.prometheus is None:
+            return None
+        memory = self._remembered(run, metric, now)
+        last = memory.good.at if memory.good else memory.began
+        late, levels = now - last > GRACE, memory.levels
+        return Reading(
+            plain=memory.plain,
+            levels=levels,
+            effect=None if levels is None else effect(levels, metric.lower_is_worse),
+            lasting=memory.lasting,
+            no_data=_no_data(memory) if late or memory.good is None else "",
+            overdue=late and metric.prometheus.required,
+        )
+
+    def answered(self, run: Run, metric: Metric, both: Both, when: When) -> None:
+        """Both cohorts have an answer, about a moment in the run's present state."""
+        memory = self._remembered(run, metric, when.at)
+        counted = [isinstance(answer, Counts) for answer in both.values()]
+        if any(counted) != all(counted):
+            self.failed(run, metric, "only one cohort's series have a label `replicate`", when)
+            return
+        # Asked about a moment that was counted already, a clock was set back: count anew.
+        again = memory.good is not None and when.wall <= memory.good.wall
+        memory.good, memory.why, memory.plain = when, "", not any(counted)
+        if when.at < run.entered:
+            return
+        if again or memory.epoch != run.epoch:
+            memory.epoch, memory.values = run.epoch, {}
+        for cohort, answer in both.items():
+            if isinstance(answer, Counts):
+                self._count(run, metric, cohort, memory, answer)
+        control, experiment = both[Cohort.CONTROL], both[Cohort.EXPERIMENT]
+        if isinstance(control, Level) and isinstance(experiment, Level):
+            _level(run, metric, memory, (control.value, experiment.value), when.at)
+
+    def failed(self, run: Run, metric: Metric, why: str, when: When) -> None:
+        """There is no answer that is worth anything."""
+        memory = self._remembered(run, metric, when.at)
+        memory.why = why
+        if run.state is State.RUNNING:
+            memory.beyond, memory.lasting = None, 0.0
+
+    def why(self, run: Run, metric: Metric) -> str:
+        """Why the last answer was none; empty: it was good, or there has been none yet."""
+        memory = self._memory.get((run.experiment, metric.name))
+        return memory.why if memory is not None and memory.edit == run.edit else ""
+
+    def _remembered(self, run: Run, metric: Metric, now: float) -> _Memory:
+        key = (run.experiment, metric.name)
+        memory = self._memory.get(key)
+        if memory is None or memory.edit != run.edit:
+            memory = self._memory[key] = _Memory(run.edit, now)
+        return memory
+
+    def _count(
+        self, run: Run, metric: Metric, cohort: Cohort, memory: _Memory, counts: Counts
+    ) -> None:
+        known = memory.values.setdefault(cohort, {})
+        for series, value in counts.of.items():
+            gain = increase(known.get(series), value)
+            known[series] = value
+            if gain:
+                replicate = replicate_of(series)
+                key = counters.steady(
+                    run.experiment, run.epoch, metric.name, cohort, replicate, "good"
+                )
+                self._totals.update(_OWN, [(key, self._totals.part(_OWN, key) + gain)])
+
+
+def increase(before: float | None, now: float) -> float:
+    """What a cumulative count has gained; nothing when it is new or was reset: it may be old."""
+    return max(now - before, 0.0) if before is not None else 0.0
+
+
+def _level(
+    run: Run, metric: Metric, memory: _Memory, levels: tuple[float, float], at: float
+) -> None:
+    """Only what was answered while the faults were on says anything of them."""
+    if run.state is not State.RUNNING:
+        return
+    memory.levels = levels
+    worse = effect(levels, metric.lower_is_worse)
+    if worse is None or worse <= metric.tolerance.value:
+        memory.beyond, memory.lasting = None, 0.0
+        return
+    if memory.beyond is None:
+        memory.beyond = at
+    memory.lasting = at - memory.beyond
+
+
+def _no_data(memory: _Memory) -> str:
+    """`no data since 2026-12-01 18:00:05 UTC: HTTP 503`"""
+    why = f": {memory.why}" if memory.why else ""
+    if memory.good is None:
+        return f"no data yet{why}"
+    since = datetime.fromtimestamp(memory.good.wall, UTC)
+    return f"no data since {since:%Y-%m-%d %H:%M:%S} UTC{why}"

@@ -1,0 +1,196 @@
+"""observe -> sample -> verdict: what the counts of the runs say, looked at once a second.
+
+Nothing is read or written here; what is remembered between two looks is what control was like.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import log
+
+from counterfault.proxy.analysis.comparison import Comparison, Threshold, compare
+from counterfault.proxy.analysis.difference import differ, exceeds
+from counterfault.proxy.analysis.external.reading import Reading
+from counterfault.proxy.analysis.external.readings import Outside
+from counterfault.proxy.analysis.sample_ratio import SampleRatio
+from counterfault.proxy.analysis.verdict import Dose, Findings
+from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.experiment import Experiment
+from counterfault.proxy.experiments.lifecycle import Reason, Run, State
+from counterfault.proxy.experiments.steady_state import Metric
+from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.samples import Pair, Sample, cells_for
+from counterfault.proxy.measurement.totals import Totals
+
+# The chance that sound cohorts are found to differ in a baseline.
+BASELINE_ALPHA = 0.01
+# Control against its own past is a plain alarm over so many seconds and so many tolerances.
+WINDOW, STEP = 60.0, 10.0
+TOLERANCES = 3.0
+_ALARM = log(1 / 0.001)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a look must know of earlier ones."""
+
+    edit: str
+    control: dict[str, deque[tuple[float, Sample]]] = field(default_factory=dict)
+    """Snapshots of control, oldest first, in steps of time."""
+    compared: dict[str, Comparison] = field(default_factory=dict)
+    """What was found last: it stands until there is something new."""
+    half: dict[str, Pair] = field(default_factory=dict)
+    """The samples at half of recovery: what comes after tells whether the cohorts meet again."""
+
+
+class Watch:
+    """Looks at runs. Times are seconds of one monotonic clock."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+        self.outside = Outside(totals)
+        self._memory: dict[str, _Memory] = {}
+
+    def look(self, run: Run, experiment: Experiment, now: float) -> Findings:
+        """What is known of a run now."""
+        memory = self._memory.get(run.experiment)
+        if memory is None or memory.edit != run.edit:
+            memory = self._memory[run.experiment] = _Memory(run.edit)
+        metrics = experiment.steady_state
+        threshold = Threshold.of(experiment.guard.confidence, len(metrics))
+        comparisons = tuple(self._compared(run, experiment, m, threshold, now) for m in metrics)
+        return Findings(
+            comparisons=comparisons,
+            ratio=self._ratio(run, experiment),
+            dose=self._dose(run, experiment),
+            differing=tuple(self._differing(run, experiment, metrics)),
+            disturbed=tuple(self._disturbed(run, experiment, memory, now)),
+            unrecovered=tuple(self._unrecovered(run, experiment, memory, threshold, now)),
+            missing=tuple(_missing(run, experiment, comparisons, now)),
+        )
+
+    def pair(self, run: Run, metric: Metric, state: State) -> Pair:
+        """Both cohorts' samples of a metric in one phase of a run."""
+        epoch, cells = run.epoch_of(state), cells_for(metric)
+        control, experiment = (
+            self._totals.sample(run.experiment, epoch, metric.name, cohort, cells)
+            for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
+        )
+        return Pair(control, experiment)
+
+    def _compared(
+        self, run: Run, experiment: Experiment, metric: Metric, threshold: Threshold, now: float
+    ) -> Comparison:
+        pair = self.pair(run, metric, State.RUNNING)
+        reading = self.outside.reading(run, metric, now)
+        last = self._memory[run.experiment].compared.get(metric.name)
+        if last is None or not _same(last, metric, pair, threshold, reading):
+            last = compare(metric, pair, experiment.cohorts, threshold, reading)
+            self._memory[run.experiment].compared[metric.name] = last
+        return last
+
+    def _ratio(self, run: Run, experiment: Experiment) -> SampleRatio:
+        users, cohorts = self._totals.users(run.experiment, run.edit), experiment.cohorts
+        share = cohorts.experiment / (cohorts.experiment + cohorts.control)
+        return SampleRatio(len(users.control), len(users.experiment), share)
+
+    def _dose(self, run: Run, experiment: Experiment) -> Dose:
+        epoch, rules = run.epoch_of(State.RUNNING), range(len(experiment.faults))
+        counts = (
+            sum(self._totals.get(counters.dose(run.experiment, epoch, i, what)) for i in rules)
+            for what in ("planned", "performed")
+        )
+        planned, performed = map(int, counts)
+        return Dose(planned, performed)
+
+    def _differing(
+        self, run: Run, experiment: Experiment, metrics: tuple[Metric, ...]
+    ) -> Iterable[str]:
+        if run.state is not State.BASELINE:
+            return
+        alarm = log(len(metrics) / BASELINE_ALPHA) if metrics else 0.0
+        for metric in metrics:
+            if differ(metric, self.pair(run, metric, run.state), experiment.cohorts) >= alarm:
+                yield metric.name
+
+    def _disturbed(
+        self, run: Run, experiment: Experiment, memory: _Memory, now: float
+    ) -> Iterable[str]:
+        if run.state is not State.RUNNING:
+            return
+        for metric in experiment.steady_state:
+            if metric.rate or metric.prometheus:  # traffic has its tides
+                continue
+            control = self.pair(run, metric, State.RUNNING).control
+            window = _window(memory.control.setdefault(metric.name, deque()), control, now)
+            before = self.pair(run, metric, State.BASELINE).control
+            past = Pair(before, window)
+            if exceeds(metric, past, experiment.cohorts, TOLERANCES, _ALARM):
+                yield metric.name
+
+    def _unrecovered(
+        self,
+        run: Run,
+        experiment: Experiment,
+        memory: _Memory,
+        threshold: Threshold,
+        now: float,
+    ) -> Iterable[str]:
+        if run.state is not State.RECOVERING:
+            return
+        late = now - run.entered >= experiment.recovery / 2
+        for metric in experiment.steady_state:
+            pair = self.pair(run, metric, State.RECOVERING)
+            if not late:
+                memory.half[metric.name] = pair
+                continue
+            since = pair - memory.half[metric.name] if metric.name in memory.half else pair
+            if exceeds(metric, since, experiment.cohorts, 0.0, threshold.harm):
+                yield metric.name
+
+
+def stops(run: Run, found: Findings) -> list[Reason]:
+    """Why the numbers ask for a run to be stopped, the weightiest first."""
+    reasons = []
+    if run.state is State.RUNNING and any(c.harmed for c in found.comparisons):
+        reasons.append(Reason.HARM)
+    if found.missing:
+        reasons.append(Reason.NO_DATA)
+    if found.ratio is not None and found.ratio.off:
+        reasons.append(Reason.SAMPLE_RATIO)
+    if found.differing:
+        reasons.append(Reason.BASELINE)
+    if found.disturbed:
+        reasons.append(Reason.INTERFERENCE)
+    return reasons
+
+
+def _missing(
+    run: Run, experiment: Experiment, comparisons: Iterable[Comparison], now: float
+) -> Iterable[Comparison]:
+    """Data may take all of baseline to come; without faults nobody needs them."""
+    ending = run.state is State.BASELINE and now - run.entered >= experiment.baseline
+    if ending or run.state is State.RUNNING:
+        yield from (c for c in comparisons if c.reading is not None and c.reading.overdue)
+
+
+def _same(
+    last: Comparison, metric: Metric, pair: Pair, threshold: Threshold, reading: Reading | None
+) -> bool:
+    """Whether a comparison would come to the same; a sample is the same object until it grows."""
+    samples = last.pair.control is pair.control and last.pair.experiment is pair.experiment
+    return (
+        samples
+        and last.metric is metric
+        and last.threshold == threshold
+        and last.reading == reading
+    )
+
+
+def _window(snapshots: deque[tuple[float, Sample]], control: Sample, now: float) -> Sample:
+    """Control's events of the last minute, or of as much of it as there has been."""
+    if not snapshots or now - snapshots[-1][0] >= STEP:
+        snapshots.append((now, control))
+    while len(snapshots) > 1 and now - snapshots[1][0] >= WINDOW:
+        snapshots.popleft()
+    return control - snapshots[0][1]

@@ -1,0 +1,57 @@
+"""Asking a running sidecar at its admin port."""
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from counterfault.proxy.config import token_file as secret
+from counterfault.proxy.config.files import why
+
+
+class Refused(Exception):
+    """A command could not do what was asked; its text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """`url` is the admin port's; `token_file` holds its token if it wants one."""
+
+    url: str
+    token_file: Path | None = None
+
+    def ask(self, method: str, path: str, timeout: float = 10.0) -> Any:
+        """The answer: data where it is JSON, else text. Raises Refused with its words."""
+        request = urllib.request.Request(self.url.rstrip("/") + path, method=method)
+        if self.token_file is not None:
+            # Not handed on to wherever a redirect leads.
+            request.add_unredirected_header("Authorization", f"Bearer {_token(self.token_file)}")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                body = answer.read()
+                is_json = answer.headers.get_content_type().endswith("json")
+        except urllib.error.HTTPError as e:
+            raise Refused(_problem(e)) from e
+        except OSError as e:
+            raise Refused(f"no sidecar answers at {self.url}: {e}") from e
+        return json.loads(body) if is_json else body.decode()
+
+
+def _token(path: Path) -> str:
+    try:
+        return secret.read(path).decode("ascii")
+    except OSError as e:
+        raise Refused(f"cannot read {path}: {why(e)}") from e
+    except ValueError as e:
+        raise Refused(f"cannot use {path}: {e}") from e
+
+
+def _problem(error: urllib.error.HTTPError) -> str:
+    """The words of an RFC 9457 problem."""
+    try:
+        problem = json.loads(error.read())
+        return "\n".join([problem.get("detail", str(error)), *problem.get("errors", ())])
+    except ValueError:
+        return str(error)

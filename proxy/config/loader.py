@@ -1,0 +1,128 @@
+"""The configuration directory: sidecar.yaml and experiments/*.yaml, good as a whole or not."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from counterfault.proxy.config.cross_checks import disagreements
+from counterfault.proxy.config.document import Document, Problem, unreadable
+from counterfault.proxy.config.files import contents, why
+from counterfault.proxy.config.sidecar import Sidecar
+from counterfault.proxy.config.validation_errors import judge
+from counterfault.proxy.config.yaml_reader import MOST_BYTES, read
+from counterfault.proxy.experiments.experiment import Experiment
+from counterfault.proxy.faults.base import FILE_BYTES
+
+SIDECAR = "sidecar.yaml"
+EXPERIMENTS = "experiments"
+_SHOWN = 100
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration, in the order of its files and lines."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        lines = [str(problem) for problem in self.problems[:_SHOWN]]
+        more = len(self.problems) - _SHOWN
+        return "\n".join([*lines, f"and {more} more problems"] if more > 0 else lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A valid configuration; the raw data is what it was made of."""
+
+    directory: Path
+    sidecar: Sidecar
+    experiments: tuple[Experiment, ...]
+    raw_sidecar: dict[str, Any]
+    raw_experiments: tuple[dict[str, Any], ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """What the experiments name; their content is a part of what they say."""
+
+    def wire(self) -> dict[str, Any]:
+        """As JSON, for a worker process."""
+        return {
+            "directory": str(self.directory),
+            "sidecar": self.raw_sidecar,
+            "experiments": list(self.raw_experiments),
+            "files": {name: content.decode("latin-1") for name, content in self.files.items()},
+        }
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Config":
+        """The configuration that another process has sent; pydantic.ValidationError if not."""
+        files = {name: content.encode("latin-1") for name, content in wire.get("files", {}).items()}
+        context = {"files": files.__getitem__}
+        return cls(
+            Path(wire["directory"]),
+            Sidecar.model_validate(wire["sidecar"]),
+            tuple(Experiment.model_validate(raw, context=context) for raw in wire["experiments"]),
+            wire["sidecar"],
+            tuple(wire["experiments"]),
+            files,
+        )
+
+
+def load(directory: Path) -> Config:
+    """The configuration in a directory; raises ConfigError with all its problems at once."""
+    try:
+        os.listdir(directory)
+    except OSError as e:
+        said = f"cannot be read: {why(e)}"
+        raise ConfigError([Problem(str(directory), 0, 0, "", said)]) from e
+    sidecar = judge(_document(directory, SIDECAR), Sidecar)
+    files = _Files(directory / EXPERIMENTS)
+    experiments = [judge(document, Experiment, files.read) for document in _experiments(directory)]
+    problems = [problem for judged in (sidecar, *experiments) for problem in judged.problems]
+    problems += disagreements(directory, sidecar, experiments)
+    if problems or sidecar.model is None:
+        raise ConfigError(problems)
+    models = tuple(judged.model for judged in experiments if judged.model is not None)
+    raw = tuple(_raw(judged.document) for judged in experiments)
+    return Config(directory, sidecar.model, models, _raw(sidecar.document), raw, files.seen)
+
+
+class _Files:
+    """The files that experiments name, each read once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.seen: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes:
+        if name not in self.seen:
+            self.seen[name] = contents(self._directory / name, FILE_BYTES + 1)
+        return self.seen[name]
+
+
+def _experiments(directory: Path) -> Iterator[Document]:
+    try:
+        names = sorted(os.listdir(directory / EXPERIMENTS))
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        yield unreadable(EXPERIMENTS, f"cannot be read: {why(e)}")
+        return
+    for name in names:
+        # Kubernetes' `..data` and editors' leftovers are hidden or end in something else.
+        if name.endswith((".yaml", ".yml")) and not name.startswith("."):
+            yield _document(directory, f"{EXPERIMENTS}/{name}")
+
+
+def _document(directory: Path, file: str) -> Document:
+    try:
+        # One byte more than is allowed is enough to tell.
+        return read(file, contents(directory / file, MOST_BYTES + 1))
+    except OSError as e:
+        return unreadable(file, f"cannot be read: {why(e)}")
+
+
+def _raw(document: Document) -> dict[str, Any]:
+    """The data of which a model was made: a mapping."""
+    return cast(dict[str, Any], document.data)

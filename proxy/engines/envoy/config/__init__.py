@@ -1,0 +1,1 @@
+"""A plan as Envoy's configuration: JSON, Lua and Wasm filters."""

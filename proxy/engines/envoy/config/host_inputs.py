@@ -1,0 +1,31 @@
+"""What Envoy's configuration needs from the machine: certificates, authorities, states of runs."""
+
+import os
+import ssl
+
+from counterfault.proxy.config.files import contents
+from counterfault.proxy.config.loader import Config
+
+_PEM_BYTES = 1 << 20
+_STORES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
+
+
+def certificates(config: Config) -> dict[str, tuple[str, str]]:
+    """Each listener's certificate and key. Raises OSError."""
+    found = {}
+    for name, listener in config.sidecar.listeners.items():
+        if listener.tls is not None:
+            cert = contents(config.directory / listener.tls.cert, _PEM_BYTES)
+            key = contents(config.directory / listener.tls.key, _PEM_BYTES)
+            found[name] = (cert.decode(), key.decode())
+    return found
+
+
+def system_ca() -> str:
+    """The system's store of authorities."""
+    own = ssl.get_default_verify_paths().cafile
+    return next((path for path in (own, *_STORES) if path and os.path.exists(path)), _STORES[0])

@@ -1,0 +1,1 @@
+"""Workers behind Envoy, for faults that Envoy cannot perform by itself."""

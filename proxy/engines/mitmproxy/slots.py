@@ -1,0 +1,103 @@
+"""The workers' places and their sockets, which outlive the processes that serve them."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from counterfault.proxy.config.loader import Config
+from counterfault.proxy.engines.channel import Channel
+from counterfault.proxy.engines.graceful_close import shut
+from counterfault.proxy.engines.ports import PortTaken, address_of, listening, why_taken
+from counterfault.proxy.values.addresses import HostPort, host_port
+
+
+@dataclass(slots=True)
+class Slot:
+    """One worker's place: its sockets outlive it, so that its successor serves their queues."""
+
+    index: int
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+    channel: Channel | None = None
+    pid: int = 0
+    born: float = 0.0
+    applied: int = 0
+    tasks: int = 0
+    told: frozenset[str] = frozenset()
+    incarnation: str = ""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Slots:
+    """So many workers' places; on each listener's port every one has a socket."""
+
+    def __init__(self, count: int) -> None:
+        self._slots = [Slot(i) for i in range(count)]
+        self._addresses: dict[str, HostPort] = {}
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def bind(self, config: Config) -> None:
+        """Bind new and changed listeners, let go of those that are gone. Raises PortTaken."""
+        wanted = {n: host_port(x.listen) for n, x in config.sidecar.listeners.items()}
+        kept = {n for n, a in wanted.items() if self._has(n, a)}
+        fresh: list[tuple[Slot, str, socket.socket]] = []
+        try:
+            for name, address in wanted.items():
+                fresh += self._missing(name, address, name in kept)
+        except OSError:
+            for _, _, sock in fresh:
+                sock.close()
+            raise
+        for slot in self._slots:
+            for name in [n for n in slot.sockets if n not in kept]:
+                _let_go(slot.sockets.pop(name))
+                slot.told -= {name}
+        for slot, name, sock in fresh:
+            slot.sockets[name] = sock
+        self._addresses = wanted
+
+    def close(self) -> None:
+        """Let nobody in any more; the workers still have the queues."""
+        for slot in self._slots:
+            for sock in slot.sockets.values():
+                _let_go(sock)
+
+    def sockets(self) -> dict[str, socket.socket]:
+        """One of each listener's sockets."""
+        return {name: sock for slot in self._slots for name, sock in slot.sockets.items()}
+
+    def _has(self, name: str, address: HostPort) -> bool:
+        """Whether this address is what was asked for, or where the sockets of this name are."""
+        if self._addresses.get(name) == address:
+            return True
+        held = [s.sockets[name] for s in self._slots if name in s.sockets]
+        return bool(held) and all(address_of(sock) == address for sock in held)
+
+    def _missing(
+        self, name: str, address: HostPort, kept: bool
+    ) -> list[tuple[Slot, str, socket.socket]]:
+        """The sockets that slots still need for a listener; one port for all of them."""
+        lacking = [s for s in self._slots if not kept or name not in s.sockets]
+        held = next((s.sockets[name] for s in self._slots if kept and name in s.sockets), None)
+        if held is not None:
+            address = address_of(held)
+        elif reason := why_taken(address):
+            raise PortTaken(f"listener {name}: {address[0]}:{address[1]}: {reason}")
+        made: list[tuple[Slot, str, socket.socket]] = []
+        for slot in lacking:
+            sock = listening(address)
+            address = address_of(sock)
+            made.append((slot, name, sock))
+        return made
+
+
+def _let_go(sock: socket.socket) -> None:
+    with suppress(OSError):  # no such filters on this system
+        shut(sock)
+    sock.close()

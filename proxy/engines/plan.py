@@ -1,0 +1,276 @@
+"""The frozen snapshot that a data plane executes: assign, decide, measure.
+
+Compiled from the configuration and the state of each run; swapped whole.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+from counterfault.proxy.config.sidecar import Sidecar, UnitSource
+from counterfault.proxy.engines.upstream_ring import ByteRing
+from counterfault.proxy.experiments.cohorts import Cohort, Enrolment, first_claim, user
+from counterfault.proxy.experiments.experiment import Experiment
+from counterfault.proxy.experiments.fault_rule import FaultRule
+from counterfault.proxy.experiments.lifecycle import LIVE, State
+from counterfault.proxy.experiments.steady_state import Metric
+from counterfault.proxy.faults import Random
+from counterfault.proxy.faults.actions import Action, Hang
+from counterfault.proxy.faults.dose import Limit
+from counterfault.proxy.values.addresses import Network
+from counterfault.proxy.values.request import Headers, Request, baggage, cookie, first
+
+# Remembered units; a worker meets the same users again and again.
+UNITS = 65536
+
+type Find = Callable[[Headers, bytes], bytes | None]
+type Source = tuple[Find, bytes]
+
+FINDERS: dict[str, Find] = {"baggage": baggage, "header": first, "cookie": cookie}
+
+
+class Status(Protocol):
+    """What a plan needs to know of a run."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def epoch(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fault drawn for one request."""
+
+    experiment: str
+    epoch: str
+    rule: int
+    fault: str
+    action: Action
+    most: int | None
+    """The run's max_faults."""
+    limit: Limit | None = None
+    """How many there may be, over all workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class EachMessage:
+    """A rule whose faults are drawn for each message of a WebSocket."""
+
+    arm: "Arm"
+    number: int
+    rule: FaultRule
+    request: Request
+
+    @property
+    def loses(self) -> bool:
+        """Whether messages may never arrive."""
+        return isinstance(self.rule.fault.act(self.request, lambda: 0.0), Hang)
+
+    def draw(self, random: Random) -> Injection | None:
+        if self.rule.dose.share < 1 and random() >= self.rule.dose.share:
+            return None
+        return self.arm.injection(self.number, self.rule, self.request, random)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The faults of one request, in their order."""
+
+    before: tuple[Injection, ...] = ()
+    after: tuple[Injection, ...] = ()
+
+
+NOTHING = Decision()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A steady-state metric that one exchange counts for."""
+
+    metric: Metric
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One experiment at one listener."""
+
+    name: str
+    state: State
+    epoch: str
+    rules: tuple[tuple[int, FaultRule], ...]
+    metrics: tuple[Metric, ...]
+    most_faults: int | None
+
+    def hits(self, enrolment: Enrolment) -> bool:
+        """Whether an enrolled unit gets faults now."""
+        return enrolment.cohort is Cohort.EXPERIMENT and self.state is State.RUNNING
+
+    def decide(self, request: Request, random: Random) -> Decision:
+        drawn: dict[str, list[Injection]] = {"before": [], "after": []}
+        for number, rule in self._matching(request):
+            if rule.per == "message":
+                continue
+            if rule.dose.share == 1 or random() < rule.dose.share:
+                drawn[rule.when].append(self.injection(number, rule, request, random))
+        return Decision(tuple(drawn["before"]), tuple(drawn["after"]))
+
+    def messages(self, request: Request) -> tuple["EachMessage", ...]:
+        """The rules for the messages of a WebSocket that this request opens."""
+        matching = self._matching(request)
+        return tuple(EachMessage(self, n, r, request) for n, r in matching if r.per == "message")
+
+    def _matching(self, request: Request) -> Iterator[tuple[int, FaultRule]]:
+        method = request.method.decode("latin-1")
+        for number, rule in self.rules:
+            if rule.match.matches(request) and not rule.spares(method):
+                yield number, rule
+
+    def injection(
+        self, number: int, rule: FaultRule, request: Request, random: Random
+    ) -> Injection:
+        action, limit = rule.fault.act(request, random), rule.dose.limit
+        most = self.most_faults
+        return Injection(self.name, self.epoch, number, rule.fault.name, action, most, limit)
+
+    def measured(self, request: Request) -> tuple[Measured, ...]:
+        return tuple(Measured(m, self.epoch) for m in self.metrics if m.match.matches(request))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A listener as requests see it."""
+
+    name: str
+    scheme: str
+    upstreams: tuple[str, ...]
+    trusted: tuple[Network, ...]
+    arms: Mapping[str, Arm]
+    ring: ByteRing = field(compare=False)
+    forward: bool = False
+    """Requests name their upstreams themselves."""
+    hosts: frozenset[str] = frozenset()
+    """Whose TLS is intercepted: named by a fault or a metric, in lower case."""
+    by_address: bool = False
+    """Of raw connections: the client's address is enrolled, and not the connection."""
+
+    def nodes(self, unit: bytes) -> tuple[str, ...]:
+        """The upstreams in the order in which this unit tries them."""
+        if len(self.upstreams) == 1:
+            return self.upstreams
+        return tuple(self.ring.iterate_nodes(unit))
+
+
+class Plan:
+    """What to do with each request, until the next plan."""
+
+    def __init__(
+        self,
+        sidecar: Sidecar,
+        experiments: tuple[Experiment, ...],
+        runs: Mapping[str, Status],
+    ) -> None:
+        self.limits = sidecar.limits
+        self.known = frozenset(e.name for e in experiments)
+        live = [e for e in experiments if e.name in runs and runs[e.name].state in LIVE]
+        self.enrolling = frozenset(e.name for e in live)
+        self.routes = {name: _route(sidecar, name, live, runs) for name in sidecar.listeners}
+        self.epochs = frozenset((e.name, runs[e.name].epoch) for e in live)
+        self.edits = {e.name: runs[e.name].epoch.rpartition(".")[0] for e in live}
+        self._salts = {e.name: e.salt for e in live}
+        self._sources = tuple(_source(s) for s in sidecar.unit)
+        self._protected = frozenset(path.encode() for path in sidecar.protect)
+        self._enrolment_of = lru_cache(UNITS)(first_claim(tuple(e.arcs for e in live)))
+        self._recognised = lru_cache(UNITS)(self._recognise)
+
+    def unit(self, request: Request) -> bytes | None:
+        """The user's id from the first source present."""
+        for find, name in self._sources:
+            value = find(request.headers, name)
+            if value:
+                return value
+        return None
+
+    def assign(
+        self, request: Request, unit: bytes | None, tag: Enrolment | None
+    ) -> Enrolment | None:
+        """The request's enrolment; None makes it a bystander. `tag` is a trusted peer's."""
+        if not self.enrolling or request.path in self._protected:
+            return None
+        if tag is not None:
+            if tag.experiment not in self.enrolling:
+                return None
+            return tag if unit is None else self._recognised(tag, unit)
+        return None if unit is None else self._enrolment_of(unit)
+
+    def _recognise(self, tag: Enrolment, unit: bytes) -> Enrolment:
+        return replace(tag, user=user(self._salts[tag.experiment], unit))
+
+    def decide(
+        self, listener: str, request: Request, enrolment: Enrolment, random: Random
+    ) -> Decision:
+        """The faults this request gets: of the experiment cohort only, while its run is running."""
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        if arm is None or not arm.hits(enrolment):
+            return NOTHING
+        return arm.decide(request, random)
+
+    def messages(
+        self, listener: str, request: Request, enrolment: Enrolment
+    ) -> tuple[EachMessage, ...]:
+        """The rules for the messages of a WebSocket, while their faults are on."""
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        return () if arm is None or not arm.hits(enrolment) else arm.messages(request)
+
+    def loses(self, listener: str, request: Request, enrolment: Enrolment) -> bool:
+        """Whether messages of a WebSocket may come to be lost while it is open; of either cohort,
+        lest these differ before the fault does.
+        """
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        return arm is not None and any(each.loses for each in arm.messages(request))
+
+    def measured(
+        self, listener: str, request: Request, enrolment: Enrolment
+    ) -> tuple[Measured, ...]:
+        """The steady-state metrics this exchange counts for."""
+        arm = self.routes[listener].arms.get(enrolment.experiment)
+        return () if arm is None else arm.measured(request)
+
+    def injects(self, experiment: str, epoch: str) -> bool:
+        """Whether faults drawn in this epoch may still be performed."""
+        return (experiment, epoch) in self.epochs
+
+
+def _source(source: UnitSource) -> Source:
+    for kind, find in FINDERS.items():
+        name = getattr(source, kind)
+        if name is not None:
+            return find, name.encode()
+    raise ValueError("a unit source without a kind")  # UnitSource refuses it
+
+
+def _route(
+    sidecar: Sidecar, name: str, live: list[Experiment], runs: Mapping[str, Status]
+) -> Route:
+    listener = sidecar.listeners[name]
+    arms = {}
+    for e in live:
+        rules = tuple((i, r) for i, r in enumerate(e.faults) if r.at == name)
+        metrics = tuple(m for m in e.steady_state if m.at == name)
+        if rules or metrics:
+            run = runs[e.name]
+            arms[e.name] = Arm(e.name, run.state, run.epoch, rules, metrics, e.guard.max_faults)
+    trusted, ring = sidecar.trusted(name), ByteRing(list(listener.upstream))
+    hosts = _hosts(arms.values()) if listener.forward else frozenset()
+    urls, scheme = listener.upstream, listener.scheme
+    by_address = listener.unit == "client_ip"
+    return Route(name, scheme, urls, trusted, arms, ring, listener.forward, hosts, by_address)
+
+
+def _hosts(arms: Iterable[Arm]) -> frozenset[str]:
+    """The hosts that these experiments name."""
+    named = {metric.match.host for arm in arms for metric in arm.metrics}
+    named |= {rule.match.host for arm in arms for _, rule in arm.rules}
+    return frozenset(host.lower() for host in named if host)

@@ -1,0 +1,1 @@
+"""An experiment: cohorts, fault rules, steady state, cohort tag, and the life cycle of a run."""

@@ -1,0 +1,146 @@
+"""The state machine of a run: every state, event and transition.
+
+    pending ──▶ baseline ──▶ running ──▶ recovering ──▶ done
+                    ▲           │             │
+                    └── edited ─┴─────────────┘      any of them ──▶ stopped
+
+Pure: time is an argument, in seconds of one monotonic clock. What stops a run is found elsewhere
+(`analysis.monitor` for what the numbers say) and comes as reasons.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from counterfault.proxy.experiments.experiment import Experiment
+
+
+class State(StrEnum):
+    """Where a run is."""
+
+    PENDING = "pending"
+    BASELINE = "baseline"
+    RUNNING = "running"
+    RECOVERING = "recovering"
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+class Event(StrEnum):
+    """What can happen to a run."""
+
+    START = "start"
+    ELAPSED = "elapsed"
+    HELD = "held"
+    EDITED = "edited"
+    STOP = "stop"
+
+
+class Reason(StrEnum):
+    """Why a run was stopped."""
+
+    HARM = "a metric got worse than its tolerance allows"
+    SAMPLE_RATIO = "the cohorts' numbers of users are not as their shares say"
+    BASELINE = "the cohorts differed before any fault"
+    INTERFERENCE = "control got worse than its own baseline"
+    NO_DATA = "a required metric had no data"
+    OPERATOR = "stopped by an operator"
+    KILL_SWITCH = "the kill switch is on"
+    PAUSED = "its file says paused"
+    REMOVED = "its file was removed"
+    NOT_AFTER = "its not_after has passed"
+    HOURS = "it is outside guard.hours"
+    INTERRUPTED = "the supervisor was restarted"
+    LEASE = "the supervisor stood still for longer than the lease"
+    MAX_FAULTS = "guard.max_faults is reached"
+
+
+LIVE = frozenset({State.BASELINE, State.RUNNING, State.RECOVERING})
+OVER = frozenset({State.DONE, State.STOPPED})
+
+# An event with no entry leaves the run where it is: nothing leads out of done and stopped.
+NEXT: dict[tuple[State, Event], State] = {
+    (State.PENDING, Event.START): State.BASELINE,
+    (State.BASELINE, Event.ELAPSED): State.RUNNING,
+    (State.RUNNING, Event.ELAPSED): State.RECOVERING,
+    (State.RUNNING, Event.HELD): State.RECOVERING,
+    (State.RECOVERING, Event.ELAPSED): State.DONE,
+    (State.BASELINE, Event.EDITED): State.BASELINE,
+    (State.RUNNING, Event.EDITED): State.BASELINE,
+    (State.RECOVERING, Event.EDITED): State.BASELINE,
+    (State.PENDING, Event.STOP): State.STOPPED,
+    (State.BASELINE, Event.STOP): State.STOPPED,
+    (State.RUNNING, Event.STOP): State.STOPPED,
+    (State.RECOVERING, Event.STOP): State.STOPPED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of an experiment.
+
+    `edits` counts how often its counts were discarded, `spent` is the time its faults were on
+    before the present state, `entered` when this state began; both in seconds.
+    """
+
+    experiment: str
+    run: int
+    state: State = State.PENDING
+    reason: str = ""
+    edits: int = 0
+    spent: float = 0.0
+    entered: float = 0.0
+
+    @property
+    def edit(self) -> str:
+        """Names what is comparable: an edit or another run begins anew."""
+        return f"{self.run}.{self.edits}"
+
+    @property
+    def epoch(self) -> str:
+        """Names the stretch of time whose counts belong together."""
+        return self.epoch_of(self.state)
+
+    def epoch_of(self, state: State) -> str:
+        """The epoch of another state of the same run."""
+        return f"{self.edit}.{state}"
+
+
+def advance(run: Run, event: Event, now: float, reason: str = "") -> Run:
+    """The run after an event; unchanged where the table has no transition."""
+    target = NEXT.get((run.state, event))
+    if target is None:
+        return run
+    spent = run.spent + (now - run.entered if run.state is State.RUNNING else 0.0)
+    edits = run.edits + (event is Event.EDITED)
+    return replace(run, state=target, reason=reason, edits=edits, spent=spent, entered=now)
+
+
+def remaining(run: Run, experiment: Experiment, now: float) -> float | None:
+    """Seconds until the present state ends by itself; None where it does not."""
+    match run.state:
+        case State.BASELINE:
+            length = experiment.baseline
+        case State.RUNNING:
+            length = experiment.duration - run.spent
+        case State.RECOVERING:
+            length = experiment.recovery
+        case _:
+            return None
+    return max(0.0, run.entered + length - now)
+
+
+def tick(
+    run: Run, experiment: Experiment, now: float, stops: Sequence[str] = (), held: bool = False
+) -> Run:
+    """The run at `now`: a stop outranks everything, then whatever time has run out.
+
+    `held`: all metrics are within; it ends the faults early if the experiment asks for that.
+    """
+    if stops:
+        return advance(run, Event.STOP, now, stops[0])
+    if held and experiment.guard.stop_when_held:
+        run = advance(run, Event.HELD, now)
+    while remaining(run, experiment, now) == 0.0:
+        run = advance(run, Event.ELAPSED, now)
+    return run

@@ -1,0 +1,1 @@
+"""What is counted: counters, totals, samples per replicate, quantiles, distinct users."""

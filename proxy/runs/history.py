@@ -1,0 +1,231 @@
+"""The runs on disk: what was committed is acted upon, and a stopped run stays stopped."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from counterfault.proxy.experiments.lifecycle import Run, State
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    experiment TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    edits INTEGER NOT NULL,
+    configuration TEXT NOT NULL,
+    started REAL NOT NULL,
+    changed REAL NOT NULL,
+    PRIMARY KEY (experiment, run)
+);
+CREATE TABLE IF NOT EXISTS events (
+    at REAL NOT NULL,
+    experiment TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS accounts (
+    experiment TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    PRIMARY KEY (experiment, run)
+);
+CREATE TABLE IF NOT EXISTS points (
+    experiment TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    at REAL NOT NULL,
+    point TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS points_of_run ON points (experiment, run);
+CREATE TABLE IF NOT EXISTS switches (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+FILE = "history.sqlite"
+# How long to wait for another process's transaction, in seconds.
+_PATIENCE = 2.0
+
+type Data = dict[str, Any]
+"""What can be written as JSON."""
+
+
+class HistoryError(Exception):
+    """The state directory cannot be used; no run starts without it."""
+
+
+class History:
+    """SQLite under `state_dir`; each commit is on disk before it returns."""
+
+    def __init__(self, directory: Path, *, reading: bool = False) -> None:
+        """`reading`: changes nothing, and disturbs nobody who writes."""
+        try:
+            self._db = _to_read(directory) if reading else _to_write(directory)
+        except (OSError, sqlite3.Error) as e:
+            raise HistoryError(f"state_dir {directory}: {e}") from e
+
+    def close(self) -> None:
+        self._db.close()
+
+    def load(self) -> dict[tuple[str, int], Run]:
+        """Every run there ever was, by experiment and number."""
+        rows = self._rows("SELECT experiment, run, state, reason, edits FROM runs")
+        return {(e, n): Run(e, n, State(s), reason, edits) for e, n, s, reason, edits in rows}
+
+    def save(self, run: Run, configuration: Data, wall: float, account: Data | None = None) -> None:
+        """Commit a run's state with its configuration and account; `wall` in Unix seconds."""
+        with self._transaction(f"cannot commit {run.experiment}") as cursor:
+            cursor.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (experiment, run) DO UPDATE SET state = excluded.state,"
+                " reason = excluded.reason, edits = excluded.edits,"
+                " configuration = excluded.configuration, changed = excluded.changed",
+                (
+                    run.experiment,
+                    run.run,
+                    run.state,
+                    run.reason,
+                    run.edits,
+                    json.dumps(configuration),
+                    wall,
+                    wall,
+                ),
+            )
+            cursor.execute(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+                (wall, run.experiment, run.run, run.state, run.reason),
+            )
+            if account is not None:
+                _put_account(cursor, run, account)
+
+    def note(
+        self,
+        points: Iterable[tuple[Run, Data]],
+        accounts: Iterable[tuple[Run, Data]],
+        wall: float,
+    ) -> None:
+        """Commit what runs under way have come to."""
+        with self._transaction("cannot commit samples") as cursor:
+            for run, account in accounts:
+                _put_account(cursor, run, account)
+            for run, point in points:
+                cursor.execute(
+                    "INSERT INTO points VALUES (?, ?, ?, ?)",
+                    (run.experiment, run.run, wall, json.dumps(point)),
+                )
+
+    def configuration(self, experiment: str, run: int) -> Data:
+        """What the experiment's file said when a run last moved; empty for an unknown run."""
+        rows = self._rows(
+            "SELECT configuration FROM runs WHERE experiment = ? AND run = ?", experiment, run
+        )
+        found: Data = json.loads(rows[0][0]) if rows else {}
+        return found
+
+    def account(self, experiment: str, run: int) -> Data | None:
+        """The last account of a run."""
+        rows = self._rows(
+            "SELECT account FROM accounts WHERE experiment = ? AND run = ?", experiment, run
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    def points(self, experiment: str, run: int) -> list[Data]:
+        """The points of a run, oldest first; `at` in Unix seconds."""
+        rows = self._rows(
+            "SELECT at, point FROM points WHERE experiment = ? AND run = ? ORDER BY rowid",
+            experiment,
+            run,
+        )
+        return [{"at": at, **json.loads(point)} for at, point in rows]
+
+    def killed(self) -> bool:
+        """Whether the kill switch is on."""
+        return bool(self._rows("SELECT value FROM switches WHERE name = 'kill'")[0][0])
+
+    def set_killed(self, on: bool) -> None:
+        try:
+            self._db.execute("UPDATE switches SET value = ? WHERE name = 'kill'", (int(on),))
+        except sqlite3.Error as e:
+            raise HistoryError(f"cannot commit the kill switch: {e}") from e
+
+    def timeline(self, experiment: str, run: int) -> list[Data]:
+        """What happened to a run, oldest first; `at` in Unix seconds."""
+        rows = self._rows(
+            "SELECT at, state, reason FROM events WHERE experiment = ? AND run = ? ORDER BY rowid",
+            experiment,
+            run,
+        )
+        return [{"at": at, "state": state, "reason": reason} for at, state, reason in rows]
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as e:
+            raise HistoryError(f"cannot read: {e}") from e
+
+    @contextmanager
+    def _transaction(self, failure: str) -> Iterator[sqlite3.Cursor]:
+        try:
+            with closing(self._db.cursor()) as cursor:
+                cursor.execute("BEGIN IMMEDIATE")
+                yield cursor
+                cursor.execute("COMMIT")
+        except sqlite3.Error as e:
+            self._roll_back()
+            raise HistoryError(f"{failure}: {e}") from e
+
+    def _roll_back(self) -> None:
+        try:
+            self._db.execute("ROLLBACK")
+        except sqlite3.Error:
+            return  # there was no transaction to take back
+
+
+def _to_write(directory: Path) -> sqlite3.Connection:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = sqlite3.connect(directory / FILE, isolation_level=None, timeout=_PATIENCE)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_SCHEMA)
+        # Opening reads little: a write shows a read-only or damaged file now, not mid-run.
+        db.execute("INSERT OR IGNORE INTO switches VALUES ('kill', 0)")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _to_read(directory: Path) -> sqlite3.Connection:
+    path = directory / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {FILE} in it")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        return _asked(uri)
+    except sqlite3.OperationalError:
+        # Beside a file that nobody has open there is no log, and where we may not write we cannot
+        # make one: then nobody else changes the file either.
+        if path.with_name(f"{FILE}-wal").exists():
+            raise
+        return _asked(f"{uri}&immutable=1")
+
+
+def _asked(uri: str) -> sqlite3.Connection:
+    """A connection that has answered once: opening alone reads nothing."""
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE)
+    try:
+        db.execute("SELECT 1 FROM runs")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _put_account(cursor: sqlite3.Cursor, run: Run, account: Data) -> None:
+    cursor.execute(
+        "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?)",
+        (run.experiment, run.run, json.dumps(account)),
+    )

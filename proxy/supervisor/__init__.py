@@ -1,0 +1,1 @@
+"""The control loop: ticks, reloads, the lease, the config watcher and the Prometheus poller."""

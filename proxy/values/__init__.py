@@ -1,0 +1,1 @@
+"""Values that users write and requests carry: durations, shares, addresses, matchers, schedules."""

@@ -1,0 +1,14 @@
+"""Did you mean."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from counterfault.proxy.values.units import shown
+
+
+def unknown(what: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    """`unknown fault 'latencey'; known: drop, error, latency; did you mean 'latency'?`"""
+    names = sorted(known)
+    said = f"unknown {what} {shown(name)}; known: {', '.join(names)}"
+    close = get_close_matches(name, [*names, *also], 1) if len(name) <= 40 else []
+    return f"{said}; did you mean '{close[0]}'?" if close else said

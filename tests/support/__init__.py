@@ -1,0 +1,1 @@
+"""Real programs, clients and made-up data that tests share."""

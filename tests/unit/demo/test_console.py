@@ -1,0 +1,120 @@
+"""What the demo prints, from what the API says."""
+
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+
+from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.demo.console import Screen
+from counterfault.proxy.demo.outcome import Outcome
+from counterfault.proxy.demo.scenarios import ACTS, Act
+
+HARMLESS, HARMFUL = ACTS
+
+
+def seen(act: Act = HARMFUL, **changes: Any) -> dict[str, Any]:
+    """A run of the second act's kind as the API has it: all checkouts of the experiment fail."""
+    traffic = {"requests": 400, "errors": 0, "p50": 0.0184, "p99": None}
+    return {
+        "name": act.name,
+        "hypothesis": "All is [well]",
+        "state": "running",
+        "reason": "",
+        "remaining": 11.6,
+        "faults": [{"planned": 120, "performed": 120}],
+        "listeners": {"inbound": {"control": traffic, "experiment": traffic | {"errors": 100}}},
+        "verdict": {"result": "refuted", "reason": "checkout: 100 pp more requests failed"},
+        "metrics": [
+            {
+                "name": "checkout",
+                "tolerance": "drop 1pp",
+                "unit": "pp",
+                "levels": ["0% bad", "100% bad"],
+                "control": {"events": 128},
+                "experiment": {"events": 127},
+                "effect": 1.0,
+                "lower": 0.978,
+                "upper": None,
+            }
+        ],
+        **changes,
+    }
+
+
+def screen(terminal: bool = False, clock: float = 0.0, width: int = 110) -> tuple[Screen, StringIO]:
+    out = StringIO()
+    console = Console(file=out, force_terminal=terminal, width=width, highlight=False)
+    return Screen(console, lambda: clock), out
+
+
+def outcome(act: Act = HARMFUL, **changes: Any) -> Outcome:
+    return Outcome(act, seen(act, **{"state": "done", "remaining": None, **changes}))
+
+
+def test_a_log_has_a_line_for_each_phase_and_not_for_each_look() -> None:
+    shown, out = screen()
+    with shown.following() as follow:
+        for state in ("baseline", "running", "running", "running", "recovering"):
+            follow(seen(state=state))
+    lines = out.getvalue().splitlines()
+    assert [line.partition("]")[0] for line in lines] == [
+        "[measuring both groups first, no faults yet, 12s left",
+        "[the faults are on, 12s left",
+        "[the faults are off, both groups should be alike again, 12s left",
+    ]
+    assert lines[1].endswith(
+        "control 400 requests, 0.0% failed, p50 18 ms, p99 -; "
+        "experiment 400 requests, 25.0% failed, p50 18 ms, p99 -; 120 faults performed"
+    )
+
+
+def test_a_terminal_has_a_table_of_both_cohorts() -> None:
+    shown, out = screen(terminal=True)
+    with shown.following() as follow:
+        follow(seen())
+    text = out.getvalue()
+    assert "control (left alone)" in text
+    assert "experiment (gets the fault)" in text
+    assert "25.0%" in text
+    assert "12s left" in text
+
+
+def test_cohorts_without_requests_are_shown_too() -> None:
+    nothing = {"requests": 0, "errors": 0, "p50": None, "p99": None}
+    shown, out = screen()
+    with shown.following() as follow:
+        follow(seen(listeners={"inbound": {"control": nothing, "experiment": nothing}}))
+    assert "control 0 requests, - failed, p50 -, p99 -" in out.getvalue()
+
+
+def test_each_act_says_first_what_is_foretold() -> None:
+    shown, out = screen()
+    for act in ACTS:
+        shown.announce(act)
+    text = out.getvalue()
+    assert "Foretold: the hypothesis is held" in text
+    assert "Foretold: the hypothesis is refuted" in text
+
+
+def test_the_last_table_says_what_held_with_its_numbers() -> None:
+    shown, out = screen(width=80)
+    shown.conclude([outcome()])
+    text = out.getvalue()
+    for part in (
+        *("failing-payments", "refuted, as foretold", "All is [well]", "120 faults performed"),
+        *("drop 1pp", "0% bad", "100% bad", "of 128", "of 127"),
+        *("+100.0 pp", "+97.8 pp to -"),
+    ):
+        assert part in text
+    assert "Every experiment ended as foretold." in text
+
+
+def test_a_surprise_is_said() -> None:
+    shown, out = screen()
+    verdict = {"result": "inconclusive", "reason": "stopped by an operator"}
+    found = outcome(HARMLESS, state="stopped", verdict=verdict)
+    shown.conclude([found])
+    assert found.result is Result.INCONCLUSIVE
+    said = "slow-recommendations was inconclusive (stopped by an operator), not held."
+    assert f"Not as foretold: {said}" in out.getvalue()

@@ -1,0 +1,43 @@
+"""What all formats share: exit codes, and JSON that is the record itself."""
+
+import json
+from datetime import UTC
+
+import pytest
+
+from counterfault.proxy.report import FORMATS, exit_code, worst
+from tests.support.example_runs import STORIES, held
+
+
+@pytest.mark.parametrize(
+    ("result", "provisional", "code"),
+    [
+        ("held", False, 0),
+        ("refuted", False, 1),
+        ("inconclusive", False, 3),
+        ("invalid", False, 3),
+        ("held", True, 3),
+        ("refuted", True, 3),
+    ],
+)
+def test_the_exit_code_is_the_final_verdict(result, provisional, code):
+    assert exit_code({"result": result, "provisional": provisional}) == code
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [([0, 0], 0), ([0, 3], 3), ([3, 1, 0], 1), ([1, 3], 1), ([], 3)]
+)
+def test_of_several_runs_the_worst_counts(codes, code):
+    assert worst(codes) == code
+
+
+def test_json_is_the_record():
+    record = held()
+    assert json.loads(FORMATS["json"].render(record, UTC)) == record
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_the_stories_end_as_they_are_called(story):
+    record = STORIES[story]()
+    expected = "inconclusive" if story == "empty" else story
+    assert record["verdict"]["result"] == expected

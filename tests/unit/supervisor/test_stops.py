@@ -1,0 +1,64 @@
+"""Between what the counts say and what the data planes are told there is one tick at most."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from counterfault.proxy.experiments.lifecycle import LIVE, Reason, State
+from counterfault.proxy.measurement import counters
+from tests.support.supervisor_world import SLOW, World
+
+ONE = SLOW | {
+    "baseline": "3s",
+    "duration": "8s",
+    "recovery": "3s",
+    "steady_state": [{"name": "ok", "at": "inbound", "success_rate": {"drop": "1pp"}}],
+}
+# Events a replicate in the second before a tick: of control, and of the experiment.
+seconds = st.tuples(*[st.integers(0, 30), st.integers(0, 30)] * 2)
+
+
+def _count(world: World, came: tuple[int, ...]) -> None:
+    """As workers would have told it by now."""
+    run = world.supervisor.ledger.runs["slow"]
+    cells = [(cohort, cell) for cohort in ("control", "experiment") for cell in ("good", "bad")]
+    for (cohort, cell), amount in zip(cells, came, strict=True):
+        for replicate in range(64):
+            key = counters.steady("slow", run.epoch, "ok", cohort, replicate, cell)
+            world.count(key, amount)
+    world.count(counters.dose("slow", run.epoch, 0, "planned"), 1)
+    world.count(counters.dose("slow", run.epoch, 0, "performed"), 1)
+
+
+def _told(world: World) -> Any:
+    """The state that the data planes were told last; None: they know no such run."""
+    return world.engine.runs.get("slow", {}).get("state")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(seconds, min_size=1, max_size=18))
+@example([(20, 0, 20, 0)] * 5 + [(20, 0, 10, 10)])  # all is well, and then it is not
+@example([(20, 0, 20, 0)] * 18)
+def test_a_stop_is_pushed_in_the_tick_that_sees_the_evidence(script: list[tuple[int, ...]]) -> None:
+    with TemporaryDirectory() as directory:
+        world = World(Path(directory))
+        world.write(ONE)
+        world.start()
+        for came in script:
+            before = world.supervisor.ledger.runs["slow"]
+            _count(world, came)
+            world.pass_time(1)
+            after = world.supervisor.ledger.runs["slow"]
+            found = world.supervisor.judge.findings(before)
+            assert _told(world) == (after.state if after.state in LIVE else None)
+            if before.state is State.RUNNING:
+                assert found is not None
+                harmed = any(c.harmed for c in found.comparisons)
+                assert harmed == (after.reason == Reason.HARM)
+                assert not harmed or after.state is State.STOPPED
+            if before.state not in LIVE:
+                assert after == before
+        world.close()
