@@ -9,12 +9,12 @@ from typing import Protocol
 
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Injection, Plan
-from counterfault.proxy.measurement.counters import DOSE, STEADY, USERS, Tally, internal
+from counterfault.proxy.measurement.counters import DOSE, STEADY, USERS, Counters, internal
 
 log = logging.getLogger("counterfault")
 
 
-class Hold(Protocol):
+class HeldFault(Protocol):
     """What a fault holds; it ends by itself, with the fault, or when the client leaves."""
 
     injection: Injection
@@ -24,19 +24,19 @@ class Hold(Protocol):
 
 
 @dataclass(slots=True)
-class Live:
+class WorkerState:
     """Shared by all connections of a worker. Times are seconds of `clock`."""
 
     plan: Plan
     budget: Budget
     slots: dict[str, int] = field(default_factory=dict)
     workers: int = 1
-    tally: Tally = field(default_factory=Tally)
+    tally: Counters = field(default_factory=Counters)
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     lease_until: float = 0.0
     draining: bool = False
-    holds: set[Hold] = field(default_factory=set)
+    holds: set[HeldFault] = field(default_factory=set)
 
     def leased(self) -> bool:
         return self.clock() < self.lease_until

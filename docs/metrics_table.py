@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 
 from prometheus_client import Metric
 
-from counterfault.proxy.admin.metrics import Series
+from counterfault.proxy.admin.metrics import MetricsCollector
 from counterfault.proxy.config.loader import load
-from counterfault.proxy.engines.mitmproxy.pool import Workers
+from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.supervisor.supervisor import Supervisor
 
@@ -23,8 +23,8 @@ _OF_SAMPLES = {"le"}
 def families(directory: Path) -> Iterator[Metric]:
     """What a sidecar with the example configuration exports; no worker is started."""
     totals = Totals()
-    workers = Workers(1, totals.update, totals.retire)
-    yield from Series(Supervisor(load(EXAMPLE), directory, workers, totals)).collect()
+    workers = WorkerPool(1, totals.update, totals.retire)
+    yield from MetricsCollector(Supervisor(load(EXAMPLE), directory, workers, totals)).collect()
 
 
 def table(found: Iterator[Metric]) -> Iterator[str]:

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Callable
 
-from counterfault.addons.state import Hold, Live
+from counterfault.addons.state import HeldFault, WorkerState
 from counterfault.proxy.engines.plan import Injection
 
 type Count = Callable[[Injection, str], None]
 
 
-class Claim:
+class ActiveFault:
     """Made once the budget allows a fault; whoever makes one sees to it that it is released."""
 
-    def __init__(self, live: Live, injection: Injection, count: Count, held: set[Hold]) -> None:
+    def __init__(
+        self, live: WorkerState, injection: Injection, count: Count, held: set[HeldFault]
+    ) -> None:
         self.injection, self.over = injection, False
         self._waiting: set[asyncio.Future[bool]] = set()
         self._live, self._count, self._held = live, count, held

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from mitmproxy.http import Headers
 
-from counterfault.addons.faults.active_fault import Claim
+from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.body_edits import Cut, Flips
-from counterfault.addons.faults.pacing import Valve
+from counterfault.addons.faults.pacing import PacedQueue
 from counterfault.proxy.faults.actions import Edit, Pace, Patch
 
 # Bytes of a body that may be kept to change it as a whole, to send it again, or to cut off its end.
@@ -15,29 +15,29 @@ KEEP = 1 << 20
 
 
 @dataclass(slots=True)
-class Shape:
+class ExchangeEffects:
     """All of it begins with a claim and ends with it."""
 
     clock: Callable[[], float]
-    up: Valve | None = None
-    down: Valve | None = None
-    edits: list[tuple[Edit, Claim]] = field(default_factory=list)
+    up: PacedQueue | None = None
+    down: PacedQueue | None = None
+    edits: list[tuple[Edit, ActiveFault]] = field(default_factory=list)
     """Of the answer's head."""
-    changes: list[tuple[Flips | Cut, Claim]] = field(default_factory=list)
+    changes: list[tuple[Flips | Cut, ActiveFault]] = field(default_factory=list)
     """Of the answer's body as it passes, in their order."""
-    patches: list[tuple[Patch, Claim]] = field(default_factory=list)
+    patches: list[tuple[Patch, ActiveFault]] = field(default_factory=list)
     """Of the answer's body as a whole."""
-    copies: list[tuple[int, Claim]] = field(default_factory=list)
+    copies: list[tuple[int, ActiveFault]] = field(default_factory=list)
     """How many more times the request is sent."""
     sent: bytearray = field(default_factory=bytearray)
     """The request's body, as long as there are copies to make."""
 
-    def slow_up(self, pace: Pace, claim: Claim) -> None:
-        self.up = self.up or Valve(self.clock)
+    def slow_up(self, pace: Pace, claim: ActiveFault) -> None:
+        self.up = self.up or PacedQueue(self.clock)
         self.up.slow(pace, claim)
 
-    def slow_down(self, pace: Pace, claim: Claim) -> None:
-        self.down = self.down or Valve(self.clock)
+    def slow_down(self, pace: Pace, claim: ActiveFault) -> None:
+        self.down = self.down or PacedQueue(self.clock)
         self.down.slow(pace, claim)
 
     def edit(self, headers: Headers) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mitmproxy.proxy.commands import StartHook
 
-from counterfault.addons.faults.active_fault import Claim
+from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.proxy.faults.actions import Pace
 
 # What a slow source has not used of its pace; more would be a burst later.
@@ -28,7 +28,7 @@ class Item:
 
     event: Any
     ready: float = 0.0
-    claim: Claim | None = None
+    claim: ActiveFault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class Wait:
     """So many seconds, or until the claim is over."""
 
     seconds: float
-    claim: Claim
+    claim: ActiveFault
 
 
-class Valve:
+class PacedQueue:
     """One direction of an exchange or a connection. `clock` in monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._queue: deque[Item] = deque()
-        self._paces: list[tuple[Pace, Claim]] = []
+        self._paces: list[tuple[Pace, ActiveFault]] = []
         self._free: float | None = None
         self._due: float | None = None
         self.size = 0
@@ -55,11 +55,11 @@ class Valve:
     def empty(self) -> bool:
         return not self._queue
 
-    def slow(self, pace: Pace, claim: Claim) -> None:
+    def slow(self, pace: Pace, claim: ActiveFault) -> None:
         """From now on nothing is quicker than this, until the claim is over."""
         self._paces.append((pace, claim))
 
-    def put(self, event: Any, claim: Claim | None = None, seconds: float = 0.0) -> None:
+    def put(self, event: Any, claim: ActiveFault | None = None, seconds: float = 0.0) -> None:
         """Something comes; a claim holds it, and all behind it, for some seconds from now."""
         self.size += len(getattr(event, "data", b""))
         self._queue.append(Item(event, self._clock() + seconds, claim))

@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
 
-from counterfault.addons.http.flood_limit import Calm
+from counterfault.addons.http.flood_limit import FloodLimit
 from counterfault.addons.http.upstream_codec import Generator, Http1, is_interim, nothing
 from counterfault.proxy.config.sidecar import Limits
 
@@ -85,7 +85,7 @@ class Http2FromClient(Http2Server):
 
     def __init__(self, context: Context, limits: Limits) -> None:
         super().__init__(context)
-        self._limits, self._calm = limits, Calm(monotonic)
+        self._limits, self._calm = limits, FloodLimit(monotonic)
         self.held: set[int] = set()
         self._owed: defaultdict[int, int] = defaultdict(int)
         self._doomed: dict[int, ResponseProtocolError] = {}

@@ -12,7 +12,7 @@ from counterfault.addons.http.upstream_codec import HTTP2
 FIRST = 1 << 40
 
 
-class Sink(layer.Layer):
+class DiscardingStream(layer.Layer):
     """A stream without a client; an HTTP/1 connection has been opened for it and is closed."""
 
     child_layer: layer.Layer | None = None

@@ -30,10 +30,10 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 
-from counterfault.addons.faults.active_fault import Claim
+from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.body_edits import Cut, patched
-from counterfault.addons.faults.exchange_effects import KEEP, Shape
-from counterfault.addons.faults.pacing import Valve, Wait, WaitHook
+from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects
+from counterfault.addons.faults.pacing import PacedQueue, Wait, WaitHook
 
 # Bytes of an answer that may wait in its valve before the upstream has to.
 HIGH_WATER = 256 * 1024
@@ -52,16 +52,16 @@ class OwnConnection(GetHttpConnection):
     """A connection that others do not wait for: HTTP/2, or one that nobody else is given."""
 
 
-class ShapedStream(HttpStream):
+class FaultedStream(HttpStream):
     """What a stream does with its exchange's shape."""
 
-    _shape: Shape | None = None
+    _shape: ExchangeEffects | None = None
     _is_cut = False
 
-    def shape(self, shape: Shape) -> None:
+    def shape(self, shape: ExchangeEffects) -> None:
         """From here on, events pass through the shape."""
         self._shape = shape
-        self._waits: dict[commands.Command, Valve] = {}
+        self._waits: dict[commands.Command, PacedQueue] = {}
         self._whole = bytearray()
         self._handle_event = self._shaped
 
@@ -118,7 +118,7 @@ class ShapedStream(HttpStream):
     # --- the request
 
     def _ask(
-        self, shape: Shape, event: RequestData | RequestTrailers | RequestEndOfMessage
+        self, shape: ExchangeEffects, event: RequestData | RequestTrailers | RequestEndOfMessage
     ) -> Generator[None]:
         if isinstance(event, RequestData):
             shape.copy(event.data)
@@ -126,7 +126,7 @@ class ShapedStream(HttpStream):
             yield from self._send_copies(shape)
         yield from self._through(shape.up, event)
 
-    def _send_copies(self, shape: Shape) -> Generator[None]:
+    def _send_copies(self, shape: ExchangeEffects) -> Generator[None]:
         """Before the request's own end is sent: once it is answered, the client may leave."""
         body = bytes(shape.sent)
         for count, claim in shape.copies:
@@ -154,7 +154,7 @@ class ShapedStream(HttpStream):
 
     # --- the answer
 
-    def _answer(self, shape: Shape, event: AnswerPart) -> Generator[None]:
+    def _answer(self, shape: ExchangeEffects, event: AnswerPart) -> Generator[None]:
         if not shape.patches:
             yield from self._change(shape, event)
         elif isinstance(event, ResponseData):
@@ -167,7 +167,7 @@ class ShapedStream(HttpStream):
         elif self.flow.response is not None:
             self.flow.response.trailers = event.trailers
 
-    def _patch(self, shape: Shape) -> Generator[None]:
+    def _patch(self, shape: ExchangeEffects) -> Generator[None]:
         """The body is whole: change what is to be changed, and send it."""
         body = bytes(self._whole)
         for patch, claim in shape.patches:
@@ -181,7 +181,7 @@ class ShapedStream(HttpStream):
         self._whole[:] = body
         yield from self._unkept(shape)
 
-    def _unkept(self, shape: Shape) -> Generator[None]:
+    def _unkept(self, shape: ExchangeEffects) -> Generator[None]:
         """Send what was kept, and from now on all as it comes."""
         data = bytes(self._whole)
         self._whole.clear()
@@ -192,7 +192,7 @@ class ShapedStream(HttpStream):
         if data:
             yield from self._change(shape, ResponseData(self.stream_id, data))
 
-    def _change(self, shape: Shape, event: AnswerPart) -> Generator[None]:
+    def _change(self, shape: ExchangeEffects, event: AnswerPart) -> Generator[None]:
         data = event.data if isinstance(event, ResponseData) else b""
         for change, claim in shape.changes:
             data = change.rest() + data if claim.over else change.feed(data)
@@ -202,7 +202,7 @@ class ShapedStream(HttpStream):
         if cut is not None:
             self._is_cut = True
             yield from self.cancel_upstream()
-            shape.down = shape.down or Valve(shape.clock)
+            shape.down = shape.down or PacedQueue(shape.clock)
             # HTTP/2 clients throw away what they have not looked at when RST_STREAM comes.
             pause = _LINGER if self.flow.request.is_http2 else 0.0
             shape.down.put(Cutoff(self.stream_id), cut, pause)
@@ -210,7 +210,7 @@ class ShapedStream(HttpStream):
         elif not isinstance(event, ResponseData):
             yield from self._through(shape.down, event)
 
-    def _cuts(self, shape: Shape, at_end: bool) -> Claim | None:
+    def _cuts(self, shape: ExchangeEffects, at_end: bool) -> ActiveFault | None:
         for change, claim in shape.changes:
             if isinstance(change, Cut) and not claim.over:
                 if at_end:
@@ -228,7 +228,7 @@ class ShapedStream(HttpStream):
 
     # --- both
 
-    def _through(self, valve: Valve | None, event: HttpEvent) -> Generator[None]:
+    def _through(self, valve: PacedQueue | None, event: HttpEvent) -> Generator[None]:
         if valve is None:
             yield from self._pass(event)
             return
@@ -237,11 +237,11 @@ class ShapedStream(HttpStream):
         if self.shaped_down > HIGH_WATER:
             yield from self.read_upstream(False)
 
-    def _set_off(self, valve: Valve) -> Generator[None]:
+    def _set_off(self, valve: PacedQueue) -> Generator[None]:
         if valve not in self._waits.values():
             yield from self._flow(valve)
 
-    def _flow(self, valve: Valve) -> Generator[None]:
+    def _flow(self, valve: PacedQueue) -> Generator[None]:
         while (following := valve.next()) is not None:
             if isinstance(following, Wait):
                 hook = WaitHook(following)

@@ -23,7 +23,7 @@ _CHEAP = (PingReceived, PriorityUpdated, RemoteSettingsChanged, UnknownFrameRece
 _CHEAP_COST = 0.1
 
 
-class Calm:
+class FloodLimit:
     """Of one connection; `clock` in monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -31,7 +31,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook
 
 from counterfault.addons.http.client_codec import Http2FromClient
-from counterfault.addons.http.faulted_stream import HIGH_WATER, OwnConnection, ShapedStream
+from counterfault.addons.http.faulted_stream import HIGH_WATER, FaultedStream, OwnConnection
 from counterfault.addons.http.upstream_codec import codec_of, is_interim
 from counterfault.addons.mitm.hook_dispatch import in_place
 from counterfault.addons.pipeline.exchange import Exchange, Peer, exchange_of
@@ -47,7 +47,7 @@ _SHORT = 1 << 20
 _UNCLEAN = re.compile(rb"[\r\n\0]")
 
 
-class SidecarStream(ShapedStream):
+class SidecarStream(FaultedStream):
     """One request and its answer; bodies stream, injected answers replace the upstream's."""
 
     def __init__(

@@ -42,7 +42,7 @@ def in_place(
         return
 
 
-class Owner(Protocol):
+class HookOwner(Protocol):
     """The connection that the layers belong to."""
 
     def failed(self, where: str, error: Exception) -> None:
@@ -52,10 +52,10 @@ class Owner(Protocol):
         """Await, then tell the layers that the hook is done."""
 
 
-class Hooked:
+class HookDispatcher:
     """The outermost layer's `handle_event`."""
 
-    def __init__(self, owner: Owner, table: Table, child: layer.Layer) -> None:
+    def __init__(self, owner: HookOwner, table: Table, child: layer.Layer) -> None:
         self._owner = owner
         self._table = table
         self._child = child

@@ -8,7 +8,7 @@ from mitmproxy import http
 
 from counterfault.addons.pipeline.exchange import Exchange, Peer, attach
 from counterfault.addons.pipeline.upstreams import targets
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.proxy.engines.plan import Plan, Route
 from counterfault.proxy.experiments import cohort_tag
 from counterfault.proxy.experiments.cohorts import Enrolment
@@ -19,7 +19,7 @@ from counterfault.proxy.values.request import Request
 class Assign:
     """Gives every request its exchange, strips and sets the tag, draws the faults."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: WorkerState) -> None:
         self._live = live
         self._turns: dict[tuple[str, ...], cycle[int]] = {}
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from mitmproxy import http
 from mitmproxy.proxy import commands
 
-from counterfault.addons.faults.exchange_effects import Shape
+from counterfault.addons.faults.exchange_effects import ExchangeEffects
 from counterfault.addons.pipeline.upstreams import Upstreams
-from counterfault.addons.state import Hold
+from counterfault.addons.state import HeldFault
 from counterfault.proxy.config.sidecar import Limits
 from counterfault.proxy.engines.plan import (
     NOTHING,
@@ -26,7 +26,7 @@ from counterfault.proxy.experiments.cohorts import Cohort, Enrolment
 from counterfault.proxy.values.request import Request
 
 if TYPE_CHECKING:
-    from counterfault.addons.faults.active_fault import Claim
+    from counterfault.addons.faults.active_fault import ActiveFault
 
 _KEY = "counterfault"
 
@@ -39,7 +39,7 @@ class Injecting(Protocol):
     def messages(self, exchange: Exchange) -> tuple[EachMessage, ...]:
         """The rules of a WebSocket's messages, as they are now."""
 
-    def draw(self, exchange: Exchange, each: EachMessage) -> Claim | None:
+    def draw(self, exchange: Exchange, each: EachMessage) -> ActiveFault | None:
         """A claim to a fault of a message, which the caller has to release."""
 
 
@@ -87,10 +87,10 @@ class Exchange:
     status: int | None = None
     """What the client was sent, once its head is on the way."""
     over: bool = False
-    holds: set[Hold] = field(default_factory=set)
+    holds: set[HeldFault] = field(default_factory=set)
     pending: list[Injection] = field(default_factory=list)
     """Drawn, and not tried yet."""
-    shape: Shape | None = None
+    shape: ExchangeEffects | None = None
     rules: tuple[Plan, tuple[EachMessage, ...]] | None = None
     """Of a WebSocket's messages, as that plan has them."""
 

@@ -6,11 +6,11 @@ from typing import assert_never
 
 from mitmproxy import http
 
-from counterfault.addons.faults.active_fault import Claim
+from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.exchange_effects import edited
 from counterfault.addons.pipeline.exchange import Exchange, exchange_of
 from counterfault.addons.pipeline.perform import perform
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.proxy.engines.fault_budget import Grant
 from counterfault.proxy.engines.plan import EachMessage, Injection, Plan
 from counterfault.proxy.experiments.cohorts import Enrolment
@@ -23,7 +23,7 @@ type Waiting = Coroutine[None, None, None]
 class Inject:
     """Has faults performed before the upstream (at the request's head) and after (the answer's)."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: WorkerState) -> None:
         self._live, self.clock = live, live.clock
 
     def requestheaders(self, flow: http.HTTPFlow) -> Waiting | None:
@@ -84,12 +84,12 @@ class Inject:
         plan, listener = self._live.plan, exchange.route.name
         return listener in plan.routes and plan.loses(listener, exchange.request, enrolment)
 
-    def draw(self, exchange: Exchange, each: EachMessage) -> Claim | None:
+    def draw(self, exchange: Exchange, each: EachMessage) -> ActiveFault | None:
         """A claim to a fault of a message, which the caller has to release."""
         injection = each.draw(self._live.random)
         return None if injection is None else self.claim(exchange, injection)
 
-    def claim(self, exchange: Exchange, injection: Injection) -> Claim | None:
+    def claim(self, exchange: Exchange, injection: Injection) -> ActiveFault | None:
         """A claim to a fault, which its caller has to release; None is counted."""
         live = self._live
         self._count(exchange, injection, "planned")
@@ -101,7 +101,7 @@ class Inject:
         if not live.budget.take(slot, limits.active_faults, injection.most):
             self._count(exchange, injection, "overflow")
             return None
-        return Claim(live, injection, partial(self._count, exchange), exchange.holds)
+        return ActiveFault(live, injection, partial(self._count, exchange), exchange.holds)
 
     def _due(self, exchange: Exchange, injection: Injection) -> bool:
         """Whether a limit of the dose leaves room for one more."""

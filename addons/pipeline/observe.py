@@ -5,7 +5,7 @@ from collections.abc import Callable
 from mitmproxy import http
 
 from counterfault.addons.pipeline.exchange import Exchange, exchange_of
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.proxy.measurement import counters
 from counterfault.proxy.measurement.outcomes import cell_of
 
@@ -13,7 +13,7 @@ from counterfault.proxy.measurement.outcomes import cell_of
 class Observe:
     """Per-cohort requests, durations and steady-state events."""
 
-    def __init__(self, live: Live, finish: Callable[[Exchange], None]) -> None:
+    def __init__(self, live: WorkerState, finish: Callable[[Exchange], None]) -> None:
         """`finish`: called at the end of an exchange that a fault still holds."""
         self._live, self._finish = live, finish
 

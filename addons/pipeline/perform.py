@@ -7,9 +7,9 @@ from mitmproxy import http
 from mitmproxy.net.http import status_codes
 from mitmproxy.net.http.http1 import expected_http_body_size
 
-from counterfault.addons.faults.active_fault import Claim
+from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.body_edits import Cut, Flips
-from counterfault.addons.faults.exchange_effects import KEEP, Shape, edited
+from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects, edited
 from counterfault.addons.pipeline.exchange import Exchange
 from counterfault.proxy.faults.actions import (
     Delay,
@@ -29,7 +29,7 @@ from counterfault.proxy.faults.actions import (
 _NO_EDIT = Edit()
 
 
-async def perform(flow: http.HTTPFlow, exchange: Exchange, claim: Claim) -> bool:
+async def perform(flow: http.HTTPFlow, exchange: Exchange, claim: ActiveFault) -> bool:
     """Perform a fault; True if it lasts beyond this moment, False if it is over or impossible."""
     match claim.injection.action:
         case Delay(seconds):
@@ -67,7 +67,9 @@ async def perform(flow: http.HTTPFlow, exchange: Exchange, claim: Claim) -> bool
     return False
 
 
-def _truncate(flow: http.HTTPFlow, exchange: Exchange, truncate: Truncate, claim: Claim) -> bool:
+def _truncate(
+    flow: http.HTTPFlow, exchange: Exchange, truncate: Truncate, claim: ActiveFault
+) -> bool:
     size = _body_size(flow)
     after = truncate.after
     if size is not None:
@@ -79,7 +81,7 @@ def _truncate(flow: http.HTTPFlow, exchange: Exchange, truncate: Truncate, claim
     return True
 
 
-def _rewrite(flow: http.HTTPFlow, exchange: Exchange, rewrite: Rewrite, claim: Claim) -> bool:
+def _rewrite(flow: http.HTTPFlow, exchange: Exchange, rewrite: Rewrite, claim: ActiveFault) -> bool:
     if rewrite.body is not None:
         return _body_size(flow) != 0 and _body(flow, exchange, rewrite.body, claim)
     if rewrite.request != _NO_EDIT:
@@ -95,7 +97,7 @@ def _body(
     flow: http.HTTPFlow,
     exchange: Exchange,
     body: Flip | Replace | Patch,
-    claim: Claim,
+    claim: ActiveFault,
 ) -> bool:
     if flow.response is None:
         return False
@@ -120,7 +122,7 @@ def _patch(
     response: http.Response,
     exchange: Exchange,
     patch: Patch,
-    claim: Claim,
+    claim: ActiveFault,
 ) -> bool:
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     if encoded or (_body_size(flow) or 0) > KEEP:
@@ -130,7 +132,7 @@ def _patch(
     return True
 
 
-def _repeat(flow: http.HTTPFlow, exchange: Exchange, times: int, claim: Claim) -> bool:
+def _repeat(flow: http.HTTPFlow, exchange: Exchange, times: int, claim: ActiveFault) -> bool:
     size = flow.request.headers.get("content-length", "0")
     if "upgrade" in flow.request.headers or not size.isdecimal() or int(size) > KEEP:
         return False
@@ -138,8 +140,8 @@ def _repeat(flow: http.HTTPFlow, exchange: Exchange, times: int, claim: Claim) -
     return True
 
 
-def _shape(exchange: Exchange) -> Shape:
-    exchange.shape = exchange.shape or Shape(exchange.peer.injecting.clock)
+def _shape(exchange: Exchange) -> ExchangeEffects:
+    exchange.shape = exchange.shape or ExchangeEffects(exchange.peer.injecting.clock)
     return exchange.shape
 
 

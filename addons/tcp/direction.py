@@ -4,30 +4,30 @@ from collections.abc import Callable
 
 from mitmproxy.proxy import commands, events
 
-from counterfault.addons.faults.active_fault import Claim
-from counterfault.addons.faults.pacing import Valve, Wait
+from counterfault.addons.faults.active_fault import ActiveFault
+from counterfault.addons.faults.pacing import PacedQueue, Wait
 from counterfault.proxy.engines.plan import EachMessage
 
 
-class Way:
+class Direction:
     """`clock` in monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.valve = Valve(clock)
+        self.valve = PacedQueue(clock)
         self.delays: tuple[EachMessage, ...] = ()
         """Drawn anew for each piece that is read."""
         self.waits: commands.Command | None = None
         """Until then nothing goes on."""
         self.ended = False
         """Its end has come through, and all that was before it."""
-        self._cut: Claim | None = None
+        self._cut: ActiveFault | None = None
         self._left = 0
 
-    def cut(self, after: int, claim: Claim) -> None:
+    def cut(self, after: int, claim: ActiveFault) -> None:
         """Let so many bytes through, and then no more, until the claim is over."""
         self._left, self._cut = after, claim
 
-    def next(self) -> tuple[events.Event | Wait | None, Claim | None]:
+    def next(self) -> tuple[events.Event | Wait | None, ActiveFault | None]:
         """What goes on now, as from the valve; with a claim, it is the last before the cut."""
         if self.waits is not None:
             return None, None

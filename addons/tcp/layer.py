@@ -9,13 +9,13 @@ from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 
-from counterfault.addons.faults.active_fault import Claim
+from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.pacing import Wait, WaitHook
 from counterfault.addons.pipeline.exchange import Exchange, Peer
 from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.upstreams import Upstreams, address_of
-from counterfault.addons.state import Live
-from counterfault.addons.tcp.direction import Way
+from counterfault.addons.state import WorkerState
+from counterfault.addons.tcp.direction import Direction
 from counterfault.addons.tcp.turns import NOTHING, Turns, exchange
 from counterfault.proxy.engines.plan import EachMessage, Injection
 from counterfault.proxy.faults.actions import (
@@ -38,7 +38,7 @@ _numbers = count()
 class Raw:
     """What all raw connections of a worker have in common."""
 
-    live: Live
+    live: WorkerState
     inject: Inject
     ended: Callable[[Exchange, int | None], None]
     upstreams: Upstreams
@@ -53,9 +53,9 @@ class SidecarTcp(layer.Layer):
         self._whole = exchange(peer, raw.live)
         self._whole.unit = _unit(context, peer)
         self.turns = Turns(raw.live, self._whole, raw.ended)
-        self._up, self._down = Way(raw.live.clock), Way(raw.live.clock)
+        self._up, self._down = Direction(raw.live.clock), Direction(raw.live.clock)
         self._seen: tuple[str, str] | None = None
-        self._hang: Claim | None = None
+        self._hang: ActiveFault | None = None
         self._hung: commands.Command | None = None
         self._connected = self._over = self._resets = False
 
@@ -171,13 +171,13 @@ class SidecarTcp(layer.Layer):
             case other:
                 assert_never(other)
 
-    def _hang_up(self, claim: Claim, seconds: float, reset: bool = False) -> Generator[None]:
+    def _hang_up(self, claim: ActiveFault, seconds: float, reset: bool = False) -> Generator[None]:
         claim.performed()
         self._hang, self._resets = claim, reset
         self._hung = _aside(self, Wait(seconds, claim))
         yield self._hung
 
-    def _delay(self, way: Way) -> tuple[Claim | None, float]:
+    def _delay(self, way: Direction) -> tuple[ActiveFault | None, float]:
         """How long a piece waits, and the claim that holds it."""
         held, seconds = None, 0.0
         for each in way.delays:
@@ -233,7 +233,7 @@ class SidecarTcp(layer.Layer):
                 cut.release()
                 yield from self._end(reset=False)
 
-    def _pass(self, way: Way, event: events.Event) -> Generator[None]:
+    def _pass(self, way: Direction, event: events.Event) -> Generator[None]:
         if way is self._down:
             self.turns.end(answered=isinstance(event, events.DataReceived))
         if not isinstance(event, events.DataReceived):
@@ -241,7 +241,7 @@ class SidecarTcp(layer.Layer):
         elif event.data:
             yield commands.SendData(self._target(way), event.data)
 
-    def _pass_end(self, way: Way) -> Generator[None]:
+    def _pass_end(self, way: Direction) -> Generator[None]:
         """Over when both ends are through; when both have come, something may still be held."""
         way.ended = True
         if self._up.ended and self._down.ended:
@@ -274,10 +274,10 @@ class SidecarTcp(layer.Layer):
             yield commands.CloseConnection(self.context.server)
         yield commands.CloseConnection(self.context.client)
 
-    def _way(self, source: Connection) -> Way:
+    def _way(self, source: Connection) -> Direction:
         return self._up if source is self.context.client else self._down
 
-    def _target(self, way: Way) -> Connection:
+    def _target(self, way: Direction) -> Connection:
         return self.context.server if way is self._up else self.context.client
 
 

@@ -6,7 +6,7 @@ A turn is an exchange to those who count.
 from collections.abc import Callable
 
 from counterfault.addons.pipeline.exchange import Exchange, Peer
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.proxy.values.request import Request
 
 NOTHING = Request(b"", b"", b"", ())
@@ -14,7 +14,7 @@ NOTHING = Request(b"", b"", b"", ())
 _ANSWERED = 200
 
 
-def exchange(peer: Peer, live: Live) -> Exchange:
+def exchange(peer: Peer, live: WorkerState) -> Exchange:
     """Of a raw connection, as a whole or for a turn, from now on."""
     return Exchange(peer, peer.route, NOTHING, live.clock(), peer.route.upstreams)
 
@@ -23,7 +23,7 @@ class Turns:
     """One at a time; `ended` is told of each, with a status if the upstream has answered."""
 
     def __init__(
-        self, live: Live, whole: Exchange, ended: Callable[[Exchange, int | None], None]
+        self, live: WorkerState, whole: Exchange, ended: Callable[[Exchange, int | None], None]
     ) -> None:
         self._live, self._whole, self._ended = live, whole, ended
         self.present: Exchange | None = None

@@ -13,7 +13,7 @@ from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 
 from counterfault.addons.transport.idle import Activity
-from counterfault.addons.transport.socket_protocol import Link
+from counterfault.addons.transport.socket_protocol import SocketProtocol
 from counterfault.proxy.config.sidecar import Limits
 
 # Upstream connections of one client connection to one node; HTTP/2 to HTTP/1 needs many.
@@ -28,17 +28,17 @@ class Outermost(Protocol):
         """What to do about it."""
 
 
-class Conversation:
+class ClientConnection:
     """A client's connection and the upstream connections made for it."""
 
     layer: Outermost
 
-    def __init__(self, client: Client, link: Link, activity: Activity) -> None:
+    def __init__(self, client: Client, link: SocketProtocol, activity: Activity) -> None:
         self.client = client
         self.activity = activity
         self.own = link
         link.owner, link.connection = self, client
-        self._links: dict[Connection, Link] = {client: link}
+        self._links: dict[Connection, SocketProtocol] = {client: link}
         self.opening: dict[Connection, asyncio.Task[None]] = {}
         """Upstream connections that are not there yet."""
         self._room: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
@@ -47,9 +47,9 @@ class Conversation:
         self._events: deque[events.Event] = deque()
         self._closing: deque[Connection] = deque()
         self._feeding = self._over = self._polling = False
-        self._full: set[Link] = set()
+        self._full: set[SocketProtocol] = set()
         """Whose peers read too slowly."""
-        self._paused: set[Link] = set()
+        self._paused: set[SocketProtocol] = set()
         """Those that are not read until there is room again."""
 
     @property
@@ -61,7 +61,7 @@ class Conversation:
         """An upstream is there, and the layers do not know yet."""
         raise NotImplementedError
 
-    def congested(self, link: Link) -> bool:
+    def congested(self, link: SocketProtocol) -> bool:
         """Whether the layers hold so much that no more should come from there."""
         raise NotImplementedError
 
@@ -169,7 +169,7 @@ class Conversation:
                 link.transport.close()
         self.left()
 
-    def _forget(self, connection: Connection) -> Link | None:
+    def _forget(self, connection: Connection) -> SocketProtocol | None:
         link = self._links.pop(connection, None)
         if link is not None:
             self._paused.discard(link)
@@ -198,7 +198,9 @@ class Conversation:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.limits.connect):
-                await loop.create_connection(lambda: Link(partial(self._opened, command)), *address)
+                await loop.create_connection(
+                    lambda: SocketProtocol(partial(self._opened, command)), *address
+                )
         except (OSError, TimeoutError, asyncio.CancelledError) as e:
             if server.timestamp_start is None:
                 room.release()
@@ -210,7 +212,7 @@ class Conversation:
             if isinstance(e, asyncio.CancelledError):
                 raise
 
-    def _opened(self, command: commands.OpenConnection, link: Link) -> None:
+    def _opened(self, command: commands.OpenConnection, link: SocketProtocol) -> None:
         server = command.connection
         if self.opening.pop(server, None) is None or self._over:
             link.transport.abort()  # nobody waits for it any more
@@ -223,19 +225,19 @@ class Conversation:
         self._links[server] = link
         self.feed(events.OpenConnectionCompleted(command, None))
 
-    def received(self, link: Link, data: bytes) -> None:
+    def received(self, link: SocketProtocol, data: bytes) -> None:
         if link.connection not in self._links:
             return  # closed by us, and read only to its end
         self.feed(events.DataReceived(link.connection, data))
         if self._full or self.congested(link):
             self._pause(link)
 
-    def ended(self, link: Link) -> None:
+    def ended(self, link: SocketProtocol) -> None:
         if link.connection in self._links:
             link.connection.state &= ~ConnectionState.CAN_READ
             self.feed(events.ConnectionClosed(link.connection))
 
-    def lost(self, link: Link) -> None:
+    def lost(self, link: SocketProtocol) -> None:
         self._lose(link.connection)
         if link is self.own:
             self.gone()
@@ -252,15 +254,15 @@ class Conversation:
 
     # --- a source waits for its sinks
 
-    def blocked(self, link: Link) -> None:
+    def blocked(self, link: SocketProtocol) -> None:
         self._full.add(link)
 
-    def unblocked(self, link: Link) -> None:
+    def unblocked(self, link: SocketProtocol) -> None:
         self._full.discard(link)
         if self._paused:
             self._go_on()
 
-    def _pause(self, link: Link) -> None:
+    def _pause(self, link: SocketProtocol) -> None:
         if link.connection not in self._links or not link.reads or link.transport.is_closing():
             return
         link.transport.pause_reading()
@@ -285,7 +287,7 @@ class Conversation:
         if self._paused:
             self._go_on()
 
-    def _look_after(self, link: Link) -> None:
+    def _look_after(self, link: SocketProtocol) -> None:
         """The client may have left while it was not read; then what it has sent is for nobody."""
         reset = link.hung_up()
         if reset:

@@ -17,26 +17,26 @@ _RESET = select.POLLERR | select.POLLHUP
 class Receiver(Protocol):
     """Whom a connection belongs to."""
 
-    def received(self, link: "Link", data: bytes) -> None:
+    def received(self, link: "SocketProtocol", data: bytes) -> None:
         """The peer has sent something."""
 
-    def ended(self, link: "Link") -> None:
+    def ended(self, link: "SocketProtocol") -> None:
         """The peer sends no more, and may still read."""
 
-    def lost(self, link: "Link") -> None:
+    def lost(self, link: "SocketProtocol") -> None:
         """The connection is gone."""
 
-    def blocked(self, link: "Link") -> None:
+    def blocked(self, link: "SocketProtocol") -> None:
         """The peer reads too slowly: there is enough to send."""
 
-    def unblocked(self, link: "Link") -> None:
+    def unblocked(self, link: "SocketProtocol") -> None:
         """There is room again."""
 
 
-class Link(asyncio.Protocol):
+class SocketProtocol(asyncio.Protocol):
     """Between the event loop and a Receiver, without a task, a buffer or a turn of the loop."""
 
-    def __init__(self, opened: Callable[["Link"], None]) -> None:
+    def __init__(self, opened: Callable[["SocketProtocol"], None]) -> None:
         """`opened` says whose it is, or closes it."""
         self._opened = opened
         self.owner: Receiver | None = None

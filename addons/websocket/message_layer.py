@@ -7,8 +7,8 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
 
-from counterfault.addons.faults.active_fault import Claim
-from counterfault.addons.faults.pacing import Valve, Wait, WaitHook
+from counterfault.addons.faults.active_fault import ActiveFault
+from counterfault.addons.faults.pacing import PacedQueue, Wait, WaitHook
 from counterfault.addons.pipeline.exchange import Exchange, Injecting
 from counterfault.addons.websocket.frames import Frames, Segment
 from counterfault.proxy.engines.plan import EachMessage
@@ -25,14 +25,14 @@ class End:
 
 
 @dataclass(eq=False, slots=True)
-class Direction:
+class MessageDirection:
     """What one end sends."""
 
     when: str
     """Which rules are for its messages."""
-    valve: Valve
+    valve: PacedQueue
     frames: Frames = field(default_factory=Frames)
-    claim: Claim | None = None
+    claim: ActiveFault | None = None
     """Delays the present message."""
     seconds: float = 0.0
     lost: bool = False
@@ -61,8 +61,8 @@ class MessageLayer(layers.TCPLayer):
         self._exchange, self._injecting = exchange, injecting
         self._compressed = compressed
         self._directions = {
-            context.client: Direction("before", Valve(injecting.clock)),
-            context.server: Direction("after", Valve(injecting.clock)),
+            context.client: MessageDirection("before", PacedQueue(injecting.clock)),
+            context.server: MessageDirection("after", PacedQueue(injecting.clock)),
         }
         self._over = False
 
@@ -101,7 +101,7 @@ class MessageLayer(layers.TCPLayer):
 
     def _segment(
         self,
-        direction: Direction,
+        direction: MessageDirection,
         source: Connection,
         segment: Segment,
         rules: tuple[EachMessage, ...],
@@ -114,7 +114,7 @@ class MessageLayer(layers.TCPLayer):
         if segment.ends:
             direction.claim, direction.seconds, direction.lost = None, 0.0, False
 
-    def _begin(self, direction: Direction, rules: tuple[EachMessage, ...]) -> None:
+    def _begin(self, direction: MessageDirection, rules: tuple[EachMessage, ...]) -> None:
         """A message begins: what happens to it?"""
         for each in rules:
             claim = self._injecting.draw(self._exchange, each)
@@ -138,7 +138,7 @@ class MessageLayer(layers.TCPLayer):
                     pass
             claim.release()
 
-    def _flow(self, direction: Direction) -> Generator[None]:
+    def _flow(self, direction: MessageDirection) -> Generator[None]:
         while direction.waits is None and (following := direction.valve.next()) is not None:
             if isinstance(following, Wait):
                 hook = WaitHook(following)

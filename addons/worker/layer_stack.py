@@ -21,7 +21,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from counterfault.addons.http.client_codec import Http1FromClient, Http2FromClient
-from counterfault.addons.http.discarding_stream import FIRST, Sink
+from counterfault.addons.http.discarding_stream import FIRST, DiscardingStream
 from counterfault.addons.http.faulted_stream import OwnConnection
 from counterfault.addons.http.forward_stream import ForwardStream
 from counterfault.addons.http.stream import SidecarStream
@@ -38,7 +38,7 @@ _KEPT = 8
 _HANDSHAKE = b"\x16"
 
 
-class Owner(Peer, Protocol):
+class ConnectionOwner(Peer, Protocol):
     """A client's connection that knows its layers."""
 
     parts: list[layer.Layer]
@@ -48,7 +48,7 @@ class Owner(Peer, Protocol):
 class Entry(layer.Layer):
     """The outermost layer of a client's connection."""
 
-    def __init__(self, context: Context, peer: Owner, raw: Raw) -> None:
+    def __init__(self, context: Context, peer: ConnectionOwner, raw: Raw) -> None:
         super().__init__(context)
         # Each request names its upstream; this placeholder never matches one.
         context.server.address = ("upstream.invalid", 1)
@@ -66,7 +66,7 @@ class Entry(layer.Layer):
     _handle_event = handle_event
 
 
-def choose(nextlayer: layer.NextLayer, peer: Owner, tls: bool) -> None:
+def choose(nextlayer: layer.NextLayer, peer: ConnectionOwner, tls: bool) -> None:
     """What the client speaks: TLS where the listener has a certificate, else HTTP/1 or h2c."""
     context = nextlayer.context
     if isinstance(context.layers[-1], ForwardStream):
@@ -125,7 +125,7 @@ class SidecarHttp(HttpLayer):
     def _sink(self, server: Connection) -> int:
         """A stream for an answer that nobody reads."""
         number = next(self._sinks)
-        self.streams[number] = Sink(_fork(self.context), number, server)  # type: ignore[assignment]
+        self.streams[number] = DiscardingStream(_fork(self.context), number, server)  # type: ignore[assignment]
         return number
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Generator[None]:

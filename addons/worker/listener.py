@@ -17,12 +17,12 @@ from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, mode_specs
 from mitmproxy.proxy.context import Context
 
-from counterfault.addons.mitm.hook_dispatch import Hooked, Table
+from counterfault.addons.mitm.hook_dispatch import HookDispatcher, Table
 from counterfault.addons.tcp.layer import SidecarTcp
 from counterfault.addons.transport import tls
-from counterfault.addons.transport.connection import Conversation
+from counterfault.addons.transport.connection import ClientConnection
 from counterfault.addons.transport.idle import Activity
-from counterfault.addons.transport.socket_protocol import Link
+from counterfault.addons.transport.socket_protocol import SocketProtocol
 from counterfault.addons.worker.layer_stack import (
     Entry,
     Leave,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from counterfault.addons.pipeline.exchange import Exchange, Injecting
     from counterfault.addons.pipeline.upstreams import Upstreams
-    from counterfault.addons.state import Live
+    from counterfault.addons.state import WorkerState
     from counterfault.addons.tcp.layer import Raw
     from counterfault.addons.transport.certificate_issuer import Issuer
     from counterfault.proxy.config.sidecar import Limits
@@ -59,14 +59,14 @@ _QUIET = 0.5
 class Shared:
     """What all connections of a worker have in common."""
 
-    live: Live
+    live: WorkerState
     options: Options
-    hooks: Callable[[Client], Table]
+    hooks: Callable[[AcceptedClient], Table]
     injecting: Injecting
     raw: Raw
     ended: Callable[[Exchange, int | None], None]
     upstreams: Upstreams
-    clients: set[Client] = field(default_factory=set)
+    clients: set[AcceptedClient] = field(default_factory=set)
     """Every connection, those of listeners that are gone too."""
 
 
@@ -83,7 +83,9 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Link(self._accept), sock=sock, backlog=4096)
+        self._server = await loop.create_server(
+            lambda: SocketProtocol(self._accept), sock=sock, backlog=4096
+        )
 
     def close(self, sock: socket.socket) -> Coroutine[Any, Any, None]:
         """Accept no more; the clients stay. What it answers serves those who were in the queue."""
@@ -96,9 +98,9 @@ class Listener:
     async def _serve(self, accepted: list[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
         for each in accepted:
-            await loop.connect_accepted_socket(lambda: Link(self._accept), each)
+            await loop.connect_accepted_socket(lambda: SocketProtocol(self._accept), each)
 
-    def _accept(self, link: Link) -> None:
+    def _accept(self, link: SocketProtocol) -> None:
         clients, live = self._shared.clients, self._shared.live
         if link.transport.get_extra_info("peername") is None:
             link.transport.abort()  # it has left already, with a reset
@@ -107,7 +109,7 @@ class Listener:
             link.transport.abort()
             return
         try:
-            client = Client(self, self._shared, link)
+            client = AcceptedClient(self, self._shared, link)
         except Exception as e:
             live.failed("protocol", e)
             link.transport.abort()
@@ -116,10 +118,10 @@ class Listener:
         client.feed(events.Start())
 
 
-class Client(Conversation):
+class AcceptedClient(ClientConnection):
     """A client's connection with its layers, our addons' part of it, and its faults."""
 
-    def __init__(self, listener: Listener, shared: Shared, link: Link) -> None:
+    def __init__(self, listener: Listener, shared: Shared, link: SocketProtocol) -> None:
         peer = connection_of(link, shared.live.clock())
         super().__init__(peer, link, Activity(shared.live.clock))
         self.route = listener.route
@@ -130,7 +132,7 @@ class Client(Conversation):
         self._tasks: set[asyncio.Task[None]] = set()
         self.parts: list[layer.Layer] = []
         entry = Entry(Context(peer, shared.options), self, shared.raw)
-        self.layer = hooked = Hooked(self, shared.hooks(self), entry)
+        self.layer = hooked = HookDispatcher(self, shared.hooks(self), entry)
         self.answers = hooked.answers
 
     @property
@@ -228,7 +230,7 @@ class Client(Conversation):
             # A client that speaks cleartext HTTP/2 gets an upstream that does: gRPC needs it.
             server.alpn = tls.HTTP2
 
-    def congested(self, link: Link) -> bool:
+    def congested(self, link: SocketProtocol) -> bool:
         http2 = self.client.alpn == tls.HTTP2
         # Only what waits for a hook or a connection, or for an HTTP/2 window, is held at all.
         if not self._tasks and not self.opening and not http2:
@@ -249,7 +251,7 @@ def _accepted(sock: socket.socket) -> Iterator[socket.socket]:
             yield client
 
 
-def connection_of(link: Link, started: float) -> connection.Client:
+def connection_of(link: SocketProtocol, started: float) -> connection.Client:
     """What the layers know of a client that has just come."""
     return connection.Client(
         peername=link.transport.get_extra_info("peername"),

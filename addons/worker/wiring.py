@@ -11,10 +11,10 @@ from counterfault.addons.pipeline.assign import Assign
 from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.observe import Observe
 from counterfault.addons.pipeline.upstreams import Upstreams
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.addons.tcp.layer import Raw
 from counterfault.addons.transport import tls
-from counterfault.addons.worker.listener import Client, Shared
+from counterfault.addons.worker.listener import AcceptedClient, Shared
 from counterfault.proxy.config.loader import Config
 from counterfault.proxy.experiments.lifecycle import State
 
@@ -35,12 +35,12 @@ def tls_of(config: Config, name: str) -> tuple[Any, Path | None]:
     return context, (config.directory / listener.ca if listener.ca else None)
 
 
-def share(live: Live) -> Shared:
+def share(live: WorkerState) -> Shared:
     assign, inject = Assign(live), Inject(live)
     observe = Observe(live, inject.ended)
     upstreams = Upstreams(live.clock)
 
-    def hooks(client: Client) -> Table:
+    def hooks(client: AcceptedClient) -> Table:
         return {
             "next_layer": (("protocol", client.next_layer),),
             "tls_start_client": (("protocol", client.tls_start_client),),

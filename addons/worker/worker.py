@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from counterfault import __version__
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.addons.transport.certificate_issuer import Issuer, issuer_of
 from counterfault.addons.worker.listener import Listener, Shared
 from counterfault.addons.worker.wiring import Status, share, tls_of
@@ -45,7 +45,7 @@ class Worker:
         self._contexts: dict[str, tuple[Any, Path | None]] = {}
         self._issuer: Issuer | None = None
         self._sockets: dict[str, socket.socket] = {}
-        self._live: Live | None = None
+        self._live: WorkerState | None = None
         self._shared: Shared | None = None
         self._listeners: dict[str, Listener] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,7 +91,7 @@ class Worker:
         contexts = {name: tls_of(config, name) for name in config.sidecar.listeners}
         self._contexts, self._issuer = contexts, issuer_of(message["authority"], self._issuer)
         if self._live is None:
-            self._live = Live(plan, self._budget, workers=config.sidecar.workers)
+            self._live = WorkerState(plan, self._budget, workers=config.sidecar.workers)
             self._shared = share(self._live)
         self._live.swap(plan, slots)
         self._live.lease_until, self._leased = message["lease_until"], True

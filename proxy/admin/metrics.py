@@ -37,7 +37,7 @@ _BUILD = {"version": __version__, "python": python_version(), "mitmproxy": versi
 def render(supervisor: Supervisor, accept: str = "") -> tuple[bytes, str]:
     """The metrics and their content type, in the format that an Accept header prefers."""
     registry = CollectorRegistry()
-    registry.register(Series(supervisor))
+    registry.register(MetricsCollector(supervisor))
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # it chokes on versions such as `1.x`
@@ -45,7 +45,7 @@ def render(supervisor: Supervisor, accept: str = "") -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-class Series(Collector):
+class MetricsCollector(Collector):
     """The supervisor's counts as metric families; traffic adds no series."""
 
     def __init__(self, supervisor: Supervisor) -> None:

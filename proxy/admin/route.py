@@ -205,7 +205,7 @@ class Route(RequestHandler):
         ]
 
 
-class Nowhere(Route):
+class NotFound(Route):
     """Any path that is no route."""
 
     def prepare(self) -> None:

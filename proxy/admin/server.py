@@ -10,37 +10,37 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from counterfault.proxy.admin import routes as handlers
+from counterfault.proxy.admin import routes
 from counterfault.proxy.admin.access_token import Token
 from counterfault.proxy.admin.events import Events
 from counterfault.proxy.admin.login import Login, Logout
-from counterfault.proxy.admin.route import Nowhere, Site
+from counterfault.proxy.admin.route import NotFound, Site
 from counterfault.proxy.supervisor.supervisor import Supervisor
 from counterfault.proxy.values.addresses import HostPort, host_port
 
 type Routes = tuple[tuple[str, type[RequestHandler]], ...]
 
 PROBES: Routes = (
-    (r"/metrics", handlers.Metrics),
-    (r"/healthz", handlers.Alive),
-    (r"/readyz", handlers.Ready),
+    (r"/metrics", routes.Metrics),
+    (r"/healthz", routes.Alive),
+    (r"/readyz", routes.Ready),
 )
 ROUTES: Routes = (
-    (r"/", handlers.Page),
-    (r"/page/([^/]+)", handlers.Asset),
+    (r"/", routes.Page),
+    (r"/page/([^/]+)", routes.Asset),
     (r"/login", Login),
     (r"/logout", Logout),
     *PROBES,
-    (r"/-/reload", handlers.Reload),
-    (r"/api/experiments", handlers.Experiments),
-    (r"/api/experiments/([^/]+)", handlers.Experiment),
-    (r"/api/experiments/([^/]+)/report", handlers.Report),
-    (r"/api/experiments/([^/]+)/series", handlers.Series),
-    (r"/api/experiments/([^/]+)/stop", handlers.Stop),
-    (r"/api/stop", handlers.Stop),
-    (r"/api/resume", handlers.Resume),
+    (r"/-/reload", routes.Reload),
+    (r"/api/experiments", routes.Experiments),
+    (r"/api/experiments/([^/]+)", routes.Experiment),
+    (r"/api/experiments/([^/]+)/report", routes.Report),
+    (r"/api/experiments/([^/]+)/series", routes.Series),
+    (r"/api/experiments/([^/]+)/stop", routes.Stop),
+    (r"/api/stop", routes.Stop),
+    (r"/api/resume", routes.Resume),
     (r"/api/events", Events),
-    (r"/openapi.json", handlers.OpenApi),
+    (r"/openapi.json", routes.OpenApi),
 )
 
 _MOST_BODY = 64 * 1024
@@ -49,13 +49,13 @@ _IDLE = 60.0
 _GRACE = 5.0
 
 
-class Admin:
+class AdminServer:
     """A running admin port, and the one that has the probes alone if there is one."""
 
     def __init__(self, site: Site, opened: list[tuple[Routes, list[socket.socket]]]) -> None:
         self._site = site
         self.addresses: list[HostPort] = [s[0].getsockname()[:2] for _, s in opened]
-        self._servers = [_server(site, routes, sockets) for routes, sockets in opened]
+        self._servers = [_server(site, table, sockets) for table, sockets in opened]
 
     @property
     def address(self) -> HostPort:
@@ -75,9 +75,9 @@ class Admin:
             await server.close_all_connections()
 
 
-def _server(site: Site, routes: Routes, sockets: list[socket.socket]) -> HTTPServer:
+def _server(site: Site, table: Routes, sockets: list[socket.socket]) -> HTTPServer:
     server = HTTPServer(
-        _application(site, routes),
+        _application(site, table),
         max_body_size=_MOST_BODY,
         max_header_size=_MOST_HEADER,
         idle_connection_timeout=_IDLE,
@@ -87,7 +87,7 @@ def _server(site: Site, routes: Routes, sockets: list[socket.socket]) -> HTTPSer
     return server
 
 
-async def serve(supervisor: Supervisor) -> Admin:
+async def serve(supervisor: Supervisor) -> AdminServer:
     """Open the admin port. Raises OSError where it cannot be bound or the token not be read."""
     settings = supervisor.config.sidecar.admin
     site = Site(supervisor, host_port(settings.listen)[0], _token(supervisor))
@@ -98,7 +98,7 @@ async def serve(supervisor: Supervisor) -> Admin:
         except OSError:
             _close(opened)
             raise
-    return Admin(site, opened)
+    return AdminServer(site, opened)
 
 
 def _token(supervisor: Supervisor) -> Token | None:
@@ -126,10 +126,10 @@ def _close(opened: list[tuple[Routes, list[socket.socket]]]) -> None:
             sock.close()
 
 
-def _application(site: Site, routes: Routes) -> Application:
+def _application(site: Site, table: Routes) -> Application:
     settings: dict[str, Any] = {
-        "default_handler_class": Nowhere,
+        "default_handler_class": NotFound,
         "default_handler_args": {"site": site},
         "log_function": lambda _: None,
     }
-    return Application([(path, handler, {"site": site}) for path, handler in routes], **settings)
+    return Application([(path, handler, {"site": site}) for path, handler in table], **settings)

@@ -13,7 +13,7 @@ from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement import counters
 from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
 from counterfault.proxy.measurement.samples import Pair, Sample
-from counterfault.proxy.measurement.user_sample import Users
+from counterfault.proxy.measurement.user_sample import UserSample
 from counterfault.proxy.runs.evaluator import PHASES
 from counterfault.proxy.runs.record import NotRecorded, record
 from counterfault.proxy.runs.summary import VERSIONS, account
@@ -129,7 +129,7 @@ def _account(supervisor: Supervisor, e: Experiment, run: Run) -> View:
     told = supervisor.account(e.name)
     if told is None:
         found = supervisor.judge.watch.look(run, e, 0.0)
-        told = account(conclude(run, found), found, Users())
+        told = account(conclude(run, found), found, UserSample())
     return {key: told[key] for key in ("verdict", "dose", "users", "metrics")}
 
 

@@ -6,7 +6,7 @@ from math import copysign, exp, inf, log
 
 from counterfault.proxy.analysis.deviance import Boundary, proportion, quantile, rate
 from counterfault.proxy.analysis.external.reading import Reading
-from counterfault.proxy.analysis.latency_cdf import Ladder, seconds
+from counterfault.proxy.analysis.latency_cdf import LatencyCdf, seconds
 from counterfault.proxy.analysis.replicate_variance import clusters_of, events_of, share_of
 from counterfault.proxy.analysis.sequential import Evidence, Signal, bounds, evidence
 from counterfault.proxy.experiments.cohorts import REPLICATES
@@ -179,7 +179,7 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
     if metric.latency is not None:
         q = metric.latency.quantile
-        hc, he = Ladder(pair.control, q), Ladder(pair.experiment, q)
+        hc, he = LatencyCdf(pair.control, q), LatencyCdf(pair.experiment, q)
         if not (hc.total and he.total):
             return None
         found, clusters = quantile(hc, he, boundary)
@@ -213,7 +213,7 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
     """A cohort's own level; None without events."""
     match metric.kind:
         case Latency(quantile=q):
-            ladder = Ladder(sample, q)
+            ladder = LatencyCdf(sample, q)
             if not ladder.total:
                 return None
             found = seconds(ladder.place())

@@ -8,7 +8,7 @@ replicates, and the deviance is divided by it.
 from dataclasses import dataclass
 from math import asin, copysign, inf, log, pi, sin, sqrt
 
-from counterfault.proxy.analysis.latency_cdf import CELL, Ladder
+from counterfault.proxy.analysis.latency_cdf import CELL, LatencyCdf
 from counterfault.proxy.analysis.replicate_variance import Events, Share
 from counterfault.proxy.analysis.sequential import Signal
 
@@ -55,7 +55,7 @@ def proportion(control: Share, experiment: Share, at: Boundary) -> Signal:
     return Signal(distance, z, inflation * independent, at.reach(level), freedom)
 
 
-def quantile(control: Ladder, experiment: Ladder, at: Boundary) -> tuple[Signal, float]:
+def quantile(control: LatencyCdf, experiment: LatencyCdf, at: Boundary) -> tuple[Signal, float]:
     """A quantile's ratio; and the effective replicates of the cohort that has fewer.
 
     Along a grid of thresholds, the one at which both cohorts' shares deviate least from q (cf.
@@ -153,7 +153,7 @@ def _divergence(share: float, p: float) -> float:
 
 
 def _meeting(
-    control: Ladder, xc: float, experiment: Ladder, xe: float, shift: float
+    control: LatencyCdf, xc: float, experiment: LatencyCdf, xe: float, shift: float
 ) -> tuple[float, float]:
     """The place on the grid where the cohorts' shares deviate least from q; half the deviance.
 

@@ -3,7 +3,7 @@
 from math import log
 
 from counterfault.proxy.analysis.comparison import boundary_of, level_of, signal
-from counterfault.proxy.analysis.latency_cdf import CELL, Ladder
+from counterfault.proxy.analysis.latency_cdf import CELL, LatencyCdf
 from counterfault.proxy.analysis.sequential import either, evidence
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.experiments.steady_state import Metric
@@ -34,7 +34,7 @@ def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> 
     at = boundary_of(metric, tolerances)
     if metric.latency is not None:
         q = metric.latency.quantile
-        hc, he = Ladder(pair.control, q), Ladder(pair.experiment, q)
+        hc, he = LatencyCdf(pair.control, q), LatencyCdf(pair.experiment, q)
         return min(hc.total, he.total) > 0 and (he.place() - hc.place()) * CELL > log(at.rho)
     pc = level_of(metric, pair.control, cohorts.control) or 0.0
     pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0

@@ -23,7 +23,7 @@ _EACH = np.stack([_OFF < 0, _OFF == 0, _OFF > 0, np.isfinite(_OFF)], axis=1).ast
 _SIDES = tuple(rows.T for rows in _EACH)
 
 
-class Ladder:
+class LatencyCdf:
     """Of a sample of latencies, for a quantile q."""
 
     __slots__ = ("_below", "_counts", "_expected", "_others", "q", "total")

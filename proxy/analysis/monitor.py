@@ -11,7 +11,7 @@ from math import log
 from counterfault.proxy.analysis.comparison import Comparison, Threshold, compare
 from counterfault.proxy.analysis.difference import differ, exceeds
 from counterfault.proxy.analysis.external.reading import Reading
-from counterfault.proxy.analysis.external.readings import Outside
+from counterfault.proxy.analysis.external.readings import ExternalReadings
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.verdict import Dose, Findings
 from counterfault.proxy.experiments.cohorts import Cohort
@@ -43,12 +43,12 @@ class _Memory:
     """The samples at half of recovery: what comes after tells whether the cohorts meet again."""
 
 
-class Watch:
+class Monitor:
     """Looks at runs. Times are seconds of one monotonic clock."""
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
-        self.outside = Outside(totals)
+        self.outside = ExternalReadings(totals)
         self._memory: dict[str, _Memory] = {}
 
     def look(self, run: Run, experiment: Experiment, now: float) -> Findings:

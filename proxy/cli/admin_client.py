@@ -16,7 +16,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class AdminClient:
     """`url` is the admin port's; `token_file` holds its token if it wants one."""
 
     url: str

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from counterfault import __version__
-from counterfault.proxy.cli.admin_client import Client, Refused
+from counterfault.proxy.cli.admin_client import AdminClient, Refused
 from counterfault.proxy.config.files import why
 from counterfault.proxy.config.loader import ConfigError, load
 
@@ -199,8 +199,8 @@ def _demo(args: argparse.Namespace) -> int:
     return demo(args.keep)
 
 
-def _client(args: argparse.Namespace) -> Client:
-    return Client(args.admin, args.token_file and Path(args.token_file))
+def _client(args: argparse.Namespace) -> AdminClient:
+    return AdminClient(args.admin, args.token_file and Path(args.token_file))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from counterfault.proxy.cli.admin_client import Client, Refused
+from counterfault.proxy.cli.admin_client import AdminClient, Refused
 from counterfault.proxy.config.loader import Config
 from counterfault.proxy.values.addresses import host_port, is_loopback
 
@@ -24,7 +24,7 @@ def present_rates(config: Config) -> dict[str, float]:
     if not is_loopback(host):
         return {}
     token = admin.token_file and config.directory / admin.token_file
-    client = Client(f"http://{f'[{host}]' if ':' in host else host}:{port}", token or None)
+    client = AdminClient(f"http://{f'[{host}]' if ':' in host else host}:{port}", token or None)
     try:
         uptime = float(client.ask("GET", "/api/experiments", _PATIENCE)["uptime"])
         before = _counted(client)
@@ -41,7 +41,7 @@ def _rate(before: float, after: float, since: float) -> float:
     return lately / _BETWEEN if lately >= _ENOUGH else after / since
 
 
-def _counted(client: Client) -> Counter[str]:
+def _counted(client: AdminClient) -> Counter[str]:
     found: Counter[str] = Counter()
     for family in text_string_to_metric_families(client.ask("GET", "/metrics", _PATIENCE)):
         for sample in family.samples:

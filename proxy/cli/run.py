@@ -14,8 +14,8 @@ from counterfault.proxy.cli.until_done import UntilDone, obstacle
 from counterfault.proxy.config.certificate_authority import Authority
 from counterfault.proxy.config.loader import Config, ConfigError
 from counterfault.proxy.engines import handover
-from counterfault.proxy.engines.envoy.engine import Envoy
-from counterfault.proxy.engines.mitmproxy.pool import Workers
+from counterfault.proxy.engines.envoy.engine import EnvoyEngine
+from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.report import FORMATS, exit_code, worst
 from counterfault.proxy.supervisor.config_watcher import changes
@@ -58,7 +58,7 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         succeeded.set()
         stopping.set()
 
-    door = handover.Door(directory, engine.adopt, abdicate)
+    door = handover.HandoverSocket(directory, engine.adopt, abdicate)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -113,15 +113,15 @@ def _verdict(errand: UntilDone) -> int:
 
 def _engine(
     config: Config, directory: Path, totals: Totals, meeting: str, authority: Authority
-) -> Workers | Envoy:
+) -> WorkerPool | EnvoyEngine:
     """The data plane that the configuration asks for. Raises OSError."""
     count = config.sidecar.workers
-    workers = Workers(count, totals.update, totals.retire, meeting, authority.file)
+    workers = WorkerPool(count, totals.update, totals.retire, meeting, authority.file)
     match config.sidecar.engine:
         case "mitmproxy":
             return workers
         case "envoy":
-            return Envoy(config, directory, workers, totals.update, totals.retire)
+            return EnvoyEngine(config, directory, workers, totals.update, totals.retire)
         case other:
             assert_never(other)
 

@@ -113,7 +113,7 @@ class UnitSource(Strict):
         return self
 
 
-class Admin(Strict):
+class AdminSettings(Strict):
     """The supervisor's own port: page, metrics and API."""
 
     listen: Listen = "127.0.0.1:9900"
@@ -127,7 +127,7 @@ class Admin(Strict):
     )
 
     @model_validator(mode="after")
-    def _guarded(self) -> "Admin":
+    def _guarded(self) -> "AdminSettings":
         host, _ = host_port(self.listen)
         if self.token_file is None and not is_loopback(host):
             raise ValueError(
@@ -205,7 +205,7 @@ class Sidecar(Strict):
     )
     envoy: EnvoySettings = EnvoySettings()
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes on each port")
-    admin: Admin = Admin()
+    admin: AdminSettings = AdminSettings()
     unit: tuple[UnitSource, ...] = Field(
         default=(UnitSource(header="x-user-id"),),
         min_length=1,

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from counterfault.proxy.analysis.verdict import Result
 from counterfault.proxy.demo.outcome import Outcome, Seen
-from counterfault.proxy.demo.scenarios import Act
+from counterfault.proxy.demo.scenarios import Scenario
 from counterfault.proxy.values.units import human
 
 PHASES = {
@@ -32,7 +32,7 @@ _WIDTH = 110
 type Follow = Callable[[Seen], None]
 
 
-class Screen:
+class TourConsole:
     """Prints to a terminal or, in plain lines, to a log."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class Screen:
     def say(self, text: str) -> None:
         self._console.print(escape(text), soft_wrap=not self._console.is_terminal)
 
-    def announce(self, act: Act) -> None:
+    def announce(self, act: Scenario) -> None:
         """What is about to happen and what is foretold."""
         self._console.print(f"\n[bold]{act.title}[/bold]")
         self.say(act.tells)

@@ -25,7 +25,7 @@ FAILED = (OSError, EOFError, asyncio.LimitOverrunError, BadAnswer)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A status and a body."""
 
     status: int
@@ -36,7 +36,7 @@ class Answer:
         return 200 <= self.status < 300
 
 
-class Client:
+class HttpClient:
     """Asks servers; each request has a connection to itself, an idle one if there is one."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Client:
 
     async def ask(
         self, url: str, headers: Mapping[str, str], body: Any = None, timeout: float = 10.0
-    ) -> Answer:
+    ) -> HttpAnswer:
         """The answer to a GET or, with a body for JSON, to a POST. Raises one of FAILED."""
         parts = urlsplit(url)
         address = (parts.hostname or "", parts.port or 80)
@@ -95,7 +95,7 @@ def _head(host: str, path: str, headers: Mapping[str, str], body: Any) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + content
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+async def _read(reader: asyncio.StreamReader) -> tuple[HttpAnswer, bool]:
     """An answer, and whether its connection can be used again."""
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
     fields = {n.strip().lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
@@ -105,4 +105,4 @@ async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
         body = await reader.readexactly(length)
     except (LookupError, ValueError) as e:
         raise BadAnswer(f"{first!r} without a status or a content-length") from e
-    return Answer(status, body), fields.get("connection", "").lower() != "close"
+    return HttpAnswer(status, body), fields.get("connection", "").lower() != "close"

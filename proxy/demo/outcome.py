@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from counterfault.proxy.analysis.verdict import Result
-from counterfault.proxy.demo.scenarios import Act
+from counterfault.proxy.demo.scenarios import Scenario
 
 type Seen = dict[str, Any]
 """An experiment as the API has it."""
@@ -14,7 +14,7 @@ type Seen = dict[str, Any]
 class Outcome:
     """An act and what became of its hypothesis."""
 
-    act: Act
+    act: Scenario
     seen: Seen
 
     @property

@@ -11,7 +11,7 @@ SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Scenario:
     """One experiment of the tour; `tells` says before it what will happen."""
 
     name: str
@@ -69,8 +69,8 @@ steady_state:
   - {{name: checkout, at: inbound, match: {{path: /checkout}}, success_rate: {{drop: 1pp}}}}
 """
 
-ACTS = (
-    Act(
+SCENARIOS = (
+    Scenario(
         "slow-recommendations",
         "Act 1 of 2: a fault that nobody should notice",
         "For 3 users in 10 (the experiment) recommendations now come 2 s late; 3 in 10 others"
@@ -79,7 +79,7 @@ ACTS = (
         Result.HELD,
         _SLOW,
     ),
-    Act(
+    Scenario(
         "failing-payments",
         "Act 2 of 2: a fault that hurts",
         "For 3 other users in 10 the payment service now fails. Foretold: the hypothesis is"

@@ -9,7 +9,7 @@ from typing import Any
 from tornado.web import Application, RequestHandler
 
 from counterfault.proxy.demo import services, storefront
-from counterfault.proxy.demo.http_client import Client
+from counterfault.proxy.demo.http_client import HttpClient
 from counterfault.proxy.demo.services import BACKENDS, STOREFRONT
 
 
@@ -17,7 +17,7 @@ def application(service: str, urls: Mapping[str, str]) -> Application:
     """The web application of one service; `urls` are the storefront's backends."""
     routes: list[tuple[Any, ...]] = [(r"/healthz", services.Health)]
     if service == STOREFRONT:
-        backends = {"backends": storefront.Backends(urls, Client())}
+        backends = {"backends": storefront.Backends(urls, HttpClient())}
         routes += [(path, page, backends) for path, page in storefront.ROUTES.items()]
     else:
         routes.append(services.ROUTES[service])

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tornado.httputil import HTTPHeaders
 
-from counterfault.proxy.demo.http_client import FAILED, Client
+from counterfault.proxy.demo.http_client import FAILED, HttpClient
 from counterfault.proxy.demo.services import Service, product
 
 BESTSELLERS = (1, 2, 3, 4)
@@ -37,7 +37,7 @@ class Backends:
     """The services by name, and how to ask them."""
 
     urls: Mapping[str, str]
-    client: Client
+    client: HttpClient
 
     async def ask(
         self,

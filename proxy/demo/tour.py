@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from counterfault.proxy.demo.console import Screen, make_console
+from counterfault.proxy.demo.console import TourConsole, make_console
 from counterfault.proxy.demo.outcome import Outcome, Seen
 from counterfault.proxy.demo.processes import (
     HOST,
@@ -16,7 +16,7 @@ from counterfault.proxy.demo.processes import (
     free_ports,
     get,
 )
-from counterfault.proxy.demo.scenarios import ACTS, Act, paused, sidecar
+from counterfault.proxy.demo.scenarios import SCENARIOS, Scenario, paused, sidecar
 from counterfault.proxy.demo.services import BACKENDS, STOREFRONT
 
 # Requests a second; two cores bear this with ease, so that nothing but the faults is slow.
@@ -39,7 +39,7 @@ PORTS = (
 class Tour:
     """The running shop and sidecar in a directory of their own."""
 
-    def __init__(self, directory: Path, processes: Processes, screen: Screen) -> None:
+    def __init__(self, directory: Path, processes: Processes, screen: TourConsole) -> None:
         self._config = directory / "config"
         self._experiments = self._config / "experiments"
         self._state = directory / "state"
@@ -73,7 +73,7 @@ class Tour:
         )
         self._pause(WARM_UP)
 
-    def play(self, act: Act) -> Outcome:
+    def play(self, act: Scenario) -> Outcome:
         """Start an experiment as a user would, by a file, and watch it to its end."""
         self._screen.announce(act)
         self._drop(act.name, act.file)
@@ -131,7 +131,7 @@ def _url(port: int) -> str:
 
 
 @contextmanager
-def opened(screen: Screen) -> Iterator[Tour]:
+def opened(screen: TourConsole) -> Iterator[Tour]:
     """A tour whose processes and files are gone afterwards, however it ends."""
     with (
         TemporaryDirectory(prefix="counterfault-demo-") as place,
@@ -144,7 +144,7 @@ def opened(screen: Screen) -> Iterator[Tour]:
 
 def main(keep: bool) -> int:
     """Give the tour; with `keep`, leave everything running until ^C. The exit code."""
-    screen = Screen(make_console())
+    screen = TourConsole(make_console())
     try:
         with ended_by_signals():
             return _give(screen, keep)
@@ -155,11 +155,11 @@ def main(keep: bool) -> int:
     return OTHERWISE
 
 
-def _give(screen: Screen, keep: bool) -> int:
+def _give(screen: TourConsole, keep: bool) -> int:
     screen.say(WELCOME)
     with opened(screen) as tour:
         tour.point_out()
-        outcomes = tuple(tour.play(act) for act in ACTS)
+        outcomes = tuple(tour.play(act) for act in SCENARIOS)
         screen.conclude(outcomes)
         if keep:
             tour.stay()

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from itertools import accumulate
 from typing import Any
 
-from counterfault.proxy.demo.http_client import FAILED, Client
+from counterfault.proxy.demo.http_client import FAILED, HttpClient
 from counterfault.proxy.demo.services import PRODUCTS
 from counterfault.proxy.measurement.counters import latency_cell
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
@@ -97,10 +97,10 @@ def schedule(rate: float, rng: random.Random) -> Iterator[Step]:
             at += rng.expovariate(1 / THINK)
 
 
-class Load:
+class Traffic:
     """Sends steps when they are due, whatever became of those before."""
 
-    def __init__(self, target: str, client: Client, most: int = MOST) -> None:
+    def __init__(self, target: str, client: HttpClient, most: int = MOST) -> None:
         self.seen = Seen()
         self._target, self._client, self._most = target.rstrip("/"), client, most
         self._under_way: set[asyncio.Task[None]] = set()
@@ -139,7 +139,7 @@ class Load:
 
 async def drive(target: str, rate: float, seconds: float, seed: int) -> Seen:
     """Load the target until time is up, SIGTERM or SIGINT."""
-    load = Load(target, Client())
+    load = Traffic(target, HttpClient())
     work = asyncio.ensure_future(load.run(schedule(rate, random.Random(seed)), seconds))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)

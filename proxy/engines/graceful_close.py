@@ -45,11 +45,11 @@ async def closing(ports: Iterable[HostPort]) -> AsyncIterator[None]:
 
     Where the system has no such filters, whoever has just come is reset.
     """
-    doors: list[Door] = []
+    doors: list[PortGate] = []
     try:
         for port in ports:
             try:
-                doors.append(Door(port))
+                doors.append(PortGate(port))
             except OSError as e:
                 log.debug("%s:%d is not shut before it closes: %s", *port, e)
         await _soon(lambda: all(door.empty for door in doors))
@@ -73,7 +73,7 @@ def shut(sock: socket.socket) -> None:
     _attach(sock, _FILTER, _NO_SYN)
 
 
-class Door:
+class PortGate:
     """Shuts a port at which another process listens, with sockets that may be shared.
 
     As many of ours join them, all shut, and the kernel is told to choose the first of these. When

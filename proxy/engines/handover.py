@@ -54,7 +54,7 @@ async def succeed(state_dir: Path) -> None:
         channel.close()
 
 
-class Door:
+class HandoverSocket:
     """Where orphaned workers and a successor knock."""
 
     def __init__(self, state_dir: Path, adopt: Adopt, abdicate: Callable[[], None]) -> None:

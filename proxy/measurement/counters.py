@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from counterfault.proxy.experiments.cohorts import Cohort
-from counterfault.proxy.measurement.user_sample import Users
+from counterfault.proxy.measurement.user_sample import UserSample
 from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
 
 type Key = tuple[str | int, ...]
@@ -68,13 +68,13 @@ def internal(where: str) -> Key:
     return (INTERNAL, where)
 
 
-class Tally:
+class Counters:
     """Counts of one process, with the cells that changed since they were last taken."""
 
     def __init__(self) -> None:
         self.counts: dict[Key, float] = {}
         self._changed: set[Key] = set()
-        self._users: dict[tuple[str, str], Users] = {}
+        self._users: dict[tuple[str, str], UserSample] = {}
 
     def add(self, key: Key, amount: float = 1) -> None:
         self.counts[key] = self.counts.get(key, 0) + amount
@@ -84,7 +84,7 @@ class Tally:
         """A user has been enrolled, perhaps not for the first time."""
         users = self._users.get((experiment, edit))
         if users is None:
-            users = self._users[experiment, edit] = Users()
+            users = self._users[experiment, edit] = UserSample()
         if users.add(cohort, number):
             self._changed.add(user(experiment, edit, cohort, number))
 

@@ -7,7 +7,7 @@ from functools import cache
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.measurement.counters import STEADY, USERS, Key
 from counterfault.proxy.measurement.samples import Counts, Sample, cells_of, column
-from counterfault.proxy.measurement.user_sample import Users
+from counterfault.proxy.measurement.user_sample import UserSample
 
 type Group = tuple[str | int, ...]
 """What a sample is of: experiment, epoch, metric and cohort; or users: experiment and edit."""
@@ -22,7 +22,7 @@ class Totals:
         self._counts: dict[Group, Counts] = {}
         self._samples: dict[Group, Sample] = {}
         """Copies of counts that have not changed since."""
-        self._users: defaultdict[Group, Users] = defaultdict(Users)
+        self._users: defaultdict[Group, UserSample] = defaultdict(UserSample)
 
     def update(self, incarnation: str, rows: Iterable[tuple[Key, float]]) -> None:
         """Take cumulative values; one that is lower than before is late and is ignored."""
@@ -62,9 +62,9 @@ class Totals:
             found = self._samples[group] = Sample(counts)
         return found
 
-    def users(self, experiment: str, edit: str) -> Users:
+    def users(self, experiment: str, edit: str) -> UserSample:
         """The users that a run has met."""
-        return self._users.get((experiment, edit)) or Users()
+        return self._users.get((experiment, edit)) or UserSample()
 
     def forget(self, gone: Callable[[Key], bool]) -> None:
         for cells in (self._sum, *self._parts.values()):

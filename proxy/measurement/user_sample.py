@@ -12,7 +12,7 @@ MOST = 2**14
 
 
 @dataclass(slots=True)
-class Users:
+class UserSample:
     """Hashes are whole numbers below 2^32; merging is adding the other's, in any order.
 
     `most`: two or more, since a hash of zero is below every threshold, once in each cohort.

@@ -46,7 +46,7 @@ class Shown:
 
 def render(record: Data, zone: tzinfo | None) -> str:
     """The page; the template escapes all text."""
-    over_time = timeseries.Course.of(record)
+    over_time = timeseries.TimeSeries.of(record)
     metrics = [
         Shown(
             metric,

@@ -32,7 +32,7 @@ _TIMES = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TimeSeries:
     """The points of the last edit of a run, and its phases; times in seconds since it began."""
 
     points: tuple[tuple[float, Data], ...]
@@ -40,7 +40,7 @@ class Course:
     end: float
 
     @classmethod
-    def of(cls, record: Data) -> "Course":
+    def of(cls, record: Data) -> "TimeSeries":
         timeline, points = record["timeline"], record["points"]
         times = [entry["at"] for entry in (*timeline, *points)]
         if not times:
@@ -55,7 +55,7 @@ class Course:
         return cls(kept, lived, end - begin)
 
 
-def levels(course: Course, metric: Data) -> str | None:
+def levels(course: TimeSeries, metric: Data) -> str | None:
     """The chart of both cohorts' levels; None if there is nothing to show."""
     name, kind = metric["name"], _kind(metric)
     lines = {cohort: list(_levels(course, name, kind, cohort)) for cohort in COHORTS}
@@ -72,7 +72,7 @@ def levels(course: Course, metric: Data) -> str | None:
     return drawn(f"{name}: {_what(metric)} over time, both cohorts", layers)
 
 
-def estimates(course: Course, metric: Data) -> str | None:
+def estimates(course: TimeSeries, metric: Data) -> str | None:
     """The chart of the estimate so far, its bounds and the tolerance; None without any."""
     found = [(at, p["metrics"][metric["name"]]) for at, p in _having(course, metric["name"])]
     known = [(at, m) for at, m in found if m["effect"] is not None]
@@ -96,11 +96,11 @@ def estimates(course: Course, metric: Data) -> str | None:
     return drawn(f"{metric['name']}: how much worse the experiment cohort is, over time", layers)
 
 
-def _having(course: Course, name: str) -> Iterator[tuple[float, Data]]:
+def _having(course: TimeSeries, name: str) -> Iterator[tuple[float, Data]]:
     return ((at, point) for at, point in course.points if name in point["metrics"])
 
 
-def _levels(course: Course, name: str, kind: str, cohort: str) -> Iterator[Point]:
+def _levels(course: TimeSeries, name: str, kind: str, cohort: str) -> Iterator[Point]:
     """A cohort's level over time; a share is that of a stretch of time."""
     moments = zip(_befores(course), course.points, strict=True)
     cells = [
@@ -133,7 +133,7 @@ def _together(cells: Sequence[Data], kind: str, lasted: float) -> float | None:
     return sum(int(cell["bad"]) for cell in cells) / events
 
 
-def _befores(course: Course) -> Iterator[float]:
+def _befores(course: TimeSeries) -> Iterator[float]:
     """When each point's counts began: at the point before, or with its phase."""
     last = 0.0
     starts = [at for at, *_ in course.phases]
@@ -152,7 +152,7 @@ def _range(known: Sequence[Data], allowed: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _phases(course: Course, x: Scale) -> Iterator[Element]:
+def _phases(course: TimeSeries, x: Scale) -> Iterator[Element]:
     for begin, end, state in course.phases:
         left, width = x.at(begin), round(x.at(end) - x.at(begin), 1)
         yield shape("rect", f"phase {state}", x=left, y=TOP, width=width, height=BOTTOM - TOP)

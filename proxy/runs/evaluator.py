@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from counterfault.proxy.analysis.monitor import Watch, stops
+from counterfault.proxy.analysis.monitor import Monitor, stops
 from counterfault.proxy.analysis.verdict import Findings, Verdict, conclude
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from counterfault.proxy.measurement.samples import Pair
 from counterfault.proxy.measurement.totals import Totals
-from counterfault.proxy.runs.snapshots import Chronicle
+from counterfault.proxy.runs.snapshots import Snapshots
 from counterfault.proxy.runs.summary import account
 
 type Data = dict[str, Any]
@@ -18,13 +18,13 @@ PHASES = (State.BASELINE, State.RUNNING, State.RECOVERING)
 _NOT_YET = (State.PENDING, State.BASELINE)
 
 
-class Judge:
+class Evaluator:
     """`clock` in monotonic seconds; what it holds of a run ends with the run or an edit of it."""
 
     def __init__(self, totals: Totals, clock: Callable[[], float]) -> None:
-        self.watch = Watch(totals)
+        self.watch = Monitor(totals)
         self._totals, self._clock = totals, clock
-        self._chronicle = Chronicle(self.watch)
+        self._chronicle = Snapshots(self.watch)
         self._found: dict[str, tuple[str, Findings]] = {}
 
     def look(self, live: Iterable[tuple[Run, Experiment]]) -> None:

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from counterfault.proxy.analysis.verdict import Findings, conclude
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Run
-from counterfault.proxy.measurement.user_sample import Users
+from counterfault.proxy.measurement.user_sample import UserSample
 from counterfault.proxy.runs.history import Data, History
 from counterfault.proxy.runs.summary import account
 from counterfault.proxy.values.suggestions import unknown
@@ -21,7 +21,7 @@ def record(
     run: Run, configuration: Data, kept: Data | None, timeline: list[Data], points: list[Data]
 ) -> Data:
     """A run with its design; `kept` is its account with samples, None before there is one."""
-    told = kept or account(conclude(run, Findings()), Findings(), Users())
+    told = kept or account(conclude(run, Findings()), Findings(), UserSample())
     return {
         "name": run.experiment,
         "run": run.run,

@@ -21,7 +21,7 @@ from counterfault.proxy.runs.summary import as_data
 log = logging.getLogger("counterfault")
 
 
-class Ledger:
+class RunRegistry:
     """Holds every run's state. `clock` in monotonic seconds, `wall` in Unix seconds.
 
     Without a usable state directory (`error` says why) no run starts; stops work all the same.

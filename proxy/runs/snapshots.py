@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from counterfault.proxy.analysis.monitor import Watch
+from counterfault.proxy.analysis.monitor import Monitor
 from counterfault.proxy.analysis.verdict import Findings
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, Run
@@ -26,10 +26,10 @@ class _Last:
     pairs: dict[str, Pair] = field(default_factory=dict)
 
 
-class Chronicle:
+class Snapshots:
     """Times are seconds of one monotonic clock."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Monitor) -> None:
         self._watch = watch
         self._last: dict[str, _Last] = {}
         self._whole: dict[str, tuple[str, float]] = {}

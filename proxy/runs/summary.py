@@ -13,7 +13,7 @@ from counterfault.proxy.analysis.wording import finding, kind_of, level, toleran
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.measurement.samples import Pair
-from counterfault.proxy.measurement.user_sample import Users
+from counterfault.proxy.measurement.user_sample import UserSample
 
 type Data = dict[str, Any]
 
@@ -30,7 +30,7 @@ def as_data(verdict: Verdict) -> Data:
     }
 
 
-def account(verdict: Verdict, found: Findings, users: Users) -> Data:
+def account(verdict: Verdict, found: Findings, users: UserSample) -> Data:
     """All numbers behind a verdict; effects, shares and levels are fractions, times seconds."""
     return {
         "verdict": as_data(verdict),
@@ -50,7 +50,7 @@ def _dose(dose: Dose) -> Data:
     return {"planned": dose.planned, "performed": dose.performed, "share": dose.share}
 
 
-def _users(ratio: SampleRatio | None, users: Users) -> Data:
+def _users(ratio: SampleRatio | None, users: UserSample) -> Data:
     return {
         **{str(cohort): users.estimate(cohort) for cohort in COHORTS},
         "expected_share": ratio.share if ratio else None,

@@ -13,7 +13,12 @@ from tornado.httputil import HTTPInputError
 from tornado.iostream import UnsatisfiableReadError
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from counterfault.proxy.analysis.external.prometheus_response import Answer, NoAnswer, answer, line
+from counterfault.proxy.analysis.external.prometheus_response import (
+    Answer,
+    NoPrometheusAnswer,
+    answer,
+    line,
+)
 from counterfault.proxy.analysis.external.readings import When
 from counterfault.proxy.config.files import contents, why
 from counterfault.proxy.config.sidecar import PrometheusServer
@@ -59,7 +64,7 @@ class Question:
         )
 
 
-class Asking:
+class PrometheusPoller:
     """Who is due, who is asked for, and what becomes of the answers."""
 
     def __init__(
@@ -113,7 +118,7 @@ class Asking:
             return
         try:
             both = await _answers(server, self._supervisor.config.directory, question)
-        except NoAnswer as e:
+        except NoPrometheusAnswer as e:
             self._outside.failed(run, metric, str(e), question.when)
         else:
             self._outside.answered(run, metric, both, question.when)
@@ -126,7 +131,7 @@ class Asking:
 
 async def asking(supervisor: Supervisor) -> None:
     """Ask for ever, whenever a live run has an outside metric."""
-    work = Asking(supervisor)
+    work = PrometheusPoller(supervisor)
     async with asyncio.TaskGroup() as tasks:
         while True:
             try:
@@ -168,11 +173,11 @@ def _token(file: Path) -> str:
     try:
         token = contents(file, _MOST_TOKEN).decode("ascii").strip()
     except OSError as e:
-        raise NoAnswer(f"token_file: {why(e)}") from e
+        raise NoPrometheusAnswer(f"token_file: {why(e)}") from e
     except UnicodeDecodeError:
         token = ""
     if not token.isprintable() or not token or " " in token:
-        raise NoAnswer("token_file: holds no token")
+        raise NoPrometheusAnswer("token_file: holds no token")
     return token
 
 
@@ -199,5 +204,5 @@ async def _answer(client: AsyncHTTPClient, request: HTTPRequest) -> Answer:
     try:
         said = await client.fetch(request, raise_error=False)
     except _BROKEN as e:
-        raise NoAnswer(line(e) or type(e).__name__) from e
+        raise NoPrometheusAnswer(line(e) or type(e).__name__) from e
     return answer(said.code, said.body or b"")

@@ -14,9 +14,9 @@ from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Reason, Run
 from counterfault.proxy.measurement.counters import DOSE, STEADY, USERS, Key, internal
 from counterfault.proxy.measurement.totals import Totals
-from counterfault.proxy.runs.evaluator import Judge
+from counterfault.proxy.runs.evaluator import Evaluator
 from counterfault.proxy.runs.history import Data
-from counterfault.proxy.runs.registry import Ledger
+from counterfault.proxy.runs.registry import RunRegistry
 
 log = logging.getLogger("counterfault")
 
@@ -47,7 +47,7 @@ class Supervisor:
         self.config = config
         self.totals = totals
         self.engine = engine
-        self.ledger = Ledger(
+        self.ledger = RunRegistry(
             state_dir,
             engine.budget,
             clock,
@@ -56,7 +56,7 @@ class Supervisor:
             account=self._committed,
             serving=lambda: engine.serves,  # a phase in which nobody is served tells nothing
         )
-        self.judge = Judge(totals, clock)
+        self.judge = Evaluator(totals, clock)
         self.reload_error: ConfigError | None = None
         self.reloaded_at = wall()
         self.lease_until = 0.0

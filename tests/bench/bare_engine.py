@@ -14,10 +14,10 @@ from counterfault.addons.mitm.hook_dispatch import Table
 from counterfault.addons.mitm.options import options
 from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.upstreams import Upstreams
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.addons.tcp.layer import Raw
 from counterfault.addons.transport import tls
-from counterfault.addons.worker.listener import Client, Listener, Shared
+from counterfault.addons.worker.listener import AcceptedClient, Listener, Shared
 from counterfault.addons.worker.main import eager
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
@@ -33,7 +33,7 @@ def _stream_response(flow: http.HTTPFlow) -> None:
         flow.response.stream = True
 
 
-def _hooks(client: Client) -> Table:
+def _hooks(client: AcceptedClient) -> Table:
     """What the engine itself needs."""
     return {
         "next_layer": (("protocol", client.next_layer),),
@@ -46,7 +46,7 @@ def _hooks(client: Client) -> Table:
 def _shared(upstream: str, port: int) -> Shared:
     inbound = {"listen": f"127.0.0.1:{port}", "upstream": upstream}
     sidecar = Sidecar.model_validate({"service": "bare", "listeners": {"inbound": inbound}})
-    live = Live(Plan(sidecar, (), {}), fault_budget.Budget(fault_budget.create()))
+    live = WorkerState(Plan(sidecar, (), {}), fault_budget.Budget(fault_budget.create()))
     ended, upstreams = (lambda exchange, status: None), Upstreams(live.clock)
     inject = Inject(live)
     raw = Raw(live, inject, ended, upstreams)

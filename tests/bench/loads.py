@@ -21,7 +21,7 @@ _PERCENT = 100
 _OK = 200
 
 type Seen = dict[str, float]
-type Load = Callable[[Running, int, int], Seen]
+type Traffic = Callable[[Running, int, int], Seen]
 """Loads a proxy for some seconds; the second number is nginx's own port."""
 
 
@@ -126,7 +126,7 @@ class _Asker(subprocess.Popen[str]):
         return [took for start, _, took in rows if start >= begin]
 
 
-LOADS: dict[str, tuple[str, Load]] = {
+LOADS: dict[str, tuple[str, Traffic]] = {
     "keep-alive": ("HTTP/1", keep_alive),
     "close": ("HTTP/1 without keep-alive", close),
     "http2": ("HTTP/2", http2),

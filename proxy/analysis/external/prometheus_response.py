@@ -16,7 +16,7 @@ _SAID = 200
 type Series = tuple[tuple[str, str], ...]
 
 
-class NoAnswer(Exception):
+class NoPrometheusAnswer(Exception):
     """Why an answer is worth nothing; one line without secrets."""
 
 
@@ -42,17 +42,17 @@ def answer(status: int, body: bytes) -> Answer:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError) as e:
-        raise NoAnswer(f"HTTP {status}, not the JSON of Prometheus' API") from e
+        raise NoPrometheusAnswer(f"HTTP {status}, not the JSON of Prometheus' API") from e
     if not isinstance(said, dict) or said.get("status") != "success" or status != 200:
-        raise NoAnswer(f"HTTP {status}{_error(said)}")
+        raise NoPrometheusAnswer(f"HTTP {status}{_error(said)}")
     # With a part of the series missing, counts fall and rise for no reason.
     if warnings := said.get("warnings"):
-        raise NoAnswer(f"it warns: {line(warnings)}")
+        raise NoPrometheusAnswer(f"it warns: {line(warnings)}")
     try:
         data = said["data"]
         return _found(data["resultType"], data["result"])
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise NoAnswer("an answer of an unknown form") from e
+        raise NoPrometheusAnswer("an answer of an unknown form") from e
 
 
 def replicate_of(series: Series) -> int:
@@ -60,7 +60,7 @@ def replicate_of(series: Series) -> int:
     said = dict(series)["replicate"]
     number = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else REPLICATES
     if number >= REPLICATES:
-        raise NoAnswer(f"replicate must be 0 to {REPLICATES - 1}, not {shown(said)}")
+        raise NoPrometheusAnswer(f"replicate must be 0 to {REPLICATES - 1}, not {shown(said)}")
     return number
 
 
@@ -71,23 +71,25 @@ def _found(kind: str, result: Any) -> Answer:
         case "vector":
             return _vector(result)
         case _:
-            raise NoAnswer(f"an instant vector or a scalar is needed, not {shown(kind)}")
+            raise NoPrometheusAnswer(f"an instant vector or a scalar is needed, not {shown(kind)}")
 
 
 def _vector(result: list[Any]) -> Answer:
     if not result:
-        raise NoAnswer("no series matches")
+        raise NoPrometheusAnswer("no series matches")
     if len(result) > MOST_SERIES:
-        raise NoAnswer(f"{len(result)} series; at most {MOST_SERIES} are read")
+        raise NoPrometheusAnswer(f"{len(result)} series; at most {MOST_SERIES} are read")
     series = {tuple(sorted(row["metric"].items())): _number(row["value"]) for row in result}
     if all("replicate" in row["metric"] for row in result):
         for labels, value in series.items():
             replicate_of(labels)
             if value < 0:
-                raise NoAnswer("a cumulative count is below zero")
+                raise NoPrometheusAnswer("a cumulative count is below zero")
         return Counts(series)
     if len(result) > 1:
-        raise NoAnswer(f"{len(result)} series; one is needed, or each with a label `replicate`")
+        raise NoPrometheusAnswer(
+            f"{len(result)} series; one is needed, or each with a label `replicate`"
+        )
     return Level(*series.values())
 
 
@@ -96,7 +98,7 @@ def _number(value: list[Any]) -> float:
     _, text = value
     number = float(text)
     if not isfinite(number):
-        raise NoAnswer(f"its value is {text}")
+        raise NoPrometheusAnswer(f"its value is {text}")
     return number
 
 

@@ -59,7 +59,7 @@ class _Memory:
     lasting: float = 0.0
 
 
-class Outside:
+class ExternalReadings:
     """Keeps what was answered; who asks is elsewhere. Times are of one monotonic clock."""
 
     def __init__(self, totals: Totals) -> None:

@@ -16,18 +16,18 @@ from counterfault.proxy.engines.envoy.config.names import ADMIN, HOLD, LINES, LI
 from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.detour import worker_config
 from counterfault.proxy.engines.envoy.detour.worker_config import theirs
-from counterfault.proxy.engines.envoy.detour.workers import Rear
-from counterfault.proxy.engines.envoy.runtime.admin_client import Admin
+from counterfault.proxy.engines.envoy.detour.workers import DetourWorkers
+from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
 from counterfault.proxy.engines.envoy.runtime.binary import binary
-from counterfault.proxy.engines.envoy.runtime.delay_server import Holds
+from counterfault.proxy.engines.envoy.runtime.delay_server import DelayServer
 from counterfault.proxy.engines.envoy.runtime.delivery import Delivery
 from counterfault.proxy.engines.envoy.runtime.drain import drain
-from counterfault.proxy.engines.envoy.runtime.plan_queue import Plans, Wanted
-from counterfault.proxy.engines.envoy.runtime.process import Command, Process
-from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, Directory
-from counterfault.proxy.engines.envoy.telemetry.collector import Ear
+from counterfault.proxy.engines.envoy.runtime.plan_queue import PlanQueue, Wanted
+from counterfault.proxy.engines.envoy.runtime.process import Command, EnvoyProcess
+from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, RunDirectory
+from counterfault.proxy.engines.envoy.telemetry.collector import TelemetryCollector
 from counterfault.proxy.engines.graceful_close import closing
-from counterfault.proxy.engines.mitmproxy.pool import Workers
+from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.engines.ports import PortTaken, why_taken
 from counterfault.proxy.measurement.counters import Rows
 from counterfault.proxy.values.addresses import HostPort, host_port
@@ -42,40 +42,40 @@ _GRACE = 5.0
 _SEEN = 0.5
 
 
-class Envoy:
+class EnvoyEngine:
     """Counts what happens to the enrolled line by line, and asks for the sums of the others."""
 
     def __init__(
         self,
         config: Config,
         state_dir: Path,
-        workers: Workers,
+        workers: WorkerPool,
         cells: Callable[[str, Rows], None],
         gone: Callable[[str], None],
     ) -> None:
         sidecar = config.sidecar
-        self._directory = Directory(state_dir / "envoy")
+        self._directory = RunDirectory(state_dir / "envoy")
         path = binary(sidecar.envoy.path, config.directory)
         command = Command(path, sidecar.workers, sidecar.limits.drain)
-        self._process = Process(self._directory, command)
-        self._admin = Admin(lambda: self._directory.socket(ADMIN))
-        self._ear = Ear(self._admin, cells, lambda: self._process.incarnation)
+        self._process = EnvoyProcess(self._directory, command)
+        self._admin = EnvoyAdmin(lambda: self._directory.socket(ADMIN))
+        self._ear = TelemetryCollector(self._admin, cells, lambda: self._process.incarnation)
         self._delivery = Delivery(
             self._directory, self._admin, self._ear.reasons, sidecar.limits.drain
         )
         self._cells, self._gone = cells, gone
         workers.report_to(self.from_workers)
         self.budget = workers.budget
-        self._holds = Holds()
+        self._holds = DelayServer()
         self.budget.elsewhere = lambda: self._holds.active
         self._config = config
         self._addresses: dict[str, HostPort] = {}
-        self._plans = Plans(self._bring, self._refused)
+        self._plans = PlanQueue(self._bring, self._refused)
         self._reached = True
         self._lease_until = 0.0
         self._leased = True
         self._stopping = False
-        self._adopt, self._rear = workers.adopt, Rear(workers, self._plans.again)
+        self._adopt, self._rear = workers.adopt, DetourWorkers(workers, self._plans.again)
         self._tasks: list[asyncio.Task[None]] = []
 
     def from_workers(self, incarnation: str, told: Rows) -> None:

@@ -18,7 +18,7 @@ from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.channel import Channel, Message
 from counterfault.proxy.engines.mitmproxy.slots import Slot, Slots
-from counterfault.proxy.engines.mitmproxy.spawner import Nursery
+from counterfault.proxy.engines.mitmproxy.spawner import Spawner
 from counterfault.proxy.engines.ports import why_taken
 from counterfault.proxy.measurement.counters import Rows
 from counterfault.proxy.values.addresses import host_port
@@ -33,7 +33,7 @@ _GRACE = 5.0
 _ORPHANS = 2.0
 
 
-class Workers:
+class WorkerPool:
     """N worker processes that share each listener's port."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Workers:
         self._cells, self._gone = cells, gone
         self._meeting, self._authority = meeting, authority
         self.budget = fault_budget.Budget(fault_budget.create())
-        self._nursery = Nursery()
+        self._nursery = Spawner()
         self._slots = Slots(count)
         self._plan: Message = {}
         self._generation = 0

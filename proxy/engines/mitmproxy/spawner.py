@@ -10,7 +10,7 @@ from counterfault.proxy.engines.channel import Channel, Message
 log = logging.getLogger("counterfault")
 
 
-class Nursery:
+class Spawner:
     """The parent side of `addons.worker.forkserver`; opened when needed and again when it died."""
 
     def __init__(self) -> None:

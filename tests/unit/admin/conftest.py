@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from counterfault.proxy.admin.server import Admin, serve
+from counterfault.proxy.admin.server import AdminServer, serve
 from tests.support import http_clients
 from tests.support.supervisor_world import SLOW, World
 
@@ -26,14 +26,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def admin(world: World) -> AsyncIterator[Admin]:
+async def admin(world: World) -> AsyncIterator[AdminServer]:
     admin = await serve(world.supervisor)
     yield admin
     await admin.stop()
 
 
 @pytest.fixture
-async def client(admin: Admin) -> AsyncIterator[httpx.AsyncClient]:
+async def client(admin: AdminServer) -> AsyncIterator[httpx.AsyncClient]:
     url = f"http://127.0.0.1:{admin.address[1]}"
     async with http_clients.AsyncClient(base_url=url, timeout=5) as client:
         yield client

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from counterfault.proxy.analysis.comparison import boundary_of
 from counterfault.proxy.analysis.deviance import Boundary, proportion, quantile, rate
-from counterfault.proxy.analysis.latency_cdf import Ladder
+from counterfault.proxy.analysis.latency_cdf import LatencyCdf
 from counterfault.proxy.analysis.replicate_variance import Events, clusters_of, events_of, share_of
 from counterfault.proxy.analysis.sequential import Signal
 from counterfault.proxy.experiments.steady_state import Latency, Metric
@@ -26,7 +26,7 @@ def _shares(control: Counts, experiment: Counts, at: Boundary, hits: int = BAD) 
 
 
 def _quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    hc, he = Ladder(Sample(control), q), Ladder(Sample(experiment), q)
+    hc, he = LatencyCdf(Sample(control), q), LatencyCdf(Sample(experiment), q)
     return quantile(hc, he, at)[0]
 
 
@@ -166,7 +166,7 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
         shares, latencies = np.zeros((64, 2)), np.zeros((64, 161))
         shares[: len(good), 0] = latencies[: len(good), 80] = good
         if good:
-            of_ladder, _ = Ladder(Sample(latencies), 0.5).split(80.5)
+            of_ladder, _ = LatencyCdf(Sample(latencies), 0.5).split(80.5)
             assert of_ladder == pytest.approx(clusters_of(latencies))
         return events_of(shares).clusters, clusters_of(latencies)
 
@@ -179,7 +179,7 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
 @given(samples(width(KINDS[LATENCIES[0]])), st.floats(-40, 200), st.sampled_from([0.5, 0.99]))
 def test_a_deviance_can_be_told_of_any_place(sample: Sample, place: float, q: float) -> None:
     assume(sample.events)
-    ladder = Ladder(sample, q)
+    ladder = LatencyCdf(sample, q)
     total = ladder.total
     share = ladder.below(place) / total
     expected = total * reference_statistics.kl(share, q)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from counterfault.proxy.analysis.monitor import Watch, stops
+from counterfault.proxy.analysis.monitor import Monitor, stops
 from counterfault.proxy.analysis.verdict import Result, conclude
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
@@ -39,11 +39,11 @@ def counted() -> Counted:
 
 
 @pytest.fixture
-def watch(counted: Counted) -> Watch:
-    return Watch(counted.totals)
+def watch(counted: Counted) -> Monitor:
+    return Monitor(counted.totals)
 
 
-def test_nothing_is_found_in_nothing(watch: Watch) -> None:
+def test_nothing_is_found_in_nothing(watch: Monitor) -> None:
     for state in State:
         found = watch.look(run(state), experiment(), 1.0)
         assert stops(run(state), found) == []
@@ -51,7 +51,7 @@ def test_nothing_is_found_in_nothing(watch: Watch) -> None:
         assert [c.metric.name for c in found.comparisons] == ["ok"]
 
 
-def test_harm_beyond_the_tolerance_stops_a_running_run(watch: Watch, counted: Counted) -> None:
+def test_harm_beyond_the_tolerance_stops_a_running_run(watch: Monitor, counted: Counted) -> None:
     counted.add("1.0.running", "ok", "control", good=20)
     counted.add("1.0.running", "ok", "experiment", good=16, bad=4)
     counted.dose("1.0.running", 256, 256)
@@ -65,7 +65,7 @@ def test_harm_beyond_the_tolerance_stops_a_running_run(watch: Watch, counted: Co
     assert verdict.reason.endswith("1 pp allowed)")
 
 
-def test_harm_without_a_fault_is_no_refutation(watch: Watch, counted: Counted) -> None:
+def test_harm_without_a_fault_is_no_refutation(watch: Monitor, counted: Counted) -> None:
     counted.add("1.0.running", "ok", "control", good=20)
     counted.add("1.0.running", "ok", "experiment", good=16, bad=4)
     found = watch.look(run(State.RUNNING), experiment(), 1.0)
@@ -75,7 +75,7 @@ def test_harm_without_a_fault_is_no_refutation(watch: Watch, counted: Counted) -
 
 
 def test_cohorts_that_differ_before_any_fault_make_the_run_invalid(
-    watch: Watch, counted: Counted
+    watch: Monitor, counted: Counted
 ) -> None:
     counted.add("1.0.baseline", "ok", "control", good=16, bad=4)
     counted.add("1.0.baseline", "ok", "experiment", good=20)
@@ -86,12 +86,12 @@ def test_cohorts_that_differ_before_any_fault_make_the_run_invalid(
     assert (verdict.result, verdict.reason) == (Result.INVALID, f"{Reason.BASELINE}: ok")
 
 
-def test_equal_cohorts_pass_the_baseline(watch: Watch, counted: Counted) -> None:
+def test_equal_cohorts_pass_the_baseline(watch: Monitor, counted: Counted) -> None:
     counted.add_both("1.0.baseline", "ok", good=160, bad=4)
     assert stops(run(State.BASELINE), watch.look(run(State.BASELINE), experiment(), 1.0)) == []
 
 
-def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(watch: Watch, counted: Counted) -> None:
+def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(watch: Monitor, counted: Counted) -> None:
     counted.users("1.0", 5000, 4000)
     now = run(State.RUNNING)
     found = watch.look(now, experiment(), 1.0)
@@ -101,13 +101,15 @@ def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(watch: Watch, counted: 
     assert "44.44% of 9000 enrolled users" in verdict.reason
 
 
-def test_shares_that_differ_are_no_mismatch(watch: Watch, counted: Counted) -> None:
+def test_shares_that_differ_are_no_mismatch(watch: Monitor, counted: Counted) -> None:
     counted.users("1.0", 8000, 2000)
     shares = experiment(cohorts={"experiment": "1%", "control": "4%"})
     assert stops(run(State.RUNNING), watch.look(run(State.RUNNING), shares, 1.0)) == []
 
 
-def test_control_that_gets_worse_than_its_past_ends_the_run(watch: Watch, counted: Counted) -> None:
+def test_control_that_gets_worse_than_its_past_ends_the_run(
+    watch: Monitor, counted: Counted
+) -> None:
     counted.add("1.0.baseline", "ok", "control", good=100)
     now = run(State.RUNNING)
     for second in range(0, 60, 5):
@@ -120,7 +122,7 @@ def test_control_that_gets_worse_than_its_past_ends_the_run(watch: Watch, counte
 
 
 def test_what_control_was_like_an_hour_ago_does_not_hide_what_it_is_like(
-    watch: Watch, counted: Counted
+    watch: Monitor, counted: Counted
 ) -> None:
     counted.add("1.0.baseline", "ok", "control", good=100)
     now = run(State.RUNNING)
@@ -131,7 +133,7 @@ def test_what_control_was_like_an_hour_ago_does_not_hide_what_it_is_like(
     assert stops(now, watch.look(now, experiment(), 205)) == [Reason.INTERFERENCE]
 
 
-def test_all_within_holds_with_enough_of_a_dose_only(watch: Watch, counted: Counted) -> None:
+def test_all_within_holds_with_enough_of_a_dose_only(watch: Monitor, counted: Counted) -> None:
     counted.add_both("1.0.running", "ok", good=100)
     counted.dose("1.0.running", 1000, 790)
     assert not watch.look(run(State.RUNNING), experiment(), 1.0).held
@@ -146,7 +148,7 @@ def test_all_within_holds_with_enough_of_a_dose_only(watch: Watch, counted: Coun
     assert conclude(run(State.DONE), found).result is Result.HELD
 
 
-def test_one_metric_left_open_leaves_all_open(watch: Watch, counted: Counted) -> None:
+def test_one_metric_left_open_leaves_all_open(watch: Monitor, counted: Counted) -> None:
     counted.add_both("1.0.running", "ok", good=100)
     counted.dose("1.0.running", 10, 10)
     more = experiment(
@@ -161,7 +163,7 @@ def test_one_metric_left_open_leaves_all_open(watch: Watch, counted: Counted) ->
     assert verdict.reason == "slow: only 0 events in a cohort"
 
 
-def test_no_recovery_refutes_what_seemed_to_hold(watch: Watch, counted: Counted) -> None:
+def test_no_recovery_refutes_what_seemed_to_hold(watch: Monitor, counted: Counted) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 10)
     now = run(State.RECOVERING, entered=100.0)
@@ -176,7 +178,7 @@ def test_no_recovery_refutes_what_seemed_to_hold(watch: Watch, counted: Counted)
 
 
 def test_what_was_left_of_the_fault_early_in_recovery_does_not_count(
-    watch: Watch, counted: Counted
+    watch: Monitor, counted: Counted
 ) -> None:
     now = run(State.RECOVERING, entered=100.0)
     counted.add("1.0.recovering", "ok", "control", good=20)
@@ -186,14 +188,14 @@ def test_what_was_left_of_the_fault_early_in_recovery_does_not_count(
     assert watch.look(now, experiment(), 110.0).unrecovered == ()
 
 
-def test_nothing_measured_is_inconclusive(watch: Watch, counted: Counted) -> None:
+def test_nothing_measured_is_inconclusive(watch: Monitor, counted: Counted) -> None:
     counted.dose("1.0.running", 10, 10)
     found = watch.look(run(State.DONE), experiment(steady_state=[]), 1.0)
     assert conclude(run(State.DONE), found).result is Result.INCONCLUSIVE
 
 
 def test_faults_that_could_not_be_performed_make_the_run_invalid(
-    watch: Watch, counted: Counted
+    watch: Monitor, counted: Counted
 ) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 0)
@@ -210,7 +212,7 @@ def test_faults_that_could_not_be_performed_make_the_run_invalid(
     sorted(set(Reason) - {Reason.HARM, Reason.SAMPLE_RATIO, Reason.BASELINE, Reason.INTERFERENCE}),
 )
 def test_a_run_stopped_for_another_reason_is_inconclusive(
-    watch: Watch, counted: Counted, reason: Reason
+    watch: Monitor, counted: Counted, reason: Reason
 ) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 10)
@@ -219,7 +221,7 @@ def test_a_run_stopped_for_another_reason_is_inconclusive(
     assert (verdict.result, verdict.reason) == (Result.INCONCLUSIVE, reason)
 
 
-def test_an_edit_forgets_what_control_was_like(watch: Watch, counted: Counted) -> None:
+def test_an_edit_forgets_what_control_was_like(watch: Monitor, counted: Counted) -> None:
     counted.add("1.0.baseline", "ok", "control", good=100)
     counted.add_both("1.0.running", "ok", good=8, bad=2)
     watch.look(run(State.RUNNING), experiment(), 0.0)

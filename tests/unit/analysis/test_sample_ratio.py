@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from counterfault.proxy.analysis.sample_ratio import ALPHA, SampleRatio
 from counterfault.proxy.experiments.cohorts import CIRCLE, Cohort
-from counterfault.proxy.measurement.user_sample import Users
+from counterfault.proxy.measurement.user_sample import UserSample
 from tests.support import reference_statistics
 
 kept = st.integers(0, 2**14)
@@ -83,7 +83,7 @@ def test_users_who_are_kept_have_the_cohorts_true_proportion_while_the_threshold
     alarms = 0
     for seed in range(20):
         rng = np.random.default_rng([13, seed])
-        users = Users(512)
+        users = UserSample(512)
         off = False
         for number, experiment in zip(
             rng.integers(0, CIRCLE, 8000).tolist(), (rng.random(8000) < 0.5).tolist(), strict=True

@@ -6,14 +6,14 @@ from typing import Any
 from rich.console import Console
 
 from counterfault.proxy.analysis.verdict import Result
-from counterfault.proxy.demo.console import Screen
+from counterfault.proxy.demo.console import TourConsole
 from counterfault.proxy.demo.outcome import Outcome
-from counterfault.proxy.demo.scenarios import ACTS, Act
+from counterfault.proxy.demo.scenarios import SCENARIOS, Scenario
 
-HARMLESS, HARMFUL = ACTS
+HARMLESS, HARMFUL = SCENARIOS
 
 
-def seen(act: Act = HARMFUL, **changes: Any) -> dict[str, Any]:
+def seen(act: Scenario = HARMFUL, **changes: Any) -> dict[str, Any]:
     """A run of the second act's kind as the API has it: all checkouts of the experiment fail."""
     traffic = {"requests": 400, "errors": 0, "p50": 0.0184, "p99": None}
     return {
@@ -42,13 +42,15 @@ def seen(act: Act = HARMFUL, **changes: Any) -> dict[str, Any]:
     }
 
 
-def screen(terminal: bool = False, clock: float = 0.0, width: int = 110) -> tuple[Screen, StringIO]:
+def screen(
+    terminal: bool = False, clock: float = 0.0, width: int = 110
+) -> tuple[TourConsole, StringIO]:
     out = StringIO()
     console = Console(file=out, force_terminal=terminal, width=width, highlight=False)
-    return Screen(console, lambda: clock), out
+    return TourConsole(console, lambda: clock), out
 
 
-def outcome(act: Act = HARMFUL, **changes: Any) -> Outcome:
+def outcome(act: Scenario = HARMFUL, **changes: Any) -> Outcome:
     return Outcome(act, seen(act, **{"state": "done", "remaining": None, **changes}))
 
 
@@ -90,7 +92,7 @@ def test_cohorts_without_requests_are_shown_too() -> None:
 
 def test_each_act_says_first_what_is_foretold() -> None:
     shown, out = screen()
-    for act in ACTS:
+    for act in SCENARIOS:
         shown.announce(act)
     text = out.getvalue()
     assert "Foretold: the hypothesis is held" in text

@@ -6,9 +6,9 @@ from contextlib import closing
 
 import pytest
 
-from counterfault.proxy.demo.http_client import FAILED, Answer, Client
+from counterfault.proxy.demo.http_client import FAILED, HttpAnswer, HttpClient
 
-type Talk = Callable[[Client, str], Awaitable[None]]
+type Talk = Callable[[HttpClient, str], Awaitable[None]]
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -39,7 +39,7 @@ def talk(server: Server, what: Talk) -> None:
     """Let a client talk to a server on a port of its own."""
 
     async def run() -> None:
-        client = Client()
+        client = HttpClient()
         async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
             port = listening.sockets[0].getsockname()[1]
             await what(client, f"http://127.0.0.1:{port}/a")
@@ -51,9 +51,9 @@ def talk(server: Server, what: Talk) -> None:
 def test_a_connection_is_used_again() -> None:
     server = Server(OK, OK)
 
-    async def what(client: Client, url: str) -> None:
+    async def what(client: HttpClient, url: str) -> None:
         for _ in range(2):
-            assert await client.ask(url, {"x-user-id": "u"}) == Answer(200, b"hi")
+            assert await client.ask(url, {"x-user-id": "u"}) == HttpAnswer(200, b"hi")
 
     talk(server, what)
     assert server.connections == 1
@@ -64,7 +64,7 @@ def test_a_connection_is_used_again() -> None:
 def test_a_body_is_posted_as_json() -> None:
     server = Server(OK)
 
-    async def what(client: Client, url: str) -> None:
+    async def what(client: HttpClient, url: str) -> None:
         await client.ask(url, {}, {"a": 1})
 
     talk(server, what)
@@ -78,7 +78,7 @@ def test_a_body_is_posted_as_json() -> None:
 def test_a_connection_that_the_server_ends_is_not_used_again(last: bytes) -> None:
     server = Server(last)
 
-    async def what(client: Client, url: str) -> None:
+    async def what(client: HttpClient, url: str) -> None:
         await client.ask(url, {})
         for reader, _ in client.idle(url):
             assert await asyncio.wait_for(reader.read(), 30) == b""
@@ -102,7 +102,7 @@ def test_a_connection_that_the_server_ends_is_not_used_again(last: bytes) -> Non
     ids=["no answer", "cut", "no length", "no HTTP", "a negative length", "an endless head"],
 )
 def test_a_broken_answer_is_a_failure(answer: bytes | None) -> None:
-    async def what(client: Client, url: str) -> None:
+    async def what(client: HttpClient, url: str) -> None:
         with pytest.raises(FAILED):
             await client.ask(url, {})
 
@@ -112,10 +112,10 @@ def test_a_broken_answer_is_a_failure(answer: bytes | None) -> None:
 def test_a_late_answer_is_a_failure_and_costs_the_connection() -> None:
     server = Server(b"", OK)
 
-    async def what(client: Client, url: str) -> None:
+    async def what(client: HttpClient, url: str) -> None:
         with pytest.raises(FAILED):
             await client.ask(url, {}, timeout=0.1)
-        assert await client.ask(url, {}) == Answer(200, b"hi")
+        assert await client.ask(url, {}) == HttpAnswer(200, b"hi")
 
     talk(server, what)
     assert server.connections == 2
@@ -124,6 +124,6 @@ def test_a_late_answer_is_a_failure_and_costs_the_connection() -> None:
 def test_nobody_there_is_a_failure() -> None:
     async def run() -> None:
         with pytest.raises(FAILED):
-            await Client().ask("http://127.0.0.1:1/", {})
+            await HttpClient().ask("http://127.0.0.1:1/", {})
 
     asyncio.run(run())

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from counterfault.proxy.config.loader import load
-from counterfault.proxy.demo.scenarios import ACTS, paused, sidecar
+from counterfault.proxy.demo.scenarios import SCENARIOS, paused, sidecar
 from counterfault.proxy.demo.tour import PORTS
 
 
@@ -13,7 +13,7 @@ def test_each_act_loads_beside_those_that_are_over(tmp_path: Path) -> None:
     experiments = tmp_path / "experiments"
     experiments.mkdir()
     (tmp_path / "sidecar.yaml").write_text(sidecar(ports, str(state)))
-    for act in ACTS:
+    for act in SCENARIOS:
         file = experiments / f"{act.name}.yaml"
         file.write_text(act.file)
         config = load(tmp_path)

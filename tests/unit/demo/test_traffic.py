@@ -16,8 +16,8 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
-from counterfault.proxy.demo.http_client import Client
-from counterfault.proxy.demo.traffic import MOST, USERS, ZIPF, Load, Seen, Step, schedule
+from counterfault.proxy.demo.http_client import HttpClient
+from counterfault.proxy.demo.traffic import MOST, USERS, ZIPF, Seen, Step, Traffic, schedule
 
 SECONDS = 1000
 RATE = 100.0
@@ -56,8 +56,8 @@ async def _drive(
     server = HTTPServer(Application([(r"/(.*)", Shop, shop)]))
     sock, port = bind_unused_port()
     server.add_socket(sock)
-    client = Client()
-    driven = Load(f"http://127.0.0.1:{port}/", client, most)
+    client = HttpClient()
+    driven = Traffic(f"http://127.0.0.1:{port}/", client, most)
     await driven.run(load, seconds=60)
     server.stop()
     await server.close_all_connections()

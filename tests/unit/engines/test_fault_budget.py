@@ -142,7 +142,7 @@ def test_memory_of_an_older_version_is_made_to_fit() -> None:
 
 GRANT = """
 import sys
-from counterfault.proxy.dose import Limit
+from counterfault.proxy.faults.dose import Limit
 from counterfault.proxy.engines.fault_budget import Budget, Grant
 worker = Budget(int(sys.argv[1]), int(sys.argv[2]))
 asked = (worker.grant(0, b"%d" % (i % 10), Limit(100, None), 0.0) for i in range(4000))

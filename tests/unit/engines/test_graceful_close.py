@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from counterfault.proxy.engines.graceful_close import Door, closing, shut
+from counterfault.proxy.engines.graceful_close import PortGate, closing, shut
 from counterfault.proxy.engines.ports import address_of, listening
 from counterfault.proxy.values.addresses import HostPort
 
@@ -45,7 +45,7 @@ def test_nobody_comes_in_and_who_is_in_is_served(join: Join, host: str) -> None:
         waiting = [
             stack.enter_context(socket.create_connection(there, timeout=5)) for _ in range(20)
         ]
-        door = Door((host, port))
+        door = PortGate((host, port))
         stack.callback(door.close)
         assert not door.empty
         assert not door.alone
@@ -75,7 +75,7 @@ def test_when_it_opens_again_all_are_let_in(join: Join) -> None:
     theirs = [join(("127.0.0.1", 0))]
     theirs.append(join(address_of(theirs[0])))
     there = address_of(theirs[0])
-    Door(there).close()
+    PortGate(there).close()
     assert all(comes_in(there) for _ in range(20))
 
 
@@ -83,7 +83,7 @@ def test_where_nobody_listens_it_is_no_port(join: Join) -> None:
     there = address_of(join(("127.0.0.1", 0)))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        door = Door(address_of(taken))
+        door = PortGate(address_of(taken))
     assert door.empty
     assert door.alone
     door.close()

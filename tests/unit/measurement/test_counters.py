@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfault.proxy.measurement import counters
-from counterfault.proxy.measurement.counters import Key, Tally
+from counterfault.proxy.measurement.counters import Counters, Key
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
@@ -16,7 +16,7 @@ counted = st.lists(st.tuples(st.integers(0, 3), keys, st.integers(1, 5)), max_si
 def test_only_changed_cells_are_taken_with_their_whole_value() -> None:
     one: Key = ("requests", "in", "", "bystander", "2xx")
     other: Key = ("requests", "in", "", "bystander", "5xx")
-    counts = Tally()
+    counts = Counters()
     counts.add(one)
     counts.add(other)
     assert sorted(counts.take_changed()) == [(one, 1), (other, 1)]
@@ -29,7 +29,7 @@ def test_only_changed_cells_are_taken_with_their_whole_value() -> None:
 def test_the_sum_is_exact_whatever_the_order_and_repetition(
     counts: list[tuple[int, Key, int]], data: st.DataObject
 ) -> None:
-    workers = [Tally() for _ in range(4)]
+    workers = [Counters() for _ in range(4)]
     reports: list[tuple[str, counters.Rows]] = []
     for worker, key, amount in counts:
         workers[worker].add(key, amount)
@@ -45,13 +45,13 @@ def test_the_sum_is_exact_whatever_the_order_and_repetition(
 def test_counts_never_go_down_when_workers_die(
     counts: list[tuple[int, Key, int]], deaths: set[int]
 ) -> None:
-    totals, workers, lives = Totals(), [Tally() for _ in range(4)], [0] * 4
+    totals, workers, lives = Totals(), [Counters() for _ in range(4)], [0] * 4
     seen: dict[Key, float] = {}
     for i, (worker, key, amount) in enumerate(counts):
         if i in deaths:
             totals.retire(f"{worker}-{lives[worker]}")
             lives[worker] += 1
-            workers[worker] = Tally()
+            workers[worker] = Counters()
         workers[worker].add(key, amount)
         totals.update(f"{worker}-{lives[worker]}", workers[worker].take_changed())
         assert totals.get(key) == seen.get(key, 0) + amount

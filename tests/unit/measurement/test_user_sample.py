@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfault.proxy.experiments.cohorts import CIRCLE, Cohort
-from counterfault.proxy.measurement.user_sample import MOST, Users
+from counterfault.proxy.measurement.user_sample import MOST, UserSample
 
 COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
 # Two at least: of each cohort there may be one whose hash is zero, below every threshold.
@@ -15,8 +15,8 @@ met = st.lists(st.tuples(st.sampled_from(COHORTS), st.integers(0, CIRCLE - 1)), 
 type Met = list[tuple[Cohort, int]]
 
 
-def _all(stream: Met, most: int) -> Users:
-    users = Users(most)
+def _all(stream: Met, most: int) -> UserSample:
+    users = UserSample(most)
     for cohort, number in stream:
         users.add(cohort, number)
     return users
@@ -45,7 +45,7 @@ def test_order_repetition_and_workers_make_no_difference(
     whole = _all(stream, most)
     assert _all(data.draw(st.permutations(stream * 2)), most) == whole
     # Workers hand on whom they keep at that moment; each has met some of the users.
-    workers, union = [Users(most) for _ in range(3)], Users(most)
+    workers, union = [UserSample(most) for _ in range(3)], UserSample(most)
     for cohort, number in stream:
         worker = data.draw(st.sampled_from(workers))
         if worker.add(cohort, number):
@@ -54,7 +54,7 @@ def test_order_repetition_and_workers_make_no_difference(
 
 
 def test_a_user_is_new_once() -> None:
-    users = Users(2)
+    users = UserSample(2)
     assert users.add(Cohort.CONTROL, 5)
     assert not users.add(Cohort.CONTROL, 5)
     users.add(Cohort.CONTROL, 6)
@@ -65,7 +65,7 @@ def test_a_user_is_new_once() -> None:
 
 def test_estimates_are_exact_below_the_bound_and_close_above_it() -> None:
     chance = random.Random(4)
-    users = Users()
+    users = UserSample()
     for number in range(100_000):
         cohort = Cohort.EXPERIMENT if number % 4 == 0 else Cohort.CONTROL
         users.add(cohort, chance.randrange(CIRCLE))

@@ -13,7 +13,7 @@ from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, State
-from counterfault.proxy.runs.registry import Ledger
+from counterfault.proxy.runs.registry import RunRegistry
 
 SIDECAR = {
     "service": "s",
@@ -56,13 +56,13 @@ class World:
         self.directory = directory
         self.ledger = self._open()
 
-    def restart(self) -> Ledger:
+    def restart(self) -> RunRegistry:
         self.ledger.close()
         self.ledger = self._open()
         return self.ledger
 
-    def _open(self) -> Ledger:
-        ledger = Ledger(
+    def _open(self) -> RunRegistry:
+        ledger = RunRegistry(
             self.directory,
             self.supervisor_side,
             lambda: self.now,

@@ -16,7 +16,7 @@ import trustme
 
 from counterfault.proxy.experiments.lifecycle import State
 from counterfault.proxy.measurement import counters
-from counterfault.proxy.supervisor.prometheus_poller import EVERY, LAG, Asking
+from counterfault.proxy.supervisor.prometheus_poller import EVERY, LAG, PrometheusPoller
 from tests.support.programs import free_port
 from tests.support.supervisor_world import SLOW, World
 
@@ -84,17 +84,17 @@ def world(tmp_path: Path) -> Iterator[World]:
     world.close()
 
 
-def started(world: World, url: str, *metrics: dict[str, Any], **settings: Any) -> Asking:
+def started(world: World, url: str, *metrics: dict[str, Any], **settings: Any) -> PrometheusPoller:
     """A live run with outside metrics, and who asks for them."""
     experiment = SLOW | {"baseline": "0s", "steady_state": list(metrics or [ORDERS])}
     world.write(experiment, prometheus={"url": url, "timeout": "500ms", **settings})
     supervisor = world.start()
     world.pass_time(1)
     assert supervisor.ledger.runs["slow"].state is State.RUNNING
-    return Asking(supervisor, lambda: world.now, lambda: world.now)
+    return PrometheusPoller(supervisor, lambda: world.now, lambda: world.now)
 
 
-def ask(asking: Asking) -> None:
+def ask(asking: PrometheusPoller) -> None:
     async def everything() -> None:
         await asyncio.gather(*(asking.ask(question) for question in asking.due()))
 

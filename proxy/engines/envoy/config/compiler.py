@@ -163,7 +163,8 @@ def _drops(e: Experiment, listener: str) -> bool:
         return False
     made = (native_faults.program(rule) for rule in e.faults if rule.at == listener)
     return any(
-        isinstance(p, native_faults.Drop) or (isinstance(p, native_faults.Hold) and p.drop)
+        isinstance(p, native_faults.NativeDrop)
+        or (isinstance(p, native_faults.NativeDelay) and p.drop)
         for p in made
     )
 

@@ -8,7 +8,13 @@ from typing import assert_never
 
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import native_faults
-from counterfault.proxy.engines.envoy.config.native_faults import Answer, Detour, Drop, Hold, Native
+from counterfault.proxy.engines.envoy.config.native_faults import (
+    Detour,
+    Native,
+    NativeDelay,
+    NativeDrop,
+    NativeResponse,
+)
 from counterfault.proxy.engines.envoy.config.upstream_addresses import places, sticky
 from counterfault.proxy.engines.plan import Status
 from counterfault.proxy.experiments.cohorts import CIRCLE, seed_of
@@ -102,13 +108,13 @@ def _rule(number: int, rule: FaultRule, made: Native) -> Value:
         "match": _match(rule.match),
     }
     match made:
-        case Hold(quantiles, drop):
+        case NativeDelay(quantiles, drop):
             kind = "drop" if drop else "hold"
             table = ",".join(f"{milliseconds:.6g}" for milliseconds in quantiles)
             return {**said, "kind": kind, "quantiles": table}
-        case Answer(plain, grpc):
+        case NativeResponse(plain, grpc):
             return {**said, "kind": "respond", "plain": _answer(plain), "grpc": _answer(grpc)}
-        case Drop():
+        case NativeDrop():
             return {**said, "kind": "drop"}
         case other:
             assert_never(other)

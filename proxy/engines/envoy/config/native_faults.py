@@ -33,7 +33,7 @@ _GRPC = Request(b"POST", b"", b"/", ((b"content-type", b"application/grpc"),))
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class NativeDelay:
     """Wait; `quantiles` in milliseconds. Then go on, or end without an answer."""
 
     quantiles: tuple[float, ...]
@@ -41,7 +41,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class NativeResponse:
     """Answer in the upstream's place; gRPC requests get another answer where they are meant."""
 
     plain: Respond
@@ -49,7 +49,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class NativeDrop:
     """End the exchange without an answer."""
 
 
@@ -60,24 +60,24 @@ class Detour:
     why: str
 
 
-type Native = Hold | Answer | Drop
+type Native = NativeDelay | NativeResponse | NativeDrop
 type Program = Native | Detour
 
 
 def program(rule: FaultRule) -> Program:
     """What Envoy does for a rule, or why it cannot."""
     match _begun(rule):
-        case Detour() | Answer() | Drop() as made:
+        case Detour() | NativeResponse() | NativeDrop() as made:
             return made
         case Delay():
-            return Hold(_quantiles(rule), drop=False)
+            return NativeDelay(_quantiles(rule), drop=False)
         case Hang(seconds):
-            return Hold((seconds * 1000,) * (POINTS + 1), drop=True)
+            return NativeDelay((seconds * 1000,) * (POINTS + 1), drop=True)
         case other:
             assert_never(other)
 
 
-def _begun(rule: FaultRule) -> Detour | Answer | Drop | Delay | Hang:
+def _begun(rule: FaultRule) -> Detour | NativeResponse | NativeDrop | Delay | Hang:
     """The program, but for the quantiles of a wait, which take long to find."""
     reason = _unfit(rule)
     if reason:
@@ -89,7 +89,7 @@ def _begun(rule: FaultRule) -> Detour | Answer | Drop | Delay | Hang:
         case Respond():
             return _answer(first, rule.fault.act(_GRPC, lambda: 0.0))
         case Disconnect(reset=False):
-            return Drop()
+            return NativeDrop()
         case Disconnect():
             return Detour("a TCP reset")
         case Throttle() | Truncate() | Rewrite() | Repeat():
@@ -98,10 +98,10 @@ def _begun(rule: FaultRule) -> Detour | Answer | Drop | Delay | Hang:
             assert_never(other)
 
 
-def _answer(plain: Respond, grpc: Action) -> Answer | Detour:
+def _answer(plain: Respond, grpc: Action) -> NativeResponse | Detour:
     if not isinstance(grpc, Respond):
         return Detour("an answer to some requests only")
-    return Answer(plain, grpc)
+    return NativeResponse(plain, grpc)
 
 
 def _unfit(rule: FaultRule) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from counterfault.proxy.config.loader import Config
 from counterfault.proxy.engines.envoy.detour.worker_config import behind
-from counterfault.proxy.engines.mitmproxy.pool import Workers
+from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.engines.ports import address_of
 from counterfault.proxy.values.addresses import HostPort
 
@@ -18,10 +18,10 @@ _LOOK = 0.02
 _PLAN = 0.2
 
 
-class Rear:
+class DetourWorkers:
     """`changed` is called when workers have come or gone."""
 
-    def __init__(self, workers: Workers, changed: Callable[[], None]) -> None:
+    def __init__(self, workers: WorkerPool, changed: Callable[[], None]) -> None:
         self._workers, self._changed = workers, changed
         self._bound = self._may_work = False
         self._watch: asyncio.Task[None] | None = None

@@ -10,7 +10,7 @@ _PATIENCE = 5.0
 _HEAD = "host: admin\r\ncontent-length: 0\r\nconnection: close\r\n"
 
 
-class Admin:
+class EnvoyAdmin:
     """`path` answers where the socket is now. Whatever goes wrong is an OSError."""
 
     def __init__(self, path: Callable[[], str]) -> None:

@@ -8,7 +8,7 @@ type Epoch = tuple[str, str]
 """An experiment and the epoch of its run."""
 
 
-class Holds:
+class DelayServer:
     """Each connection is one request that waits in the Lua program, until its time-out or ours."""
 
     def __init__(self) -> None:

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from counterfault.proxy.engines.envoy.config.compiler import Compiled
 from counterfault.proxy.engines.envoy.config.names import CLUSTERS, LISTENERS, Json, routes_file
-from counterfault.proxy.engines.envoy.runtime.admin_client import Admin
-from counterfault.proxy.engines.envoy.runtime.run_directory import Directory, version_of
+from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
+from counterfault.proxy.engines.envoy.runtime.run_directory import RunDirectory, version_of
 
 _POLL = 0.004
 # How long Envoy may take to say something about a version before we look for its reasons.
@@ -30,7 +30,7 @@ class Delivery:
     """Clusters first, then routes that may use them, then listeners that need both."""
 
     def __init__(
-        self, directory: Directory, admin: Admin, reasons: Callable[[], str], drain: float
+        self, directory: RunDirectory, admin: EnvoyAdmin, reasons: Callable[[], str], drain: float
     ) -> None:
         """`drain`: seconds that clients of a listener that is gone have for what is under way."""
         self._directory, self._admin, self._reasons = directory, admin, reasons

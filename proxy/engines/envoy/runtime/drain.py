@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
-from counterfault.proxy.engines.envoy.runtime.admin_client import Admin
-from counterfault.proxy.engines.envoy.runtime.run_directory import Directory
+from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
+from counterfault.proxy.engines.envoy.runtime.run_directory import RunDirectory
 from counterfault.proxy.engines.graceful_close import closing
 from counterfault.proxy.values.addresses import HostPort
 
@@ -14,7 +14,7 @@ _CLIENTS = r"^http\..*\.downstream_cx_active$"
 
 
 async def drain(
-    admin: Admin, directory: Directory, ports: Iterable[HostPort], grace: float
+    admin: EnvoyAdmin, directory: RunDirectory, ports: Iterable[HostPort], grace: float
 ) -> None:
     """Let clients go; waits for the last one, at most `grace` seconds, also for Envoy to answer."""
     with suppress(OSError):
@@ -27,6 +27,6 @@ async def drain(
                 await asyncio.sleep(_POLL)
 
 
-async def _clients(admin: Admin) -> bool:
+async def _clients(admin: EnvoyAdmin) -> bool:
     active = await admin.stats(_CLIENTS)
     return any(int(n) for name, n in active.items() if not name.startswith("http.admin."))

@@ -25,7 +25,7 @@ class Wanted:
     """The generation of the workers' plan; 0 where there are none."""
 
 
-class Plans:
+class PlanQueue:
     """`bring` has Envoy act on a plan, or raises Rejected or, to be asked again, OSError.
 
     `refused` hears why a plan was rejected; the one before stays.

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from counterfault import __version__
 from counterfault.proxy.engines.envoy.config.names import BOOTSTRAP, LINES, Json
-from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, PID, Directory, version_of
+from counterfault.proxy.engines.envoy.runtime.run_directory import (
+    LOG,
+    PID,
+    RunDirectory,
+    version_of,
+)
 
 log = logging.getLogger("counterfault")
 
@@ -47,10 +52,10 @@ class Command:
         ]
 
 
-class Process:
+class EnvoyProcess:
     """At most one Envoy that counts; one that it has replaced finishes what it has, and leaves."""
 
-    def __init__(self, directory: Directory, command: Command) -> None:
+    def __init__(self, directory: RunDirectory, command: Command) -> None:
         self._directory, self._command = directory, command
         self.pid = 0
         self.epoch = 0

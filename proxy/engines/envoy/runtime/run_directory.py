@@ -22,7 +22,7 @@ LOG = "log"
 PID = "process.json"
 
 
-class Directory:
+class RunDirectory:
     """Private to one sidecar; it outlives the supervisor, as Envoy does."""
 
     def __init__(self, wanted: Path) -> None:
@@ -115,7 +115,7 @@ def version_of(content: object) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def bootstrap_of(directory: Directory) -> Json:
+def bootstrap_of(directory: RunDirectory) -> Json:
     return directory.get(BOOTSTRAP)
 
 

@@ -10,7 +10,7 @@ from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement import counters
-from counterfault.proxy.measurement.counters import Tally
+from counterfault.proxy.measurement.counters import Counters
 from counterfault.proxy.measurement.outcomes import cell_of
 
 # What one line is made of: the listener, Envoy's fields, and in the last of them these nine.
@@ -21,7 +21,7 @@ _MOST_EPOCHS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AccessLogLine:
     """One exchange. `status` None: the client got no whole answer."""
 
     listener: str
@@ -38,7 +38,7 @@ class Line:
     faults: tuple[tuple[int, str], ...]
 
 
-def parsed(text: bytes) -> Line | None:
+def parsed(text: bytes) -> AccessLogLine | None:
     """A line's exchange; None for the end of one that counted when it began. May be ValueError."""
     fields = text.decode("ascii").split("\t")
     if len(fields) != _COUNT:
@@ -53,7 +53,7 @@ def parsed(text: bytes) -> Line | None:
         ended = (int(status or code), int(whole) / 1e6)
     else:
         ended = (None, _number(elapsed) / 1e3)
-    return Line(
+    return AccessLogLine(
         listener,
         *ended,
         upstream,
@@ -89,10 +89,10 @@ class Meaning:
     """Where a line must have gone through workers, and their address."""
 
 
-class Count:
+class AccessLogCounter:
     """Lines to counts. Requests that went past the workers are counted, and compared with none."""
 
-    def __init__(self, counts: Tally) -> None:
+    def __init__(self, counts: Counters) -> None:
         self._counts = counts
         self._meanings: OrderedDict[tuple[str, str], Meaning] = OrderedDict()
 
@@ -104,7 +104,7 @@ class Count:
         while len(self._meanings) > _MOST_EPOCHS:
             self._meanings.popitem(last=False)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: AccessLogLine) -> None:
         add, who = self._counts.add, (line.listener, line.experiment, line.cohort)
         add(counters.requests(*who, counters.code_of(line.status)))
         add(counters.seconds(*who, line.duration))
@@ -119,14 +119,14 @@ class Count:
         if meaning.detours.get(line.listener, line.upstream) == line.upstream:
             self._steady(line, meaning)
 
-    def _faults(self, line: Line, meaning: Meaning) -> None:
+    def _faults(self, line: AccessLogLine, meaning: Meaning) -> None:
         for number, result in line.faults:
             for said in ("planned", result):
                 self._counts.add(counters.dose(line.experiment, line.epoch, number, said))
             name = meaning.faults[number]
             self._counts.add(counters.faults(line.experiment, line.listener, name, result))
 
-    def _steady(self, line: Line, meaning: Meaning) -> None:
+    def _steady(self, line: AccessLogLine, meaning: Meaning) -> None:
         for name in line.metrics:
             metric = meaning.metrics[name]
             if _regex_matches(metric, line.path) and metric.match.counts(line.status):

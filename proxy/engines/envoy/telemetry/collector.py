@@ -9,11 +9,11 @@ from contextlib import suppress
 from counterfault.proxy.config.loader import Config
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.config.run_status import Status
-from counterfault.proxy.engines.envoy.runtime.admin_client import Admin
-from counterfault.proxy.engines.envoy.telemetry.access_log import Count, parsed
+from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
+from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parsed
 from counterfault.proxy.engines.envoy.telemetry.admin_stats import WANTED, rows
-from counterfault.proxy.engines.envoy.telemetry.line_pipe import Pipe
-from counterfault.proxy.measurement.counters import Rows, Tally, internal
+from counterfault.proxy.engines.envoy.telemetry.line_pipe import LinePipe
+from counterfault.proxy.measurement.counters import Counters, Rows, internal
 from counterfault.proxy.values.addresses import HostPort
 
 log = logging.getLogger("counterfault")
@@ -24,21 +24,21 @@ _ASK = 0.5
 _OWN = "envoy"
 
 
-class Ear:
+class TelemetryCollector:
     """Hands all counts to `cells`; `incarnation` says whose the sums are at the moment."""
 
     def __init__(
-        self, admin: Admin, cells: Callable[[str, Rows], None], incarnation: Callable[[], str]
+        self, admin: EnvoyAdmin, cells: Callable[[str, Rows], None], incarnation: Callable[[], str]
     ) -> None:
         self._admin, self._cells, self._incarnation = admin, cells, incarnation
-        self._tally = Tally()
-        self._count = Count(self._tally)
-        self._pipes: list[Pipe] = []
+        self._tally = Counters()
+        self._count = AccessLogCounter(self._tally)
+        self._pipes: list[LinePipe] = []
         self._said: deque[str] = deque(maxlen=20)
 
     def open(self, lines: int, complaints: int) -> None:
         """Listen to these pipes."""
-        self._pipes = [Pipe(lines, self._line), Pipe(complaints, self._hear)]
+        self._pipes = [LinePipe(lines, self._line), LinePipe(complaints, self._hear)]
 
     def close(self) -> None:
         """Leave what is still to be heard to whoever comes next."""

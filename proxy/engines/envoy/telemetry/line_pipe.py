@@ -9,7 +9,7 @@ _CHUNK = 1 << 20
 _LONGEST = 1 << 16
 
 
-class Pipe:
+class LinePipe:
     """Calls `each` with every line."""
 
     def __init__(self, handle: int, each: Callable[[bytes], None]) -> None:

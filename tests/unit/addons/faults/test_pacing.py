@@ -6,9 +6,9 @@ from typing import Any
 from mitmproxy.connection import Server
 from mitmproxy.proxy import events
 
-from counterfault.addons.faults.active_fault import Claim
-from counterfault.addons.faults.pacing import Valve, Wait
-from counterfault.addons.state import Live
+from counterfault.addons.faults.active_fault import ActiveFault
+from counterfault.addons.faults.pacing import PacedQueue, Wait
+from counterfault.addons.state import WorkerState
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.fault_budget import Budget
@@ -28,14 +28,16 @@ class World:
         sidecar = Sidecar.model_validate(
             {"service": "s", "listeners": {"inbound": {"listen": "a:1", "upstream": "http://b"}}}
         )
-        self.live = Live(Plan(sidecar, (), {}), Budget(fault_budget.create(), 0), {"x": 0})
-        self.valve = Valve(lambda: self.now)
+        self.live = WorkerState(Plan(sidecar, (), {}), Budget(fault_budget.create(), 0), {"x": 0})
+        self.valve = PacedQueue(lambda: self.now)
 
-    def claim(self) -> Claim:
+    def claim(self) -> ActiveFault:
         assert self.live.budget.take(0, 100, None)
-        return Claim(self.live, INJECTION, lambda i, result: self.counted.append(result), set())
+        return ActiveFault(
+            self.live, INJECTION, lambda i, result: self.counted.append(result), set()
+        )
 
-    def put(self, data: bytes, claim: Claim | None = None, seconds: float = 0.0) -> None:
+    def put(self, data: bytes, claim: ActiveFault | None = None, seconds: float = 0.0) -> None:
         self.valve.put(events.DataReceived(SERVER, data), claim, seconds)
 
     def run(self) -> list[tuple[float, Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from h2.events import DataReceived, Event, PingReceived, RequestReceived, StreamEnded, StreamReset
 
-from counterfault.addons.http.flood_limit import Calm
+from counterfault.addons.http.flood_limit import FloodLimit
 
 
 class _Clock:
@@ -24,13 +24,13 @@ def _data(data: bytes, *, ends: bool = False) -> DataReceived:
     return DataReceived(stream_id=1, data=data, flow_controlled_length=0, stream_ended=ended)
 
 
-def _most(calm: Calm, event: Callable[[], Event], tried: int = 20_000) -> int:
+def _most(calm: FloodLimit, event: Callable[[], Event], tried: int = 20_000) -> int:
     return next((i for i in range(tried) if not calm.keeps(event())), tried)
 
 
 def test_requests_that_are_taken_back_are_bounded_at_once_and_for_ever() -> None:
     clock = _Clock()
-    calm = Calm(clock)
+    calm = FloodLimit(clock)
     assert _most(calm, _reset) == 500
     clock.now += 3
     assert _most(calm, _reset) == pytest.approx(300, abs=2)
@@ -40,7 +40,7 @@ def test_requests_that_are_taken_back_are_bounded_at_once_and_for_ever() -> None
 
 @pytest.mark.parametrize("event", [lambda: PingReceived(ping_data=b"counterf"), lambda: _data(b"")])
 def test_what_is_cheaper_may_be_more(event: Callable[[], Event]) -> None:
-    assert _most(Calm(_Clock()), event) == pytest.approx(5000, abs=2)
+    assert _most(FloodLimit(_Clock()), event) == pytest.approx(5000, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_what_is_cheaper_may_be_more(event: Callable[[], Event]) -> None:
     ],
 )
 def test_what_requests_consist_of_is_not_bounded(event: Callable[[], Event]) -> None:
-    assert _most(Calm(_Clock()), event) == 20_000
+    assert _most(FloodLimit(_Clock()), event) == 20_000

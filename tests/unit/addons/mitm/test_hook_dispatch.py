@@ -10,7 +10,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 from mitmproxy.test import tflow
 
-from counterfault.addons.mitm.hook_dispatch import Hooked, Table, in_place
+from counterfault.addons.mitm.hook_dispatch import HookDispatcher, Table, in_place
 from counterfault.addons.mitm.options import options
 
 
@@ -42,7 +42,7 @@ class Script(layer.Layer):
 def run(script: Callable[[], Iterator[Any]], table: Table) -> tuple[list[Any], Owner]:
     client = Client(peername=("::1", 1), sockname=("::1", 2), state=ConnectionState.OPEN)
     owner = Owner()
-    hooked = Hooked(owner, table, Script(Context(client, options()), script))
+    hooked = HookDispatcher(owner, table, Script(Context(client, options()), script))
     return list(hooked.handle_event(events.Start())), owner
 
 
@@ -99,7 +99,7 @@ def test_a_handler_that_waits_pauses_the_layer_and_the_next_handlers() -> None:
 class Asking(Script):
     """A layer that asks before it yields a hook."""
 
-    hooked: Hooked
+    hooked: HookDispatcher
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         return in_place(self.hooked.answers, super()._handle_event(event))
@@ -108,7 +108,7 @@ class Asking(Script):
 def asking(script: Callable[[], Iterator[Any]], table: Table) -> tuple[Asking, Owner]:
     client = Client(peername=("::1", 1), sockname=("::1", 2), state=ConnectionState.OPEN)
     made, owner = Asking(Context(client, options()), script), Owner()
-    made.hooked = Hooked(owner, table, made)
+    made.hooked = HookDispatcher(owner, table, made)
     return made, owner
 
 
@@ -172,7 +172,7 @@ def test_a_layer_that_crashes_closes_the_connection_once_and_is_counted() -> Non
 
     client = Client(peername=("::1", 1), sockname=("::1", 2), state=ConnectionState.OPEN)
     owner = Owner()
-    hooked = Hooked(owner, {}, Script(Context(client, options()), script))
+    hooked = HookDispatcher(owner, {}, Script(Context(client, options()), script))
     sent = list(hooked.handle_event(events.Start()))
     assert isinstance(sent[-1], commands.CloseConnection)
     assert sent[-1].connection is client

@@ -10,13 +10,13 @@ from mitmproxy import http
 from mitmproxy.proxy import commands
 from mitmproxy.test import tflow
 
-from counterfault.addons.mitm.hook_dispatch import Hooked
+from counterfault.addons.mitm.hook_dispatch import HookDispatcher
 from counterfault.addons.pipeline.assign import Assign
 from counterfault.addons.pipeline.exchange import Exchange, Injecting, exchange_of
 from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.observe import Observe
 from counterfault.addons.pipeline.upstreams import Upstreams
-from counterfault.addons.state import Live
+from counterfault.addons.state import WorkerState
 from counterfault.proxy.config.sidecar import Limits, Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.fault_budget import Budget
@@ -47,8 +47,8 @@ def plan() -> Plan:
     return Plan(sidecar, (Experiment.model_validate(EXPERIMENT),), {"x": Status()})
 
 
-def live() -> Live:
-    return Live(plan(), Budget(fault_budget.create(), 0), {"x": 0}, lease_until=float("inf"))
+def live() -> WorkerState:
+    return WorkerState(plan(), Budget(fault_budget.create(), 0), {"x": 0}, lease_until=float("inf"))
 
 
 @dataclass
@@ -125,7 +125,7 @@ def test_a_sound_plan_does_fault(user: Callable[..., str]) -> None:
 
 
 class _Owner:
-    def __init__(self, state: Live) -> None:
+    def __init__(self, state: WorkerState) -> None:
         self._live = state
 
     def failed(self, where: str, error: Exception) -> None:
@@ -136,5 +136,5 @@ class _Owner:
 
 
 def _run(owner: _Owner, handler: Any, flow: http.HTTPFlow) -> None:
-    hooked = Hooked(owner, {}, None)  # type: ignore[arg-type]
+    hooked = HookDispatcher(owner, {}, None)  # type: ignore[arg-type]
     assert hooked._from((handler,), flow) is None

@@ -7,9 +7,9 @@ from typing import Any, cast
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 
-from counterfault.addons.transport.connection import Conversation
+from counterfault.addons.transport.connection import ClientConnection
 from counterfault.addons.transport.idle import Activity
-from counterfault.addons.transport.socket_protocol import Link
+from counterfault.addons.transport.socket_protocol import SocketProtocol
 from counterfault.proxy.config.sidecar import Limits
 
 
@@ -55,7 +55,7 @@ class Scripted:
         yield from self._script(event)
 
 
-class Talk(Conversation):
+class Talk(ClientConnection):
     """With a limit for what waits in the layers that a test sets."""
 
     limits = Limits()
@@ -69,7 +69,7 @@ class Talk(Conversation):
         super().__init__(client, linked(self.wire), Activity(lambda: 0.0))
         self.layer = self.layers = Scripted(script)
 
-    def join(self, server: Server) -> Link:
+    def join(self, server: Server) -> SocketProtocol:
         """As if it had been connected to."""
         server.state = ConnectionState.OPEN
         link = linked(Wire())
@@ -77,7 +77,7 @@ class Talk(Conversation):
         self._links[server] = link
         return link
 
-    def congested(self, link: Link) -> bool:
+    def congested(self, link: SocketProtocol) -> bool:
         return self.much and not (self.always and link is self.own)
 
     @property
@@ -94,13 +94,13 @@ class Talk(Conversation):
         self.ends.append("gone")
 
 
-def linked(wire: Wire) -> Link:
-    link = Link(lambda link: None)
+def linked(wire: Wire) -> SocketProtocol:
+    link = SocketProtocol(lambda link: None)
     link.transport = cast("asyncio.Transport", wire)
     return link
 
 
-def wire_of(link: Link) -> Wire:
+def wire_of(link: SocketProtocol) -> Wire:
     return cast("Wire", link.transport)
 
 
@@ -188,7 +188,7 @@ async def test_what_is_sent_while_an_upstream_opens_counts_as_sent_to_it() -> No
     talk = Talk(script)
     talk.connected = lambda server: None  # type: ignore[method-assign]
     talk.opening[server] = asyncio.ensure_future(asyncio.sleep(0))
-    link = Link(lambda link: talk._opened(commands.OpenConnection(server), link))
+    link = SocketProtocol(lambda link: talk._opened(commands.OpenConnection(server), link))
     wire = Wire()
     wire.get_extra_info = lambda name: ("a", 1)  # type: ignore[attr-defined]
     link.connection_made(cast("asyncio.Transport", wire))
@@ -204,7 +204,7 @@ async def test_an_upstream_that_opens_in_the_moment_of_its_timeout_is_closed() -
     wire = Wire()
     wire.get_extra_info = lambda name: ("a", 1)  # type: ignore[attr-defined]
 
-    async def too_late(protocol: Callable[[], Link], *_: Any) -> None:
+    async def too_late(protocol: Callable[[], SocketProtocol], *_: Any) -> None:
         protocol().connection_made(cast("asyncio.Transport", wire))
         raise TimeoutError
 

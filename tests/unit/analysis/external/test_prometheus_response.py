@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from counterfault.proxy.analysis.external.prometheus_response import (
     Counts,
     Level,
-    NoAnswer,
+    NoPrometheusAnswer,
     answer,
     replicate_of,
 )
@@ -90,12 +90,12 @@ def test_infos_are_no_warnings():
     ],
 )
 def test_anything_else_says_why_it_is_no_answer(status, body, why):
-    with pytest.raises(NoAnswer, match=f"^{why}"):
+    with pytest.raises(NoPrometheusAnswer, match=f"^{why}"):
         answer(status, body)
 
 
 def test_somebody_elses_words_are_cut():
-    with pytest.raises(NoAnswer) as found:
+    with pytest.raises(NoPrometheusAnswer) as found:
         answer(500, json.dumps({"status": "error", "error": "x" * 9999}).encode())
     assert len(str(found.value)) < 250
 
@@ -116,12 +116,12 @@ def test_no_structure_raises_anything_else(result, kind):
     for body in (of(kind, result), json.dumps(result).encode()):
         try:
             found = answer(200, body)
-        except NoAnswer:
+        except NoPrometheusAnswer:
             continue
         assert isinstance(found, Counts | Level)
 
 
 @given(body=st.binary())
 def test_no_bytes_raise_anything_else(body):
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoPrometheusAnswer):
         answer(200, body)

@@ -9,7 +9,7 @@ from counterfault.proxy.analysis.comparison import Threshold, boundary_of, compa
 from counterfault.proxy.analysis.deviance import rate
 from counterfault.proxy.analysis.external.prometheus_response import Answer, Counts, Level
 from counterfault.proxy.analysis.external.readings import When, increase
-from counterfault.proxy.analysis.monitor import Watch, stops
+from counterfault.proxy.analysis.monitor import Monitor, stops
 from counterfault.proxy.analysis.replicate_variance import events_of
 from counterfault.proxy.analysis.verdict import Findings, conclude
 from counterfault.proxy.experiments.cohorts import Cohort
@@ -19,7 +19,7 @@ from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement import counters
 from counterfault.proxy.measurement.samples import Pair, Sample
 from counterfault.proxy.measurement.totals import Totals
-from counterfault.proxy.measurement.user_sample import Users
+from counterfault.proxy.measurement.user_sample import UserSample
 from counterfault.proxy.runs.summary import account
 
 ORDERS = {"query": 'orders{cohort="$cohort"}', "drop": "5%"}
@@ -47,7 +47,7 @@ class Watched:
     def __init__(self, *metrics: Metric) -> None:
         self.metrics = metrics or (orders(),)
         self.totals = Totals()
-        self.watch = Watch(self.totals)
+        self.watch = Monitor(self.totals)
         self.now = 100.0
         self.run = Run("x", 1, State.RUNNING, entered=self.now)
         self.experiment = EXPERIMENT.model_copy(update={"steady_state": self.metrics})
@@ -369,7 +369,7 @@ def test_the_account_says_that_a_metric_is_plain_and_shows_both_numbers():
     watched = Watched()
     watched.levels(100, 80)
     found = watched.look()
-    told = account(conclude(watched.run, found), found, Users())["metrics"][0]
+    told = account(conclude(watched.run, found), found, UserSample())["metrics"][0]
     assert (told["at"], told["kind"], told["tolerance"]) == ("prometheus", "prometheus", "drop 5%")
     assert (told["plain"], told["no_data"], told["within"]) == (True, None, False)
     assert (told["control"]["level"], told["experiment"]["level"]) == (100, 80)

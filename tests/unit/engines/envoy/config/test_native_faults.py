@@ -6,10 +6,10 @@ import pytest
 
 from counterfault.proxy.engines.envoy.config.native_faults import (
     POINTS,
-    Answer,
     Detour,
-    Drop,
-    Hold,
+    NativeDelay,
+    NativeDrop,
+    NativeResponse,
     detours,
     program,
 )
@@ -42,7 +42,7 @@ def test_a_latency_becomes_a_table_of_its_quantiles(
     latency: Any, median: float, longest: float
 ) -> None:
     found = made(latency=latency)
-    assert isinstance(found, Hold)
+    assert isinstance(found, NativeDelay)
     assert not found.drop
     assert len(found.quantiles) == POINTS + 1
     assert found.quantiles[POINTS // 2] == pytest.approx(median, rel=1e-3)
@@ -52,7 +52,7 @@ def test_a_latency_becomes_a_table_of_its_quantiles(
 
 def test_an_error_has_an_answer_for_grpc_of_its_own() -> None:
     found = made(error={"status": 503, "grpc": "UNAVAILABLE", "body": "no"})
-    assert isinstance(found, Answer)
+    assert isinstance(found, NativeResponse)
     assert (found.plain.status, found.plain.body) == (503, b"no")
     assert found.grpc == Respond(
         200, ((b"content-type", b"application/grpc"), (b"grpc-status", b"14")), b""
@@ -60,9 +60,9 @@ def test_an_error_has_an_answer_for_grpc_of_its_own() -> None:
 
 
 def test_what_cuts_an_exchange_is_native() -> None:
-    assert made(drop="close") == Drop()
+    assert made(drop="close") == NativeDrop()
     found = made(drop={"mode": "hang", "hang": "2s"})
-    assert found == Hold((2000.0,) * (POINTS + 1), drop=True)
+    assert found == NativeDelay((2000.0,) * (POINTS + 1), drop=True)
 
 
 @pytest.mark.parametrize(

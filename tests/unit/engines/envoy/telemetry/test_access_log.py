@@ -2,10 +2,10 @@
 
 import pytest
 
-from counterfault.proxy.engines.envoy.telemetry.access_log import Count, parsed
+from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parsed
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.measurement import counters
-from counterfault.proxy.measurement.counters import Tally
+from counterfault.proxy.measurement.counters import Counters
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -48,8 +48,8 @@ def line(
 def counted(
     *lines: bytes, detours: dict[str, str] | None = None
 ) -> dict[tuple[object, ...], float]:
-    counts = Tally()
-    count = Count(counts)
+    counts = Counters()
+    count = AccessLogCounter(counts)
     count.expect(EXPERIMENT, EPOCH, detours or {})
     for text in lines:
         if (found := parsed(text)) is not None:
