@@ -15,7 +15,7 @@ from counterfault.addons.state import WorkerState
 from counterfault.addons.tcp.layer import Raw
 from counterfault.addons.transport import tls
 from counterfault.addons.worker.listener import AcceptedClient, Shared
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.experiments.lifecycle import State
 
 

@@ -18,7 +18,7 @@ from counterfault.addons.state import WorkerState
 from counterfault.addons.transport.certificate_issuer import Issuer, issuer_of
 from counterfault.addons.worker.listener import Listener, Shared
 from counterfault.addons.worker.wiring import Status, share, tls_of
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.channel import Channel, Message
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Plan

@@ -9,7 +9,7 @@ from counterfault.proxy.admin.chart_data import series
 from counterfault.proxy.admin.page.assets import ASSETS
 from counterfault.proxy.admin.route import HTML, Route
 from counterfault.proxy.admin.views import detail, overview, report
-from counterfault.proxy.config.loader import ConfigError
+from counterfault.proxy.config.model import ConfigError
 from counterfault.proxy.report import FORMATS
 from counterfault.proxy.report.html import POLICY as REPORT_POLICY
 from counterfault.proxy.runs.record import NotRecorded

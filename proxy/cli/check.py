@@ -8,7 +8,7 @@ from typing import assert_never
 from counterfault.proxy.analysis.comparison import Threshold
 from counterfault.proxy.analysis.monitor import TOLERANCES, WINDOW
 from counterfault.proxy.analysis.sample_size import ASSUMED_BAD, ASSUMED_SIGMA, expected
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config.native_faults import PLAIN, detours, served
 from counterfault.proxy.experiments.experiment import Experiment

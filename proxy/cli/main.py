@@ -14,7 +14,8 @@ from urllib.parse import quote
 from counterfault import __version__
 from counterfault.proxy.cli.admin_client import AdminClient, Refused
 from counterfault.proxy.config.files import why
-from counterfault.proxy.config.loader import ConfigError, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import ConfigError
 
 FINE, USAGE = 0, 2
 _FORMATS = ("text", "json", "junit", "html")

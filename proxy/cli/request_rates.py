@@ -7,7 +7,7 @@ from http.client import HTTPException
 from prometheus_client.parser import text_string_to_metric_families
 
 from counterfault.proxy.cli.admin_client import AdminClient, Refused
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.values.addresses import host_port, is_loopback
 
 _SERIES = "counterfault_requests_total"

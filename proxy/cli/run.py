@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from counterfault.proxy.admin import server
 from counterfault.proxy.cli.until_done import UntilDone, obstacle
 from counterfault.proxy.config.certificate_authority import Authority
-from counterfault.proxy.config.loader import Config, ConfigError
+from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.engines import handover
 from counterfault.proxy.engines.envoy.engine import EnvoyEngine
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from counterfault.proxy.admin.views import report
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.experiments.lifecycle import LIVE, Run, State
 from counterfault.proxy.runs.history import Data, History, HistoryError
 from counterfault.proxy.runs.record import NotRecorded

@@ -1,14 +1,14 @@
 """The configuration directory: sidecar.yaml and experiments/*.yaml, good as a whole or not."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from counterfault.proxy.config.cross_checks import disagreements
 from counterfault.proxy.config.document import Document, Problem, unreadable
 from counterfault.proxy.config.files import contents, why
+from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.config.validation_errors import judge
 from counterfault.proxy.config.yaml_reader import MOST_BYTES, read
@@ -17,56 +17,6 @@ from counterfault.proxy.faults.base import FILE_BYTES
 
 SIDECAR = "sidecar.yaml"
 EXPERIMENTS = "experiments"
-_SHOWN = 100
-
-
-class ConfigError(Exception):
-    """Everything that is wrong with a configuration, in the order of its files and lines."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
-        super().__init__(self.problems)
-
-    def __str__(self) -> str:
-        lines = [str(problem) for problem in self.problems[:_SHOWN]]
-        more = len(self.problems) - _SHOWN
-        return "\n".join([*lines, f"and {more} more problems"] if more > 0 else lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A valid configuration; the raw data is what it was made of."""
-
-    directory: Path
-    sidecar: Sidecar
-    experiments: tuple[Experiment, ...]
-    raw_sidecar: dict[str, Any]
-    raw_experiments: tuple[dict[str, Any], ...]
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    """What the experiments name; their content is a part of what they say."""
-
-    def wire(self) -> dict[str, Any]:
-        """As JSON, for a worker process."""
-        return {
-            "directory": str(self.directory),
-            "sidecar": self.raw_sidecar,
-            "experiments": list(self.raw_experiments),
-            "files": {name: content.decode("latin-1") for name, content in self.files.items()},
-        }
-
-    @classmethod
-    def from_wire(cls, wire: dict[str, Any]) -> "Config":
-        """The configuration that another process has sent; pydantic.ValidationError if not."""
-        files = {name: content.encode("latin-1") for name, content in wire.get("files", {}).items()}
-        context = {"files": files.__getitem__}
-        return cls(
-            Path(wire["directory"]),
-            Sidecar.model_validate(wire["sidecar"]),
-            tuple(Experiment.model_validate(raw, context=context) for raw in wire["experiments"]),
-            wire["sidecar"],
-            tuple(wire["experiments"]),
-            files,
-        )
 
 
 def load(directory: Path) -> Config:

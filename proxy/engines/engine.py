@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.fault_budget import Budget
 
 

@@ -1,9 +1,8 @@
 """Listening sockets that several processes share, and ports that somebody else has."""
 
 import socket
-from ipaddress import ip_address
 
-from counterfault.proxy.values.addresses import HostPort
+from counterfault.proxy.values.addresses import HostPort, is_dual_stack
 
 _BACKLOG = 4096
 
@@ -30,7 +29,7 @@ def bound(address: HostPort) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual(address))
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_dual_stack(address))
         sock.bind(address)
     except OSError:
         sock.close()
@@ -52,11 +51,6 @@ def why_taken(address: HostPort) -> str | None:
         except OSError as e:
             return e.strerror
     return None
-
-
-def dual(address: HostPort) -> bool:
-    """Whether clients of IPv4 come here too: to all addresses of IPv6."""
-    return ":" in address[0] and not int(ip_address(address[0]))
 
 
 def family(address: HostPort) -> socket.AddressFamily:

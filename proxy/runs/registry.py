@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from counterfault.proxy.analysis.verdict import Findings, conclude
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.fault_budget import RUNS, Budget
 from counterfault.proxy.experiments import lifecycle
 from counterfault.proxy.experiments.experiment import Experiment

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from counterfault.proxy.analysis.verdict import Result
 from counterfault.proxy.config.document import Problem
-from counterfault.proxy.config.loader import Config, ConfigError, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.engines.engine import Engine
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Reason, Run

@@ -89,3 +89,8 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_dual_stack(address: HostPort) -> bool:
+    """Whether a socket on this address accepts IPv4 clients too: it is IPv6's unspecified one."""
+    return ":" in address[0] and not int(ip_address(address[0]))

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from counterfault.proxy.cli import main as cli
-from counterfault.proxy.config.loader import Config, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import Config
 from tests.support.dockerfile import image, parse
 from tests.support.kustomize import render
 from tests.support.pod import write

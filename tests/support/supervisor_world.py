@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from counterfault.proxy.config.loader import Config, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.measurement.counters import Key

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.channel import Channel, Message
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.config.compiler import Found, bootstrap, compiled
-from counterfault.proxy.engines.envoy.config.host_inputs import certificates, system_ca
 from counterfault.proxy.engines.envoy.config.names import ADMIN, HOLD, LINES, LISTENERS
 from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.detour import worker_config
@@ -22,6 +21,7 @@ from counterfault.proxy.engines.envoy.runtime.binary import binary
 from counterfault.proxy.engines.envoy.runtime.delay_server import DelayServer
 from counterfault.proxy.engines.envoy.runtime.delivery import Delivery
 from counterfault.proxy.engines.envoy.runtime.drain import drain
+from counterfault.proxy.engines.envoy.runtime.host_inputs import certificates, system_ca
 from counterfault.proxy.engines.envoy.runtime.plan_queue import PlanQueue, Wanted
 from counterfault.proxy.engines.envoy.runtime.process import Command, EnvoyProcess
 from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, RunDirectory

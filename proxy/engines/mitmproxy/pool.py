@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from counterfault import __version__
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.channel import Channel, Message

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.channel import Channel
 from counterfault.proxy.engines.graceful_close import shut
 from counterfault.proxy.engines.ports import PortTaken, address_of, listening, why_taken

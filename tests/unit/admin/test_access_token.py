@@ -11,7 +11,8 @@ import pytest
 from counterfault.proxy.admin import events
 from counterfault.proxy.admin.access_token import SESSION, Token
 from counterfault.proxy.admin.route import cookie_name
-from counterfault.proxy.config.loader import ConfigError, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import ConfigError
 from tests.support import http_clients
 from tests.support.supervisor_world import SLOW, World
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from counterfault.proxy.admin import metrics
 from counterfault.proxy.config.document import Problem
-from counterfault.proxy.config.loader import ConfigError
+from counterfault.proxy.config.model import ConfigError
 from counterfault.proxy.measurement import counters
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 from tests.support.supervisor_world import SLOW, START, World

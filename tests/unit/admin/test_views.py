@@ -14,7 +14,7 @@ from counterfault.proxy.admin.views import detail, overview, report
 from counterfault.proxy.analysis.external.prometheus_response import Counts, Level
 from counterfault.proxy.analysis.external.readings import When
 from counterfault.proxy.config.document import Problem
-from counterfault.proxy.config.loader import ConfigError
+from counterfault.proxy.config.model import ConfigError
 from counterfault.proxy.measurement import counters
 from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
 from counterfault.proxy.report import html, junit, text

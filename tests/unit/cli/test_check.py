@@ -8,7 +8,8 @@ import pytest
 from counterfault.proxy.analysis.comparison import Threshold
 from counterfault.proxy.analysis.sample_size import expected
 from counterfault.proxy.cli.check import summary
-from counterfault.proxy.config.loader import Config, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.experiments.steady_state import Metric
 
 SIDECAR: dict[str, Any] = {

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfault.proxy.config.loader import Config, ConfigError, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.faults import KNOWN
 from counterfault.proxy.faults.latency import Latency
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.experiments.experiment import Experiment

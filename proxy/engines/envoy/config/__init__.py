@@ -1,1 +1,1 @@
-"""A plan as Envoy's configuration: JSON, Lua and Wasm filters."""
+"""A plan as Envoy's configuration: JSON, the Lua program and the Wasm filters; no IO, no clock."""

@@ -22,8 +22,7 @@ from counterfault.proxy.engines.envoy.config.names import (
 )
 from counterfault.proxy.engines.envoy.config.native_faults import by_workers
 from counterfault.proxy.engines.envoy.config.suppressed_defaults import answers, early, http1
-from counterfault.proxy.engines.ports import dual
-from counterfault.proxy.values.addresses import host_port
+from counterfault.proxy.values.addresses import host_port, is_dual_stack
 
 _BACKLOG = 4096
 # What one connection may leave unread on either side; then the sender waits.
@@ -74,7 +73,7 @@ def _listener(name: str, listener: Listener, limits: Limits, tls: tuple[str, str
             "socket_address": {
                 "address": host,
                 "port_value": port,
-                "ipv4_compat": dual((host, port)),
+                "ipv4_compat": is_dual_stack((host, port)),
             }
         },
         tcp_backlog_size=_BACKLOG,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.config.compiler import active_faults

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.envoy.detour.worker_config import behind
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.engines.ports import address_of

@@ -1,1 +1,4 @@
-"""The Envoy process: its directory, delivery of configuration, drain, and the delay server."""
+"""The Envoy process and what surrounds it on the host.
+
+Its directory, certificates, delivery of configuration, drain, and the delay server.
+"""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.runtime.delivery import Rejected
 

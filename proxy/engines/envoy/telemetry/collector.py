@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import lua_program, native_faults
 from counterfault.proxy.engines.envoy.config.compiler import (

@@ -1,10 +1,10 @@
-"""What Envoy's configuration needs from the machine: certificates, authorities, states of runs."""
+"""Reads what Envoy's configuration needs from the host: certificates and the system's CA file."""
 
 import os
 import ssl
 
 from counterfault.proxy.config.files import contents
-from counterfault.proxy.config.loader import Config
+from counterfault.proxy.config.model import Config
 
 _PEM_BYTES = 1 << 20
 _STORES = (
@@ -15,7 +15,11 @@ _STORES = (
 
 
 def certificates(config: Config) -> dict[str, tuple[str, str]]:
-    """Each listener's certificate and key. Raises OSError."""
+    """Return the PEM text of certificate and key, by the name of each listener that has `tls`.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
     found = {}
     for name, listener in config.sidecar.listeners.items():
         if listener.tls is not None:
@@ -26,6 +30,6 @@ def certificates(config: Config) -> dict[str, tuple[str, str]]:
 
 
 def system_ca() -> str:
-    """The system's store of authorities."""
+    """Return the path of the system's CA file, or Debian's path if no known file is there."""
     own = ssl.get_default_verify_paths().cafile
     return next((path for path in (own, *_STORES) if path and os.path.exists(path)), _STORES[0])
