@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mitmproxy.proxy.commands import StartHook
+from mitmproxy.proxy.layer import Layer
 
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.proxy.faults.actions import Pace
@@ -107,9 +108,20 @@ class PacedQueue:
 
 @dataclass
 class WaitHook(StartHook):
-    """Ends when the wait does; layers that yield it see to it that it does not block them."""
+    """A hook that ends when its wait does. Layers make it with `wait_aside`."""
 
     wait: Wait
+
+
+def wait_aside(layer: Layer, wait: Wait) -> WaitHook:
+    """Return a wait for `layer` to yield: the layer goes on, and gets HookCompleted at its end.
+
+    mitmproxy sets `blocking` to the layer that yields a command and pauses that layer, unless the
+    command names a layer already.
+    """
+    hook = WaitHook(wait)
+    hook.blocking = layer  # type: ignore[assignment]
+    return hook
 
 
 async def waiting(wait: Wait) -> None:

@@ -33,7 +33,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.body_edits import Cut, patched
 from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects
-from counterfault.addons.faults.pacing import PacedQueue, Wait, WaitHook
+from counterfault.addons.faults.pacing import PacedQueue, Wait, wait_aside
 
 # Bytes of an answer that may wait in its valve before the upstream has to.
 HIGH_WATER = 256 * 1024
@@ -244,8 +244,7 @@ class FaultedStream(HttpStream):
     def _flow(self, valve: PacedQueue) -> Generator[None]:
         while (following := valve.next()) is not None:
             if isinstance(following, Wait):
-                hook = WaitHook(following)
-                hook.blocking = self  # type: ignore[assignment]  # the other direction goes on
+                hook = wait_aside(self, following)  # the other direction goes on
                 self._waits[hook] = valve
                 yield hook
                 return

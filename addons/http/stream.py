@@ -10,7 +10,7 @@ from itertools import chain
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
-from mitmproxy.connection import Connection
+from mitmproxy.connection import Connection, Server
 from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
@@ -35,8 +35,9 @@ from counterfault.addons.http.faulted_stream import HIGH_WATER, FaultedStream, O
 from counterfault.addons.http.upstream_codec import codec_of, is_interim
 from counterfault.addons.mitm.hook_dispatch import in_place
 from counterfault.addons.pipeline.exchange import Exchange, Peer, exchange_of
-from counterfault.addons.pipeline.upstreams import address_of, targets
+from counterfault.addons.pipeline.upstreams import endpoint_of, nodes_of
 from counterfault.addons.websocket.message_layer import MessageLayer, by_message
+from counterfault.proxy.values.addresses import HostPort
 
 type Generator[T] = layer.CommandGenerator[T]
 
@@ -128,11 +129,7 @@ class SidecarStream(FaultedStream):
         return self._sink(server)
 
     def connect_again(self) -> Generator[Connection | None]:
-        exchange = self.exchange
-        nodes = exchange.nodes if exchange else targets(self._peer.route, self.flow.request)
-        address, tls = address_of(self._peer.upstreams.likely(nodes)[0])
-        self.flow.request.data.host, self.flow.request.data.port = address
-        self.flow.request.data.scheme = b"https" if tls else b"http"
+        address, tls = self._direct(self._peer.upstreams.candidates(self._nodes())[0])
         connection: Connection | None
         connection, _ = yield OwnConnection(address, tls, None, "tcp")
         return connection
@@ -145,24 +142,36 @@ class SidecarStream(FaultedStream):
             yield SendHttp(RequestData(self.stream_id, b""), server)
 
     def make_server_connection(self) -> Generator[bool]:
-        """Connect to the first node that takes us, sticky by unit."""
-        exchange, upstreams = self.exchange, self._peer.upstreams
-        nodes = exchange.nodes if exchange else targets(self._peer.route, self.flow.request)
-        err: str | None = None
-        for node in upstreams.likely(nodes):
-            address, tls = address_of(node)
-            self.flow.request.data.host, self.flow.request.data.port = address
-            self.flow.request.data.scheme = b"https" if tls else b"http"
-            connection, err = yield GetHttpConnection(address, tls, None, "tcp")
-            if err is None:
-                self.context.server = self.flow.server_conn = connection
-                upstreams.works(node)
-                return True
-            upstreams.fails(node)
+        """Connect to the first node that accepts; a unit's own node is tried first."""
+        error = yield from self._peer.upstreams.connect(self._nodes(), self._connect_to)
+        if error is None:
+            return True
         yield from self.handle_protocol_error(
-            ResponseProtocolError(self.stream_id, f"upstream: {err}", ErrorCode.CONNECT_FAILED)
+            ResponseProtocolError(self.stream_id, f"upstream: {error}", ErrorCode.CONNECT_FAILED)
         )
         return False
+
+    def _connect_to(self, node: str) -> Generator[str | None]:
+        address, tls = self._direct(node)
+        connection: Server
+        error: str | None
+        connection, error = yield GetHttpConnection(address, tls, None, "tcp")
+        if error is None:
+            self.context.server = self.flow.server_conn = connection
+        return error
+
+    def _nodes(self) -> tuple[str, ...]:
+        """The nodes to try, in their order."""
+        if self.exchange is not None:
+            return self.exchange.nodes
+        return nodes_of(self._peer.route, self.flow.request)
+
+    def _direct(self, node: str) -> tuple[HostPort, bool]:
+        """Address the request to a node. Returns the node's address and whether it speaks TLS."""
+        address, tls = endpoint_of(node)
+        self.flow.request.data.host, self.flow.request.data.port = address
+        self.flow.request.data.scheme = b"https" if tls else b"http"
+        return address, tls
 
     def check_invalid(self, request: bool) -> Generator[bool]:
         exchange = self.exchange

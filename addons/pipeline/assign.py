@@ -7,7 +7,7 @@ from itertools import cycle
 from mitmproxy import http
 
 from counterfault.addons.pipeline.exchange import Exchange, Peer, attach
-from counterfault.addons.pipeline.upstreams import targets
+from counterfault.addons.pipeline.upstreams import nodes_of
 from counterfault.addons.state import WorkerState
 from counterfault.proxy.engines.plan import Plan, Route
 from counterfault.proxy.experiments import cohort_tag
@@ -34,7 +34,7 @@ class Assign:
             message.headers.fields,
         )
         # A listener may have become a forward proxy since the client came.
-        upstreams = route.upstreams or targets(peer.route, flow.request)
+        upstreams = route.upstreams or nodes_of(peer.route, flow.request)
         exchange = Exchange(peer, route, request, live.clock(), upstreams)
         attach(flow, exchange)
         peer.exchanges.add(exchange)

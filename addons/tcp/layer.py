@@ -10,10 +10,10 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 
 from counterfault.addons.faults.active_fault import ActiveFault
-from counterfault.addons.faults.pacing import Wait, WaitHook
+from counterfault.addons.faults.pacing import Wait, wait_aside
 from counterfault.addons.pipeline.exchange import Exchange, Peer
 from counterfault.addons.pipeline.inject import Inject
-from counterfault.addons.pipeline.upstreams import Upstreams, address_of
+from counterfault.addons.pipeline.upstreams import Upstreams, endpoint_of
 from counterfault.addons.state import WorkerState
 from counterfault.addons.tcp.direction import Direction
 from counterfault.addons.tcp.turns import NOTHING, Turns, exchange
@@ -174,7 +174,7 @@ class SidecarTcp(layer.Layer):
     def _hang_up(self, claim: ActiveFault, seconds: float, reset: bool = False) -> Generator[None]:
         claim.performed()
         self._hang, self._resets = claim, reset
-        self._hung = _aside(self, Wait(seconds, claim))
+        self._hung = wait_aside(self, Wait(seconds, claim))
         yield self._hung
 
     def _delay(self, way: Direction) -> tuple[ActiveFault | None, float]:
@@ -224,7 +224,7 @@ class SidecarTcp(layer.Layer):
             if following is None:
                 return
             if isinstance(following, Wait):
-                way.waits = _aside(self, following)
+                way.waits = wait_aside(self, following)
                 yield way.waits
                 continue
             yield from self._pass(way, following)
@@ -251,17 +251,19 @@ class SidecarTcp(layer.Layer):
 
     def _connect(self) -> Generator[None]:
         """To the first node that takes us, sticky by unit."""
-        whole, upstreams = self._whole, self._raw.upstreams
-        for node in upstreams.likely(whole.route.nodes(whole.unit or b"")):
-            self.context.server = Server(address=address_of(node)[0])
-            err = yield commands.OpenConnection(self.context.server)
-            if not err:
-                upstreams.works(node)
-                self._connected = True
-                yield from self._flow(self.context.client)
-                return
-            upstreams.fails(node)
-        yield from self._end(reset=False)
+        whole = self._whole
+        nodes = whole.route.nodes(whole.unit or b"")
+        if (yield from self._raw.upstreams.connect(nodes, self._connect_to)) is None:
+            self._connected = True
+            yield from self._flow(self.context.client)
+        else:
+            yield from self._end(reset=False)
+
+    def _connect_to(self, node: str) -> Generator[str | None]:
+        address, _ = endpoint_of(node)
+        self.context.server = Server(address=address)
+        error: str | None = yield commands.OpenConnection(self.context.server)
+        return error
 
     def _end(self, reset: bool) -> Generator[None]:
         self._over = True
@@ -279,13 +281,6 @@ class SidecarTcp(layer.Layer):
 
     def _target(self, way: Direction) -> Connection:
         return self.context.server if way is self._up else self.context.client
-
-
-def _aside(waiting: layer.Layer, wait: Wait) -> WaitHook:
-    """A wait whose end is told to a layer that goes on meanwhile."""
-    hook = WaitHook(wait)
-    hook.blocking = waiting  # type: ignore[assignment]
-    return hook
 
 
 def _unit(context: Context, peer: Peer) -> bytes:

@@ -8,7 +8,7 @@ from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
 
 from counterfault.addons.faults.active_fault import ActiveFault
-from counterfault.addons.faults.pacing import PacedQueue, Wait, WaitHook
+from counterfault.addons.faults.pacing import PacedQueue, Wait, wait_aside
 from counterfault.addons.pipeline.exchange import Exchange, Injecting
 from counterfault.addons.websocket.frames import Frames, Segment
 from counterfault.proxy.engines.plan import EachMessage
@@ -141,10 +141,8 @@ class MessageLayer(layers.TCPLayer):
     def _flow(self, direction: MessageDirection) -> Generator[None]:
         while direction.waits is None and (following := direction.valve.next()) is not None:
             if isinstance(following, Wait):
-                hook = WaitHook(following)
-                hook.blocking = self  # type: ignore[assignment]  # the other direction goes on
-                direction.waits = hook
-                yield hook
+                direction.waits = wait_aside(self, following)  # the other direction goes on
+                yield direction.waits
             elif isinstance(following, End):
                 yield from self._end(following)
                 return

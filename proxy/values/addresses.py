@@ -27,6 +27,12 @@ def host_port(value: str) -> HostPort:
     return host, port
 
 
+def upstream_address(url: str) -> HostPort:
+    """Host and port of an upstream's URL; without a port, 443 for `https` and 80 for others."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def _host_port(value: str) -> tuple[str | None, int | None]:
     """Both halves; None where there is none, or no good one."""
     if not _AUTHORITY.fullmatch(value):

@@ -1,8 +1,8 @@
-"""Which hosts are this machine's own."""
+"""Which hosts are this machine's own, and where an upstream is."""
 
 import pytest
 
-from counterfault.proxy.values.addresses import is_loopback
+from counterfault.proxy.values.addresses import is_loopback, upstream_address
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,17 @@ from counterfault.proxy.values.addresses import is_loopback
 )
 def test_loopback_is_known_without_looking_up(host, expected):
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://shop", ("shop", 80)),
+        ("https://shop", ("shop", 443)),
+        ("http://shop:8080", ("shop", 8080)),
+        ("https://[::1]:9443", ("::1", 9443)),
+        ("tcp://127.0.0.1:6379", ("127.0.0.1", 6379)),
+    ],
+)
+def test_an_upstream_without_a_port_has_its_schemes(url, address):
+    assert upstream_address(url) == address

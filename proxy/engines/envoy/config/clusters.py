@@ -15,8 +15,8 @@ from counterfault.proxy.engines.envoy.config.names import (
     workers_of,
 )
 from counterfault.proxy.engines.envoy.config.native_faults import by_workers
-from counterfault.proxy.engines.envoy.config.upstream_addresses import all_ips, node_of, sticky
-from counterfault.proxy.values.addresses import HostPort
+from counterfault.proxy.engines.envoy.config.upstream_addresses import all_ips, sticky
+from counterfault.proxy.values.addresses import HostPort, upstream_address
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Envoy's own bounds (1024 of each) would fail traffic; `limits.connections` bounds all of it.
@@ -60,7 +60,7 @@ def clusters(
 
 
 def upstream(name: str, listener: Listener, limits: Limits, ca: str) -> Json:
-    nodes = [node_of(url) for url in listener.upstream]
+    nodes = [upstream_address(url) for url in listener.upstream]
     cluster = _cluster(name, nodes, limits.connect)
     several = sticky(listener)
     if listener.scheme == "https":

@@ -2,21 +2,15 @@
 
 from collections.abc import Iterable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from counterfault.proxy.config.sidecar import Listener
 from counterfault.proxy.engines.upstream_ring import ByteRing
-from counterfault.proxy.values.addresses import HostPort
+from counterfault.proxy.values.addresses import HostPort, upstream_address
 
 
 def sticky(listener: Listener) -> bool:
     """Whether a request's unit says where it goes."""
     return len(listener.upstream) > 1
-
-
-def node_of(url: str) -> HostPort:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def all_ips(nodes: Iterable[HostPort]) -> bool:
@@ -26,7 +20,7 @@ def all_ips(nodes: Iterable[HostPort]) -> bool:
 
 def places(listener: Listener) -> str:
     """`PLACE:ADDRESS,…` in order, for ring.lua; nothing where Envoy has to find addresses out."""
-    nodes = {url: node_of(url) for url in listener.upstream}
+    nodes = {url: upstream_address(url) for url in listener.upstream}
     if len(nodes) < 2 or not all_ips(nodes.values()):
         return ""
     return ",".join(f"{place}:{_said(nodes[url])}" for place, url in ByteRing(list(nodes)).places())
