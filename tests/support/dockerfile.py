@@ -107,7 +107,7 @@ def script(instructions: list[Instruction], context: Path, arguments: dict[str, 
 
 
 def _copied(source: Path, target: str) -> str:
-    """A folder's contents go into the target, a file under its own name: as COPY has it."""
+    """Put a folder's contents into the target, links as links, or a file under its name: COPY."""
     if source.is_dir():
         return f"mkdir -p {shlex.quote(target)} && cp -r {source}/. {shlex.quote(target)}"
     return f"cp {source} {shlex.quote(target)}"
@@ -125,7 +125,8 @@ def context(tree: Path, target: Path) -> Path:
     target.mkdir()
     for name in kept:
         if (tree / name).is_dir():
-            shutil.copytree(tree / name, target / name, ignore=shutil.ignore_patterns(*everywhere))
+            ignore = shutil.ignore_patterns(*everywhere)
+            shutil.copytree(tree / name, target / name, symlinks=True, ignore=ignore)
         elif not any(fnmatch.fnmatch(name, e) for e in everywhere):
             shutil.copy(tree / name, target / name)
     return target

@@ -116,6 +116,8 @@ class Sidecar:
         self.write_settings()
         self.environment: dict[str, str] = {}
         """What is set beside our own."""
+        self.python = sys.executable
+        """The interpreter that has the counterfault to run."""
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "sidecar.log"
 
@@ -133,7 +135,7 @@ class Sidecar:
     def start(self, *, ready: bool = True) -> "Sidecar":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "counterfault", "run", str(self.directory)],
+                [self.python, "-m", "counterfault", "run", str(self.directory)],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment},
