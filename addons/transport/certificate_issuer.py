@@ -11,7 +11,7 @@ from mitmproxy.certs import dummy_cert
 from OpenSSL import SSL
 
 from counterfault.addons.transport.tls import server_context
-from counterfault.proxy.config.certificate_authority import signer
+from counterfault.proxy.config.certificate_authority import parse_signer
 
 log = logging.getLogger("counterfault")
 
@@ -24,7 +24,7 @@ class Issuer:
 
     def __init__(self, pem: bytes) -> None:
         self.pem = pem
-        self._signer = signer(pem)
+        self._signer = parse_signer(pem)
         self._kept = lru_cache(_HOSTS)(self._made)
 
     def context(self, host: str) -> SSL.Context:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from counterfault.proxy.config import token_file as secret
-from counterfault.proxy.config.files import why
+from counterfault.proxy.config.files import reason_of
 
 
 class Refused(Exception):
@@ -43,7 +43,7 @@ def _token(path: Path) -> str:
     try:
         return secret.read(path).decode("ascii")
     except OSError as e:
-        raise Refused(f"cannot read {path}: {why(e)}") from e
+        raise Refused(f"cannot read {path}: {reason_of(e)}") from e
     except ValueError as e:
         raise Refused(f"cannot use {path}: {e}") from e
 

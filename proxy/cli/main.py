@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from counterfault import __version__
 from counterfault.proxy.cli.admin_client import AdminClient, Refused
-from counterfault.proxy.config.files import why
+from counterfault.proxy.config.files import reason_of
 from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import ConfigError
 
@@ -142,7 +142,7 @@ def _report(args: argparse.Namespace) -> int:
         else:
             args.output.write_text(said, encoding="utf-8")
     except OSError as e:
-        raise Refused(f"cannot write {args.output}: {why(e)}") from e
+        raise Refused(f"cannot write {args.output}: {reason_of(e)}") from e
     return exit_code(record["verdict"])
 
 

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from counterfault.proxy.admin import server
 from counterfault.proxy.cli.until_done import UntilDone, obstacle
-from counterfault.proxy.config.certificate_authority import Authority
+from counterfault.proxy.config.certificate_authority import CertificateAuthority
 from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.engines import handover
 from counterfault.proxy.engines.envoy.engine import EnvoyEngine
@@ -45,7 +45,7 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         print(f"counterfault: {why}", file=sys.stderr)
         return UNUSABLE
     meeting = str((directory / handover.NAME).absolute())
-    authority = Authority(directory)
+    authority = CertificateAuthority(directory)
     try:
         engine = _engine(config, directory, totals, meeting, authority)
     except OSError as e:
@@ -112,11 +112,11 @@ def _verdict(errand: UntilDone) -> int:
 
 
 def _engine(
-    config: Config, directory: Path, totals: Totals, meeting: str, authority: Authority
+    config: Config, directory: Path, totals: Totals, meeting: str, authority: CertificateAuthority
 ) -> WorkerPool | EnvoyEngine:
     """The data plane that the configuration asks for. Raises OSError."""
     count = config.sidecar.workers
-    workers = WorkerPool(count, totals.update, totals.retire, meeting, authority.file)
+    workers = WorkerPool(count, totals.update, totals.retire, meeting, authority.pem_file)
     match config.sidecar.engine:
         case "mitmproxy":
             return workers

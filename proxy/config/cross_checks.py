@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from counterfault.proxy.config import token_file
-from counterfault.proxy.config.certificate_authority import signer
+from counterfault.proxy.config.certificate_authority import parse_signer
 from counterfault.proxy.config.document import Document, Problem, Where
-from counterfault.proxy.config.files import contents, why
+from counterfault.proxy.config.files import read_regular_file, reason_of
 from counterfault.proxy.config.placement import misplaced, schemes_of, unasked
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.config.validation_errors import Judged
@@ -63,9 +63,9 @@ def _past_the_cap(cap: float, experiments: Sequence[Judged[Experiment]]) -> Iter
 def _missing(directory: Path, document: Document, sidecar: Sidecar) -> Iterator[Problem]:
     for where, name in _named_files(sidecar):
         try:
-            contents(directory / name, _PEM_BYTES)
+            read_regular_file(directory / name, _PEM_BYTES)
         except OSError as e:
-            yield document.at_value(where, f"cannot read {name}: {why(e)}")
+            yield document.at_value(where, f"cannot read {name}: {reason_of(e)}")
 
     if sidecar.forward_ca is not None:
         yield from _unusable(directory, document, ("forward_ca",), sidecar.forward_ca, _authority)
@@ -75,7 +75,7 @@ def _missing(directory: Path, document: Document, sidecar: Sidecar) -> Iterator[
 
 
 def _authority(path: Path) -> None:
-    signer(contents(path, _PEM_BYTES))
+    parse_signer(read_regular_file(path, _PEM_BYTES))
 
 
 def _unusable(
@@ -85,7 +85,7 @@ def _unusable(
     try:
         read(directory / name)
     except OSError as e:
-        yield document.at_value(where, f"cannot read {name}: {why(e)}")
+        yield document.at_value(where, f"cannot read {name}: {reason_of(e)}")
     except ValueError as e:
         yield document.at_value(where, f"cannot use {name}: {e}")
 

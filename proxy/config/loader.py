@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from counterfault.proxy.config.cross_checks import disagreements
 from counterfault.proxy.config.document import Document, Problem, unreadable
-from counterfault.proxy.config.files import contents, why
+from counterfault.proxy.config.files import read_regular_file, reason_of
 from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.config.validation_errors import judge
@@ -24,7 +24,7 @@ def load(directory: Path) -> Config:
     try:
         os.listdir(directory)
     except OSError as e:
-        said = f"cannot be read: {why(e)}"
+        said = f"cannot be read: {reason_of(e)}"
         raise ConfigError([Problem(str(directory), 0, 0, "", said)]) from e
     sidecar = judge(_document(directory, SIDECAR), Sidecar)
     files = _Files(directory / EXPERIMENTS)
@@ -47,7 +47,7 @@ class _Files:
 
     def read(self, name: str) -> bytes:
         if name not in self.seen:
-            self.seen[name] = contents(self._directory / name, FILE_BYTES + 1)
+            self.seen[name] = read_regular_file(self._directory / name, FILE_BYTES + 1)
         return self.seen[name]
 
 
@@ -57,7 +57,7 @@ def _experiments(directory: Path) -> Iterator[Document]:
     except FileNotFoundError:
         return
     except OSError as e:
-        yield unreadable(EXPERIMENTS, f"cannot be read: {why(e)}")
+        yield unreadable(EXPERIMENTS, f"cannot be read: {reason_of(e)}")
         return
     for name in names:
         # Kubernetes' `..data` and editors' leftovers are hidden or end in something else.
@@ -68,9 +68,9 @@ def _experiments(directory: Path) -> Iterator[Document]:
 def _document(directory: Path, file: str) -> Document:
     try:
         # One byte more than is allowed is enough to tell.
-        return read(file, contents(directory / file, MOST_BYTES + 1))
+        return read(file, read_regular_file(directory / file, MOST_BYTES + 1))
     except OSError as e:
-        return unreadable(file, f"cannot be read: {why(e)}")
+        return unreadable(file, f"cannot be read: {reason_of(e)}")
 
 
 def _raw(document: Document) -> dict[str, Any]:

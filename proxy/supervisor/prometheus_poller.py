@@ -20,7 +20,7 @@ from counterfault.proxy.analysis.external.prometheus_response import (
     line,
 )
 from counterfault.proxy.analysis.external.readings import When
-from counterfault.proxy.config.files import contents, why
+from counterfault.proxy.config.files import read_regular_file, reason_of
 from counterfault.proxy.config.sidecar import PrometheusServer
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.lifecycle import Run
@@ -171,9 +171,9 @@ def _whole(said: Answer | BaseException) -> Answer:
 
 def _token(file: Path) -> str:
     try:
-        token = contents(file, _MOST_TOKEN).decode("ascii").strip()
+        token = read_regular_file(file, _MOST_TOKEN).decode("ascii").strip()
     except OSError as e:
-        raise NoPrometheusAnswer(f"token_file: {why(e)}") from e
+        raise NoPrometheusAnswer(f"token_file: {reason_of(e)}") from e
     except UnicodeDecodeError:
         token = ""
     if not token.isprintable() or not token or " " in token:

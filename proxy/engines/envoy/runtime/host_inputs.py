@@ -3,7 +3,7 @@
 import os
 import ssl
 
-from counterfault.proxy.config.files import contents
+from counterfault.proxy.config.files import read_regular_file
 from counterfault.proxy.config.model import Config
 
 _PEM_BYTES = 1 << 20
@@ -23,8 +23,8 @@ def certificates(config: Config) -> dict[str, tuple[str, str]]:
     found = {}
     for name, listener in config.sidecar.listeners.items():
         if listener.tls is not None:
-            cert = contents(config.directory / listener.tls.cert, _PEM_BYTES)
-            key = contents(config.directory / listener.tls.key, _PEM_BYTES)
+            cert = read_regular_file(config.directory / listener.tls.cert, _PEM_BYTES)
+            key = read_regular_file(config.directory / listener.tls.key, _PEM_BYTES)
             found[name] = (cert.decode(), key.decode())
     return found
 
