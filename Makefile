@@ -2,7 +2,7 @@
 # one on the PATH. ARGS goes to the command behind a target: make test ARGS='-k cohorts'.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint check bench simulate format lock schema dashboards docs rules screenshots wasm clean
+.PHONY: help install demo test test-unit test-slow test-deploy test-all coverage lint check bench simulate format lock schema dashboards docs rules screenshots wasm clean
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -43,11 +43,30 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## Try it: a small shop, a fault and a verdict
 	@$(BIN)/counterfault demo $(ARGS)
 
-test: install ## Run the tests, two at a time
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+# As many at a time as there are processors; tests/support/test_plan.py says which are together.
+PYTEST := $(BIN)/python -m pytest -n logical --dist loadgroup --no-loadscope-reorder
 
-test-slow: install ## Run the tests that take minutes
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test: install ## Run the tests that tell that it works, on both engines (under five minutes)
+	$(PYTEST) $(ARGS)
+
+test-unit: install ## Run the tests that start no other program (under a minute)
+	$(PYTEST) tests/unit $(ARGS)
+
+test-slow: install ## Run the tests that `make test` leaves out
+	$(PYTEST) -m 'slow or twin or deploy' $(ARGS)
+
+test-deploy: install ## Run the tests of deploy/, of the page in a browser and of the docs
+	$(PYTEST) -m 'deploy and not slow' tests/deploy tests/browser tests/docs $(ARGS)
+
+test-all: install ## Run all tests (under 25 minutes)
+	$(PYTEST) -m '' $(ARGS)
+
+coverage: install ## Measure the branch coverage of all tests, also in the processes that they start
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n logical --dist loadgroup --no-loadscope-reorder -m '' $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage html -q
+	$(BIN)/coverage report
 
 lint: install ## Lint, types and layers
 	$(BIN)/ruff check
@@ -55,7 +74,7 @@ lint: install ## Lint, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test ## Lint, types, layers and tests: what CI runs
+check: lint test ## Lint, types, layers and tests; CI runs lint and test-all
 
 bench: install ## Measure the speed against stock mitmdump (wrk, h2load, nginx; ten minutes)
 	@$(BIN)/python -m tests.bench.run $(ARGS)
@@ -113,6 +132,6 @@ lock: ## Write constraints.txt anew (needs CPython 3.12 and 3.13)
 	} >constraints.txt
 
 clean: ## Remove .venv and all else that was made
-	rm -rf .venv build dist .coverage htmlcov
+	rm -rf .venv build dist .coverage.d htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

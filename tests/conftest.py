@@ -1,6 +1,6 @@
 """Fixtures: real programs on free ports, stopped by their own pid."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -8,10 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.support import programs
+from tests.support import programs, test_plan
 from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar
 
 _NUMBERS = count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Give each test its markers, let pytest select by them, and put the rest in order."""
+    for item in items:
+        for marker in test_plan.markers(item):
+            item.add_marker(marker)
+    yield
+    items.sort(key=test_plan.turn)
 
 
 @pytest.fixture

@@ -304,8 +304,10 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 def mostly(engine: str) -> pytest.MarkDecorator:
-    """The engines share what is tested: it is slow on all but this one."""
+    """`make test` runs the test on this engine, `make test-all` on each: they share its code."""
     # In the order of the fixture, by which tests that share something are brought together.
-    marks = {each: () if each == engine else pytest.mark.slow for each in ENGINES}
-    params = [pytest.param(each, marks=marks[each]) for each in sorted(ENGINES)]
+    params = [
+        pytest.param(each, marks=pytest.mark.primary if each == engine else pytest.mark.twin)
+        for each in sorted(ENGINES)
+    ]
     return pytest.mark.parametrize("engine", params, indirect=True)

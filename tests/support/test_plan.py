@@ -1,0 +1,53 @@
+"""Which tests `make test` leaves out, which share an xdist worker, and which begin first."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_TESTS = Path(__file__).parent.parent
+# `make test-deploy`: what is shipped beside the product, the page in a browser, the docs.
+_DEPLOY = ("browser", "deploy", "docs")
+# The engines share nearly all that a user sees, so `make test` runs most modules on one of them.
+# On Envoy too it runs these, which between them start it, reload it, put each fault into it,
+# compare its answers with the upstream's and end it. `make test-all` runs every module on both.
+_ENVOY_SMOKE = (
+    "conformance/test_http",
+    "conformance/test_tcp",
+    "integration/test_closing",
+    "integration/test_envoy",
+    "integration/test_lifecycle",
+    "integration/test_reload",
+    "integration/test_tag",
+    "integration/test_upstreams",
+    "integration/test_verdict",
+)
+# What takes longest begins first, so that no xdist worker begins it when the others have ended.
+_ORDER = ("deploy", "browser", "integration", "conformance", "simulate", "bench", "docs", "unit")
+
+
+def markers(item: pytest.Item) -> Iterator[pytest.MarkDecorator]:
+    """What is known of a test by its place and its engine."""
+    module, engine = _module(item), _engine(item)
+    if module.split("/")[0] in _DEPLOY:
+        yield pytest.mark.deploy
+    if engine == "envoy" and module not in _ENVOY_SMOKE and not item.get_closest_marker("primary"):
+        yield pytest.mark.twin
+    # A module's fixtures are made once per worker: all its tests of an engine go to the same one.
+    yield pytest.mark.xdist_group(f"{module}[{engine}]" if engine else module)
+
+
+def turn(item: pytest.Item) -> tuple[bool, int]:
+    """By which tests are sorted: slow ones first, then as the directories stand in `_ORDER`."""
+    return item.get_closest_marker("slow") is None, _ORDER.index(_module(item).split("/")[0])
+
+
+def _module(item: pytest.Item) -> str:
+    """The path of the test's file below tests/, without its suffix."""
+    return item.path.relative_to(_TESTS).with_suffix("").as_posix()
+
+
+def _engine(item: pytest.Item) -> str | None:
+    """The engine that the test is for, None if it is for none of its own."""
+    spec = getattr(item, "callspec", None)
+    return None if spec is None else spec.params.get("engine")
