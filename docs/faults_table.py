@@ -1,10 +1,5 @@
-"""The README's table of faults, from the faults and from the examples that use them.
+"""Writes the table of faults into README.md: `make generate`."""
 
-`python -m proxy.catalogue README.md config/examples` writes it anew, between its two marks.
-"""
-
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +7,48 @@ import yaml
 
 from counterfault.proxy.config.yaml_reader import read
 from counterfault.proxy.faults import KNOWN
+from docs.marked import replace
 
-BEGIN, END = "<!-- faults: written by make schema -->\n", "<!-- end of faults -->"
-_MARKED = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-_MOST = 5
+TREE = Path(__file__).parents[1]
+PAGES = (TREE / "README.md",)
+EXAMPLES = TREE / "config" / "examples"
+_MOST_EXAMPLES = 5
 
 
-def table(examples: Path) -> str:
-    """A row for each fault: its name, what it may be told, what it does."""
+def table() -> str:
+    """Return lines of Markdown, a row for each fault: its name, examples, what it does."""
     rows = ["| fault | for example | |", "|---|---|---|"]
     for name, kind in KNOWN.items():
-        said = ", ".join(f"`{settings}`" for settings in _settings(examples, name)[:_MOST])
-        what = " ".join((kind.__doc__ or "").split()).rstrip(".")
-        rows.append(f"| `{name}` | {said} | {what[:1].lower()}{what[1:]} |")
+        settings = ", ".join(f"`{text}`" for text in _settings(name)[:_MOST_EXAMPLES])
+        effect = " ".join((kind.__doc__ or "").split()).rstrip(".")
+        rows.append(f"| `{name}` | {settings} | {effect[:1].lower()}{effect[1:]} |")
     return "\n".join(rows) + "\n"
 
 
-def written(readme: str, examples: Path) -> str:
-    """A README with the table as it is today."""
-    return _MARKED.sub(lambda _: BEGIN + table(examples) + END, readme)
+def written(page: str) -> str:
+    """Return the page with the table as it is today."""
+    return replace(page, "faults", table())
 
 
-def _settings(examples: Path, name: str) -> list[str]:
-    """What a fault's own example tells it, each thing once; a bar would end the table's cell."""
-    document: Any = read(name, (examples / f"{name}.yaml").read_bytes()).data
-    said = [_flow(rule[name]) for rule in document["faults"] if name in rule]
-    return [text.replace("|", "\\|") for text in dict.fromkeys(said)]
+def _settings(name: str) -> list[str]:
+    """Return each setting that the fault has in its own example."""
+    document: Any = read(name, (EXAMPLES / f"{name}.yaml").read_bytes()).data
+    found = [_flow(rule[name]) for rule in document["faults"] if name in rule]
+    # An unescaped bar would end the table's cell.
+    return [text.replace("|", "\\|") for text in dict.fromkeys(found)]
 
 
 def _flow(value: Any) -> str:
+    """Return the value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
     return " ".join(text.removesuffix("\n...\n").split())
 
 
-def main(readme: Path, examples: Path) -> None:
-    readme.write_text(written(readme.read_text(), examples))
+def main() -> None:
+    """Write every page anew."""
+    for page in PAGES:
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

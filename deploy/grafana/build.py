@@ -1,4 +1,4 @@
-"""Writes the dashboards: `python -m deploy.grafana.build` (make dashboards)."""
+"""Writes Grafana's dashboards: `make generate`."""
 
 from collections.abc import Callable
 from pathlib import Path

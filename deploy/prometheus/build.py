@@ -1,4 +1,4 @@
-"""Writes the rules for the Prometheus operator: `make rules`."""
+"""Writes the rules for the Prometheus operator: `make generate`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ import yaml
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "kubernetes" / "monitoring" / "prometheusrule.yaml"
 _HEAD = """\
-# Written by `make rules` from deploy/prometheus/rules. Once for the cluster, not in each namespace:
+# Written by `make generate` from deploy/prometheus/rules. Apply it once for the cluster, not in
+# each namespace:
 # kubectl apply --namespace monitoring -f deploy/kubernetes/monitoring/prometheusrule.yaml
 """
 
@@ -38,5 +39,9 @@ def written() -> str:
     return _HEAD + yaml.dump(rule, Dumper=_Dumper, sort_keys=False, width=100)
 
 
-if __name__ == "__main__":
+def main() -> None:
     TARGET.write_text(written(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -69,7 +69,7 @@ def test_every_metric_is_exported(watched: Watched, board: str) -> None:
 @pytest.mark.parametrize("board", build.BOARDS)
 def test_the_committed_dashboards_are_current(board: str) -> None:
     committed = (build.DIRECTORY / board).read_text()
-    assert committed == build.text(build.BOARDS[board]()), "run `make dashboards`"
+    assert committed == build.text(build.BOARDS[board]()), "run `make generate`"
     assert set(BOARDS) == set(build.BOARDS)
 
 

@@ -90,7 +90,7 @@ def test_every_rule_is_evaluated_without_an_error(watched: Watched) -> None:
 
 
 def test_the_operator_gets_the_same_rules() -> None:
-    assert build.TARGET.read_text() == build.written(), "run `make rules`"
+    assert build.TARGET.read_text() == build.written(), "run `make generate`"
     assert yaml.safe_load(build.TARGET.read_text())["spec"]["groups"] == GROUPS
 
 

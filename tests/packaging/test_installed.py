@@ -28,7 +28,8 @@ _USES = """
 from pathlib import Path
 
 from counterfault import __version__
-from counterfault.proxy.config.loader import Config, load
+from counterfault.proxy.config.loader import load
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.experiments.cohorts import Cohort
 
 

@@ -27,7 +27,7 @@ SIDECAR = {"service": "shop", "listeners": {"inbound": {"listen": "a:1", "upstre
 @pytest.mark.parametrize("name", MODELS)
 def test_the_committed_schema_is_what_the_models_say_today(name):
     committed = (CONFIG / "schema" / f"{name}.schema.json").read_text()
-    assert committed == text(MODELS[name]), "run `make schema`"
+    assert committed == text(MODELS[name]), "run `make generate`"
 
 
 def test_schemas_are_written_whole_and_the_same_each_time(tmp_path):

@@ -1,5 +1,5 @@
 ;; Ends the exchange without an answer: HTTP/1 closes the connection, HTTP/2 sends RST_STREAM.
-;; Envoy has no filter of its own for that. `make wasm` builds drop.wasm.
+;; Envoy has no filter of its own for that. `make generate` builds drop.wasm.
 (module
   (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
   (memory (export "memory") 1)

@@ -1,5 +1,5 @@
 ;; Ends an exchange whose answer is Envoy's own word for workers that have cut it: what they do to
-;; Envoy befalls the client. `make wasm` builds dropped.wasm.
+;; Envoy befalls the client. `make generate` builds dropped.wasm.
 (module
   (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
   (import "env" "proxy_get_header_map_value"

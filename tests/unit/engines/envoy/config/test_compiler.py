@@ -1,7 +1,7 @@
 """Plan to Envoy configuration, compared with what was read and found right before.
 
-After a change that is meant: `GOLDEN=write pytest tests/engines/envoy/test_compile.py`, and read
-the difference.
+After a change that is meant, call pytest on this file with `GOLDEN=write` in the environment, and
+read the difference.
 """
 
 import json
