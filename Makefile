@@ -55,8 +55,8 @@ test-unit: install ## Run the tests that start no other program (under a minute)
 test-slow: install ## Run the tests that `make test` leaves out
 	$(PYTEST) -m 'slow or twin or deploy' $(ARGS)
 
-test-deploy: install ## Run the tests of deploy/, of the page in a browser and of the docs
-	$(PYTEST) -m 'deploy and not slow' tests/deploy tests/browser tests/docs $(ARGS)
+test-deploy: install ## Run the tests of deploy/, of the wheel, of the page in a browser and of the docs
+	$(PYTEST) -m 'deploy and not slow' tests/deploy tests/packaging tests/browser tests/docs $(ARGS)
 
 test-all: install ## Run all tests (under 25 minutes)
 	$(PYTEST) -m '' $(ARGS)

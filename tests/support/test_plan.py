@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 _TESTS = Path(__file__).parent.parent
-# `make test-deploy`: what is shipped beside the product, the page in a browser, the docs.
-_DEPLOY = ("browser", "deploy", "docs")
+# `make test-deploy`: what is shipped, the page in a browser, the docs.
+_DEPLOY = ("browser", "deploy", "docs", "packaging")
 # The engines share nearly all that a user sees, so `make test` runs most modules on one of them.
 # On Envoy too it runs these, which between them start it, reload it, put each fault into it,
 # compare its answers with the upstream's and end it. `make test-all` runs every module on both.
@@ -23,7 +23,10 @@ _ENVOY_SMOKE = (
     "integration/test_verdict",
 )
 # What takes longest begins first, so that no xdist worker begins it when the others have ended.
-_ORDER = ("deploy", "browser", "integration", "conformance", "simulate", "bench", "docs", "unit")
+_ORDER = (
+    *("packaging", "deploy", "browser", "integration", "conformance"),
+    *("simulate", "bench", "docs", "unit"),
+)
 
 
 def markers(item: pytest.Item) -> Iterator[pytest.MarkDecorator]:
