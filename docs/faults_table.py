@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from counterfault.proxy.config.yaml_reader import read
+from counterfault.proxy.config.yaml_reader import read_yaml
 from counterfault.proxy.faults import KNOWN
 from docs.marked import replace
 
@@ -32,7 +32,7 @@ def written(page: str) -> str:
 
 def _settings(name: str) -> list[str]:
     """Return each setting that the fault has in its own example."""
-    document: Any = read(name, (EXAMPLES / f"{name}.yaml").read_bytes()).data
+    document: Any = read_yaml(name, (EXAMPLES / f"{name}.yaml").read_bytes()).data
     found = [_flow(rule[name]) for rule in document["faults"] if name in rule]
     # An unescaped bar would end the table's cell.
     return [text.replace("|", "\\|") for text in dict.fromkeys(found)]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from counterfault.proxy.config import token_file
+from counterfault.proxy.config.token_file import read_token
 
 # How long a browser stays signed in, in seconds.
 SESSION = 12 * 3600
@@ -26,7 +26,7 @@ class Token:
         """Raises OSError or ValueError if the file holds no token now."""
         self._path, self._failed, self._wall = path, failed, wall
         self._version = self._present()
-        self._token = token_file.read(path)
+        self._token = read_token(path)
 
     def matches(self, offered: str) -> bool:
         """Whether it is the token; how long this takes says nothing of it."""
@@ -57,7 +57,7 @@ class Token:
             return
         self._version = version
         try:
-            self._token = token_file.read(self._path)
+            self._token = read_token(self._path)
         except (OSError, ValueError) as e:
             self._failed("admin", ValueError(f"token_file: {e}"))
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from counterfault.proxy.config import token_file as secret
 from counterfault.proxy.config.files import reason_of
+from counterfault.proxy.config.token_file import read_token
 
 
 class Refused(Exception):
@@ -41,7 +41,7 @@ class AdminClient:
 
 def _token(path: Path) -> str:
     try:
-        return secret.read(path).decode("ascii")
+        return read_token(path).decode("ascii")
     except OSError as e:
         raise Refused(f"cannot read {path}: {reason_of(e)}") from e
     except ValueError as e:

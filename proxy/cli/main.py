@@ -187,9 +187,9 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _schema(args: argparse.Namespace) -> int:
     """Write the JSON Schemas that editors check the YAML against."""
-    from counterfault.proxy.config.json_schema import write
+    from counterfault.proxy.config.json_schema import write_schemas
 
-    write(args.directory)
+    write_schemas(args.directory)
     return FINE
 
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of the configuration, from the models, for editors."""
+"""JSON Schemas of the configuration files, made from the models, for completion in editors."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ MODELS: dict[str, type[BaseModel]] = {"sidecar": Sidecar, "experiment": Experime
 
 
 class _Schema(GenerateJsonSchema):
-    """Pydantic's schema with defaults as a user would write them, and no invented titles."""
+    """Pydantic's schema with defaults as a user would write them, and without invented titles."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         found = super().default_schema(schema)
@@ -30,18 +30,19 @@ class _Schema(GenerateJsonSchema):
         return False
 
 
-def schema(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON Schema, draft 2020-12."""
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a model's JSON Schema, draft 2020-12."""
     found = model.model_json_schema(schema_generator=_Schema)
     return {"$schema": _Schema.schema_dialect, **found}
 
 
-def text(model: type[BaseModel]) -> str:
-    return json.dumps(schema(model), indent=2, sort_keys=True) + "\n"
+def schema_text(model: type[BaseModel]) -> str:
+    """Return the content of a model's schema file."""
+    return json.dumps(schema_of(model), indent=2, sort_keys=True) + "\n"
 
 
-def write(directory: Path) -> None:
-    """Write each schema to its file, such as `sidecar.schema.json`."""
+def write_schemas(directory: Path) -> None:
+    """Write each model's schema to a file such as `sidecar.schema.json`. Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, model in MODELS.items():
-        (directory / f"{name}.schema.json").write_text(text(model), encoding="utf-8")
+        (directory / f"{name}.schema.json").write_text(schema_text(model), encoding="utf-8")

@@ -20,6 +20,7 @@ class ConfigError(Exception):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
+        """Return one line for each problem, at most a hundred."""
         lines = [str(problem) for problem in self.problems[:_MOST_SHOWN]]
         more = len(self.problems) - _MOST_SHOWN
         return "\n".join([*lines, f"and {more} more problems"] if more > 0 else lines)

@@ -1,17 +1,10 @@
-"""The sidecar's own settings: sidecar.yaml."""
+"""The models of sidecar.yaml but for its listeners: limits, admin port, Prometheus, engine."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
-from pydantic.config import JsonDict
+from pydantic import Field, field_validator, model_validator
 
+from counterfault.proxy.config.listener import Listener
 from counterfault.proxy.values.addresses import (
     LOOPBACK,
     HostPort,
@@ -19,88 +12,15 @@ from counterfault.proxy.values.addresses import (
     Network,
     Server,
     Trust,
-    Upstream,
     host_port,
     is_loopback,
 )
-from counterfault.proxy.values.matching import HeaderName, OneOrMore, Path, Strict, listed
+from counterfault.proxy.values.matching import HeaderName, Path, Strict
 from counterfault.proxy.values.units import Name, Positive, Share
 
 
-class Tls(Strict):
-    """The certificate a listener shows its clients."""
-
-    cert: str = Field(description="PEM file with the certificate and its chain")
-    key: str = Field(description="PEM file with the private key")
-
-
-# What a listener's mode requires and forbids, for editors.
-_BY_MODE: JsonDict = {
-    "if": {"properties": {"mode": {"const": "forward"}}, "required": ["mode"]},
-    "then": {"properties": {"upstream": False, "tls": False}},
-    "else": {"required": ["upstream"]},
-}
-
-
-class Listener(Strict):
-    """A port of the sidecar and where its traffic goes."""
-
-    model_config = ConfigDict(json_schema_extra=_BY_MODE)
-
-    listen: Listen = Field(description="Address and port to listen on")
-    mode: Literal["reverse", "forward"] = Field(
-        default="reverse", description="forward: an explicit proxy, as HTTP_PROXY and HTTPS_PROXY"
-    )
-    upstream: Annotated[tuple[Upstream, ...], BeforeValidator(listed), OneOrMore] = Field(
-        default=(),
-        description="Where to; a list is sticky by unit, the next node when one is down",
-    )
-    trust: Trust | None = Field(
-        default=None, description="Peers whose cohort tags are believed at this listener"
-    )
-    unit: Literal["connection", "client_ip"] = Field(
-        default="connection", description="Of a tcp listener: what is enrolled"
-    )
-    tls: Tls | None = Field(default=None, description="Serve HTTPS, HTTP/2 included")
-    ca: str | None = Field(
-        default=None, description="PEM file to verify https upstreams with; unset: the system's"
-    )
-
-    @field_validator("upstream")
-    @classmethod
-    def _one_scheme(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("must name at least one upstream")
-        if len({urlsplit(url).scheme for url in value}) > 1:
-            raise ValueError("must have one scheme for all upstreams")
-        if len(set(value)) < len(value):
-            raise ValueError("must name each upstream once")
-        return value
-
-    @model_validator(mode="after")
-    def _fits_its_mode(self) -> "Listener":
-        if not self.forward and not self.upstream:
-            raise ValueError("missing key 'upstream'")
-        if self.forward and self.upstream:
-            raise ValueError("mode forward has no upstream: each request names its own")
-        if self.forward and self.tls is not None:
-            raise ValueError("mode forward has no tls: applications speak plainly to their proxy")
-        if "unit" in self.model_fields_set and self.scheme != "tcp":
-            raise ValueError("`unit` is for tcp listeners; users of http ones are found by theirs")
-        return self
-
-    @property
-    def forward(self) -> bool:
-        """Whether it is an explicit proxy."""
-        return self.mode == "forward"
-
-    @property
-    def scheme(self) -> str:
-        return urlsplit(self.upstream[0]).scheme if self.upstream else "http"
-
-
 class UnitSource(Strict):
-    """Where a user's id is found; one of header, cookie and baggage."""
+    """Where a request carries its user's id: one of header, cookie and baggage."""
 
     baggage: Annotated[str, Field(min_length=1)] | None = None
     header: HeaderName | None = None
@@ -114,7 +34,7 @@ class UnitSource(Strict):
 
 
 class AdminSettings(Strict):
-    """The supervisor's own port: page, metrics and API."""
+    """The supervisor's HTTP port: page, metrics and API."""
 
     listen: Listen = "127.0.0.1:9900"
     token_file: Annotated[str, Field(min_length=1)] | None = Field(
@@ -140,14 +60,14 @@ class AdminSettings(Strict):
 
 
 class PrometheusServer(Strict):
-    """Where metrics are asked for that somebody else measures."""
+    """The Prometheus server that holds metrics measured outside the sidecar."""
 
     url: Server = Field(
         description="Such as http://prometheus:9090, with the path that /api/v1 is below"
     )
-    timeout: Positive = Field(default=2.0, le=10.0, description="How long to wait for an answer")
+    timeout: Positive = Field(default=2.0, le=10.0, description="How long to wait for each answer")
     token_file: str | None = Field(
-        default=None, description="File with a bearer token; read again for every question"
+        default=None, description="File with a bearer token; read again for every query"
     )
     ca: str | None = Field(
         default=None, description="PEM file to verify the server with; unset: the system's"
@@ -155,12 +75,14 @@ class PrometheusServer(Strict):
 
 
 class Limits(Strict):
-    """How much harm there may be at any time, whatever the experiments say."""
+    """Bounds of the harm that experiments can do, whatever their files say."""
 
     enrolled: Share = Field(default=0.10, description="All cohorts of all experiments together")
-    active_faults: int = Field(default=100, ge=0, description="Faults under way at one time")
+    active_faults: int = Field(
+        default=100, ge=0, description="How many faults may be active at one time"
+    )
     lease: Positive = Field(
-        default=3.0, ge=0.5, le=60.0, description="Faults end this long after the supervisor"
+        default=3.0, ge=0.5, le=60.0, description="Faults end this long after the supervisor has"
     )
     drain: Positive = Field(
         default=30.0, le=3600.0, description="How long SIGTERM waits for requests under way"
@@ -172,7 +94,9 @@ class Limits(Strict):
         default=20_000, ge=1, le=1_000_000, description="Clients' connections, over all workers"
     )
     idle: Positive = Field(
-        default=600.0, le=86400.0, description="When a connection on which nothing moves is closed"
+        default=600.0,
+        le=86400.0,
+        description="How long a connection may be idle before it is closed",
     )
     head_time: Positive = Field(
         default=10.0, le=600.0, description="How long a request's head may take to arrive"
@@ -189,15 +113,16 @@ class Limits(Strict):
 
 
 class EnvoySettings(Strict):
-    """For `engine: envoy`."""
+    """Settings that only `engine: envoy` uses."""
 
     path: str | None = Field(
-        default=None, description="The program; unset: counterfault[envoy]'s, else the PATH's"
+        default=None,
+        description="The Envoy program; unset: the one of counterfault[envoy], else on the PATH",
     )
 
 
 class Sidecar(Strict):
-    """sidecar.yaml."""
+    """The content of sidecar.yaml."""
 
     service: Name = Field(description="A label on every series")
     engine: Literal["mitmproxy", "envoy"] = Field(
@@ -222,7 +147,7 @@ class Sidecar(Strict):
         "unset: one is made under state_dir",
     )
     prometheus: PrometheusServer | None = Field(
-        default=None, description="The server that outside metrics are read from"
+        default=None, description="The server that `prometheus` metrics are read from"
     )
     limits: Limits = Limits()
     protect: Annotated[tuple[Path, ...], Field(strict=False)] = Field(
@@ -245,7 +170,10 @@ class Sidecar(Strict):
         return value
 
     def trusted(self, listener: str) -> tuple[Network, ...]:
-        """The peers whose tags are believed at a listener."""
+        """Return the peers whose cohort tags are believed at a listener.
+
+        By default these are loopback's, and none at the listener named `inbound`.
+        """
         own = self.listeners[listener].trust
         if own is not None:
             return own

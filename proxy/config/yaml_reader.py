@@ -1,10 +1,9 @@
-"""YAML text as plain JSON data in which every value knows its line and column.
+"""Reads YAML text as plain JSON data, with the line and column of every value.
 
-Scalars are read as in YAML 1.2's core schema, so `on`, `010` and `12:30:45` are text. What could
-surprise a reader or a parser is refused: aliases, anchors, tags, merge keys, duplicate keys.
+Scalars follow the core schema of YAML 1.2, so `on`, `010` and `12:30:45` are text. Features that
+surprise people or parsers are refused: aliases, anchors, tags, merge keys and duplicate keys.
 """
 
-import math
 import re
 from typing import Any
 
@@ -13,98 +12,100 @@ import yaml
 from counterfault.proxy.config.document import (
     Document,
     Json,
-    Place,
+    KeyPath,
+    Position,
     Problem,
-    Where,
     dotted,
-    unreadable,
+    unreadable_document,
 )
+from counterfault.proxy.config.yaml_scalars import scalar_of
 
 MOST_BYTES = 1 << 20
 MOST_NODES = 20_000
 MOST_DEPTH = 40
 
-_WORDS = {"": None, "~": None} | {
-    spelling: value
-    for word, value in (("null", None), ("true", True), ("false", False))
-    for spelling in (word, word.capitalize(), word.upper())
-}
-# 18 digits are exact in any reader's 64 bits; more are text, and so is 010, which is 8 to some.
-_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
-_FLOAT = re.compile(
-    r"[-+]?(?:(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-    r"|(?:0|[1-9][0-9]*)[eE][-+]?[0-9]+)"
+# Every character that is not printable in YAML, and the byte order mark: one at the start of the
+# file is gone after decoding.
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-# YAML's printable characters, without the byte order mark that may begin the file.
-_CONTROL = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_UNFIT = re.compile("[\0\ud800-\udfff]")
+_NUL_OR_SURROGATE = re.compile("[\0\ud800-\udfff]")
 
 
-def read(file: str, raw: bytes) -> Document:
-    """The document in a file's bytes; whatever they are, nothing is raised."""
+def read_yaml(file: str, raw: bytes) -> Document:
+    """Return the document in a file's bytes; never raises, mistakes become its problems."""
     if len(raw) > MOST_BYTES:
-        return unreadable(file, f"must be at most {MOST_BYTES >> 20} MiB")
+        return unreadable_document(file, f"must be at most {MOST_BYTES >> 20} MiB")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        before = e.object[: e.start].decode()  # without the byte order mark, and so is e.start
+        before = e.object[: e.start].decode()  # e.start does not count the byte order mark either
         bad = f"must be UTF-8; byte 0x{e.object[e.start]:02x} is not"
-        return unreadable(file, bad, *_end(before))
-    if found := _CONTROL.search(text):
+        return unreadable_document(file, bad, *_end_position(before))
+    if found := _UNPRINTABLE.search(text):
         shown = f"U+{ord(found[0]):04X}"
-        return unreadable(file, f"must be text; {shown} is not", *_end(text[: found.start()]))
+        return unreadable_document(
+            file, f"must be text; {shown} is not", *_end_position(text[: found.start()])
+        )
     loader: Any = _Loader(text)
-    reader = _Reader(file, loader)
+    builder = _DataBuilder(file, loader)
     try:
-        data = reader.document()
+        data = builder.document()
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark or loader.get_mark()
-        return _broken(reader, _said(e), mark)
+        return _broken_document(builder, _error_text(e), mark)
     except (yaml.YAMLError, ValueError, OverflowError):
-        # PyYAML hands \UFFFFFFFF to chr() and the digits of %YAML 1.999… to int().
-        return _broken(reader, "an escape or a directive is not YAML", loader.get_mark())
+        # PyYAML passes \UFFFFFFFF to chr() and the digits of %YAML 1.999… to int() unchecked.
+        return _broken_document(builder, "an escape or a directive is not YAML", loader.get_mark())
     return Document(
-        file, data, reader.values, reader.keys, tuple(reader.problems), not reader.refused
+        file,
+        data,
+        builder.value_positions,
+        builder.key_positions,
+        tuple(builder.problems),
+        not builder.refused,
     )
 
 
-def _end(text: str) -> Place:
+def _end_position(text: str) -> Position:
     return text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
-def _said(error: yaml.MarkedYAMLError) -> str:
-    said = error.problem or "is not YAML"
+def _error_text(error: yaml.MarkedYAMLError) -> str:
+    text = error.problem or "is not YAML"
     if error.context and error.context_mark:
-        return f"{said} {error.context} from line {error.context_mark.line + 1}"
-    return said
+        return f"{text} {error.context} from line {error.context_mark.line + 1}"
+    return text
 
 
-def _broken(reader: "_Reader", text: str, mark: Any) -> Document:
-    last = Problem(reader.file, mark.line + 1, mark.column + 1, "", text)
-    problems = (*reader.problems, last)
-    return Document(reader.file, None, reader.values, reader.keys, problems, False)
+def _broken_document(builder: "_DataBuilder", text: str, mark: Any) -> Document:
+    last = Problem(builder.file, mark.line + 1, mark.column + 1, "", text)
+    problems = (*builder.problems, last)
+    return Document(
+        builder.file, None, builder.value_positions, builder.key_positions, problems, False
+    )
 
 
 class _Loader(yaml.SafeLoader):
-    """Its scanner looks far ahead at brackets, so that depth has to be bounded there already."""
+    """Bounds the depth of brackets in the scanner, which reads far ahead of the parser."""
 
     def fetch_flow_collection_start(self, token: Any) -> None:
         if self.flow_level >= MOST_DEPTH:
-            raise _too_much(f"must be at most {MOST_DEPTH} levels deep", self.get_mark())
+            raise _error_at(f"must be at most {MOST_DEPTH} levels deep", self.get_mark())
         super().fetch_flow_collection_start(token)
 
 
-def _too_much(text: str, mark: Any) -> yaml.MarkedYAMLError:
+def _error_at(text: str, mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=text, problem_mark=mark)
 
 
-class _Reader:
-    """Turns the parser's events into data, and collects what is wrong on the way."""
+class _DataBuilder:
+    """Builds data from the parser's events, and collects positions and problems on the way."""
 
     def __init__(self, file: str, loader: Any) -> None:
         self.file = file
-        self.values: dict[Where, Place] = {}
-        self.keys: dict[Where, Place] = {}
+        self.value_positions: dict[KeyPath, Position] = {}
+        self.key_positions: dict[KeyPath, Position] = {}
         self.problems: list[Problem] = []
         self.refused = False
         self._loader = loader
@@ -114,94 +115,82 @@ class _Reader:
         loader = self._loader
         loader.get_event()
         if loader.check_event(yaml.StreamEndEvent):
-            raise _too_much("must not be empty", yaml.Mark("", 0, 0, 0, None, 0))
+            raise _error_at("must not be empty", yaml.Mark("", 0, 0, 0, None, 0))
         loader.get_event()
         data = self._value(())
         loader.get_event()
         if not loader.check_event(yaml.StreamEndEvent):
-            raise _too_much("must be one document", loader.peek_event().start_mark)
+            raise _error_at("must be one document", loader.peek_event().start_mark)
         return data
 
-    def _value(self, where: Where) -> Json:
-        event = self._node(where)
-        self.values[where] = _place(event)
+    def _value(self, path: KeyPath) -> Json:
+        event = self._node(path)
+        self.value_positions[path] = _position(event)
         match event:
             case yaml.SequenceStartEvent():
-                return self._sequence(where)
+                return self._sequence(path)
             case yaml.MappingStartEvent():
-                return self._mapping(where)
+                return self._mapping(path)
             case yaml.ScalarEvent():
-                return _scalar(event)
+                return scalar_of(event)
         return None
 
-    def _node(self, where: Where) -> Any:
-        """The next node's event, having looked at all that comes with it."""
+    def _node(self, path: KeyPath) -> Any:
+        """Return the next node's event after checks of size, depth, anchor, tag and characters."""
         event = self._loader.get_event()
         self._nodes += 1
         if self._nodes > MOST_NODES:
-            raise _too_much(f"must be at most {MOST_NODES} values and keys", event.start_mark)
-        if len(where) > MOST_DEPTH:
-            raise _too_much(f"must be at most {MOST_DEPTH} levels deep", event.start_mark)
+            raise _error_at(f"must be at most {MOST_NODES} values and keys", event.start_mark)
+        if len(path) > MOST_DEPTH:
+            raise _error_at(f"must be at most {MOST_DEPTH} levels deep", event.start_mark)
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(event, where, f"aliases (*{event.anchor}) are not allowed")
+            self._refuse(event, path, f"aliases (*{event.anchor}) are not allowed")
             return event
         if event.anchor is not None:
-            self._refuse(event, where, f"anchors (&{event.anchor}) are not allowed")
+            self._refuse(event, path, f"anchors (&{event.anchor}) are not allowed")
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self._refuse(event, where, f"tags ({tag}) are not allowed")
-        if isinstance(event, yaml.ScalarEvent) and _UNFIT.search(event.value):
-            self._refuse(event, where, "must not hold a NUL or half a surrogate pair")
+            self._refuse(event, path, f"tags ({tag}) are not allowed")
+        if isinstance(event, yaml.ScalarEvent) and _NUL_OR_SURROGATE.search(event.value):
+            self._refuse(event, path, "must not hold a NUL or half a surrogate pair")
         return event
 
-    def _sequence(self, where: Where) -> list[Json]:
+    def _sequence(self, path: KeyPath) -> list[Json]:
         items: list[Json] = []
         while not self._loader.check_event(yaml.SequenceEndEvent):
-            items.append(self._value((*where, len(items))))
+            items.append(self._value((*path, len(items))))
         self._loader.get_event()
         return items
 
-    def _mapping(self, where: Where) -> dict[str, Json]:
+    def _mapping(self, path: KeyPath) -> dict[str, Json]:
         mapping: dict[str, Json] = {}
         while not self._loader.check_event(yaml.MappingEndEvent):
-            key, place = self._key(where)
-            child = (*where, key)
-            first = self.keys.setdefault(child, place)
+            key, position = self._key(path)
+            child = (*path, key)
+            first = self.key_positions.setdefault(child, position)
             if key in mapping:
-                said = f"duplicate key '{key}', first at line {first[0]}"
-                self.problems.append(Problem(self.file, *place, dotted(where), said))
+                text = f"duplicate key '{key}', first at line {first[0]}"
+                self.problems.append(Problem(self.file, *position, dotted(path), text))
             mapping[key] = self._value(child)
         self._loader.get_event()
         return mapping
 
-    def _key(self, where: Where) -> tuple[str, Place]:
+    def _key(self, path: KeyPath) -> tuple[str, Position]:
         event = self._loader.peek_event()
         if isinstance(event, yaml.ScalarEvent):
-            self._node(where)
+            self._node(path)
             if event.implicit[0] and event.value == "<<":
-                self._refuse(event, where, "merge keys (<<) are not allowed")
-            return event.value, _place(event)
+                self._refuse(event, path, "merge keys (<<) are not allowed")
+            return event.value, _position(event)
         if not isinstance(event, yaml.AliasEvent):
-            self._refuse(event, where, "keys must be text")
-        self._value((*where, "?"))
-        return f"?{self._nodes}", _place(event)
+            self._refuse(event, path, "keys must be text")
+        self._value((*path, "?"))
+        return f"?{self._nodes}", _position(event)
 
-    def _refuse(self, event: Any, where: Where, text: str) -> None:
+    def _refuse(self, event: Any, path: KeyPath, text: str) -> None:
         self.refused = True
-        self.problems.append(Problem(self.file, *_place(event), dotted(where), text))
+        self.problems.append(Problem(self.file, *_position(event), dotted(path), text))
 
 
-def _place(event: Any) -> Place:
+def _position(event: Any) -> Position:
     return event.start_mark.line + 1, event.start_mark.column + 1
-
-
-def _scalar(event: yaml.ScalarEvent) -> Json:
-    text: str = event.value
-    if not event.implicit[0]:
-        return text
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
-        return int(text)
-    number = float(text) if _FLOAT.fullmatch(text) else math.inf
-    return number if math.isfinite(number) else text

@@ -7,9 +7,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from counterfault.proxy.config.json_schema import MODELS, schema, text, write
+from counterfault.proxy.config.json_schema import MODELS, schema_of, schema_text, write_schemas
 from counterfault.proxy.config.sidecar import Sidecar
-from counterfault.proxy.config.yaml_reader import read
+from counterfault.proxy.config.yaml_reader import read_yaml
 from counterfault.proxy.experiments.experiment import Experiment
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -27,21 +27,21 @@ SIDECAR = {"service": "shop", "listeners": {"inbound": {"listen": "a:1", "upstre
 @pytest.mark.parametrize("name", MODELS)
 def test_the_committed_schema_is_what_the_models_say_today(name):
     committed = (CONFIG / "schema" / f"{name}.schema.json").read_text()
-    assert committed == text(MODELS[name]), "run `make generate`"
+    assert committed == schema_text(MODELS[name]), "run `make generate`"
 
 
 def test_schemas_are_written_whole_and_the_same_each_time(tmp_path):
-    write(tmp_path / "schema")
+    write_schemas(tmp_path / "schema")
     written = {path.name: path.read_text() for path in (tmp_path / "schema").iterdir()}
     assert sorted(written) == ["experiment.schema.json", "sidecar.schema.json"]
     assert all(content.endswith("}\n") for content in written.values())
-    write(tmp_path / "schema")
+    write_schemas(tmp_path / "schema")
     assert {p.name: p.read_text() for p in (tmp_path / "schema").iterdir()} == written
 
 
 @pytest.mark.parametrize("model", MODELS.values())
 def test_a_schema_is_a_schema(model):
-    found = schema(model)
+    found = schema_of(model)
     assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert found["title"]
     jsonschema.Draft202012Validator.check_schema(found)
@@ -53,11 +53,11 @@ def test_a_shipped_file_names_the_schema_that_it_fits(path):
     named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
     assert named
     found = json.loads((path.parent / named[1]).read_text())
-    jsonschema.validate(read(path.name, path.read_bytes()).data, found)
+    jsonschema.validate(read_yaml(path.name, path.read_bytes()).data, found)
 
 
 def _accepts(model, data):
-    return jsonschema.Draft202012Validator(schema(model)).is_valid(data)
+    return jsonschema.Draft202012Validator(schema_of(model)).is_valid(data)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_an_upstream_may_be_one_or_a_list():
 
 
 def test_defaults_are_written_as_a_user_would():
-    fields = schema(Experiment)["properties"]
+    fields = schema_of(Experiment)["properties"]
     assert fields["baseline"]["default"] == "1m"
-    assert schema(Experiment)["$defs"]["GuardLimits"]["properties"]["confidence"]["default"] == (
+    assert schema_of(Experiment)["$defs"]["GuardLimits"]["properties"]["confidence"]["default"] == (
         "95%"
     )

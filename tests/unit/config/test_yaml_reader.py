@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfault.proxy.config.document import Problem
-from counterfault.proxy.config.yaml_reader import MOST_BYTES, MOST_DEPTH, read
+from counterfault.proxy.config.yaml_reader import MOST_BYTES, MOST_DEPTH, read_yaml
 
 
 def problems(raw: bytes) -> list[str]:
-    return [str(problem) for problem in read("a.yaml", raw).problems]
+    return [str(problem) for problem in read_yaml("a.yaml", raw).problems]
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def problems(raw: bytes) -> list[str]:
     ],
 )
 def test_a_scalar_is_read_as_in_yaml_1_2(text, value):
-    data = read("a.yaml", f"key: {text}\n".encode()).data
+    data = read_yaml("a.yaml", f"key: {text}\n".encode()).data
     assert data == {"key": value}
     assert type(data["key"]) is type(value)
 
 
 def test_keys_are_text_however_they_look():
-    assert read("a.yaml", b"{on: 1, 2: 2, null: 3, 010: 4}").data == {
+    assert read_yaml("a.yaml", b"{on: 1, 2: 2, null: 3, 010: 4}").data == {
         "on": 1,
         "2": 2,
         "null": 3,
@@ -70,8 +70,8 @@ def test_keys_are_text_however_they_look():
 
 
 def test_every_value_and_key_knows_its_place():
-    document = read("a.yaml", "ä: 1\nb:\n  - {c: [x, y]}\n".encode())
-    assert document.values == {
+    document = read_yaml("a.yaml", "ä: 1\nb:\n  - {c: [x, y]}\n".encode())
+    assert document.value_positions == {
         (): (1, 1),
         ("ä",): (1, 4),
         ("b",): (3, 3),
@@ -80,12 +80,12 @@ def test_every_value_and_key_knows_its_place():
         ("b", 0, "c", 0): (3, 10),
         ("b", 0, "c", 1): (3, 13),
     }
-    assert document.keys == {("ä",): (1, 1), ("b",): (2, 1), ("b", 0, "c"): (3, 6)}
+    assert document.key_positions == {("ä",): (1, 1), ("b",): (2, 1), ("b", 0, "c"): (3, 6)}
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key():
-    document = read("a.yaml", b"\xef\xbb\xbfa: 1")
-    assert (document.data, document.keys) == ({"a": 1}, {("a",): (1, 1)})
+    document = read_yaml("a.yaml", b"\xef\xbb\xbfa: 1")
+    assert (document.data, document.key_positions) == ({"a": 1}, {("a",): (1, 1)})
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key():
     ids=lambda value: ascii(value)[:24],
 )
 def test_what_is_no_good_is_refused_where_it_stands(raw, said):
-    document = read("a.yaml", raw)
+    document = read_yaml("a.yaml", raw)
     assert str(document.problems[0]).startswith(said)
-    assert not document.whole
+    assert not document.complete
 
 
 def test_aliases_and_merge_keys_are_refused_all_at_once():
@@ -135,17 +135,17 @@ def test_aliases_and_merge_keys_are_refused_all_at_once():
 
 
 def test_a_quoted_merge_key_is_a_key():
-    assert read("a.yaml", b"'<<': 1").data == {"<<": 1}
+    assert read_yaml("a.yaml", b"'<<': 1").data == {"<<": 1}
 
 
 def test_a_duplicate_key_names_the_line_of_the_first_and_the_rest_is_read():
-    document = read("a.yaml", b"a: 1\nb: {c: 1, c: 2}\na: 3\n\na: 4\n")
+    document = read_yaml("a.yaml", b"a: 1\nb: {c: 1, c: 2}\na: 3\n\na: 4\n")
     assert [str(problem) for problem in document.problems] == [
         "a.yaml:2:11: b: duplicate key 'c', first at line 2",
         "a.yaml:3:1: duplicate key 'a', first at line 1",
         "a.yaml:5:1: duplicate key 'a', first at line 1",
     ]
-    assert document.whole
+    assert document.complete
 
 
 def test_depth_is_allowed_up_to_the_limit():
@@ -167,8 +167,8 @@ def test_a_problem_stays_on_its_line_whatever_it_quotes():
 
 @given(st.binary() | st.text(string.printable + "äß\u2028").map(str.encode))
 def test_no_bytes_raise(raw):
-    document = read("a.yaml", raw)
-    assert document.whole or document.problems
+    document = read_yaml("a.yaml", raw)
+    assert document.complete or document.problems
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.text()
@@ -182,7 +182,7 @@ DATA = st.recursive(
 @given(DATA)
 def test_what_json_can_say_comes_back(data):
     # JSON escapes what YAML would not have in a file; YAML wants keys below 1024 characters.
-    document = read("a.yaml", json.dumps(data).encode())
+    document = read_yaml("a.yaml", json.dumps(data).encode())
     if not document.problems:
         assert document.data == data
     else:
@@ -191,7 +191,7 @@ def test_what_json_can_say_comes_back(data):
 
 @given(st.text("abc: -[]{}&*!|>'\"%@`,?#\n0123<~"))
 def test_what_is_accepted_is_what_pyyaml_sees_but_for_the_scalars(text):
-    document = read("a.yaml", text.encode())
+    document = read_yaml("a.yaml", text.encode())
     if not document.problems:
         seen = yaml.load(text, yaml.BaseLoader)
         assert _shape(document.data) == _shape(seen)

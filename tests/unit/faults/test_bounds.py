@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from counterfault.proxy.config.validation_errors import judge
-from counterfault.proxy.config.yaml_reader import read
+from counterfault.proxy.config.validation_errors import validate
+from counterfault.proxy.config.yaml_reader import read_yaml
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.faults import KNOWN
 from counterfault.proxy.faults.corrupt import JsonChange
@@ -112,7 +112,7 @@ def told(parameter: str, value: object) -> list[str]:
         "faults": [{"at": "inbound", fault: settings, "unsafe": True}],
     }
     text = yaml.safe_dump(experiment, allow_unicode=True, width=1 << 20).encode()
-    return [str(p) for p in judge(read("x.yaml", text), Experiment, files).problems]
+    return [str(p) for p in validate(read_yaml("x.yaml", text), Experiment, files).problems]
 
 
 @pytest.mark.parametrize(("parameter", "value", "said"), WRONG)

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from counterfault.proxy.config.sidecar import Limits, Listener, Sidecar
+from counterfault.proxy.config.listener import Listener
+from counterfault.proxy.config.sidecar import Limits, Sidecar
 from counterfault.proxy.engines.envoy.config.lua_program import STICKY
 from counterfault.proxy.engines.envoy.config.names import (
     HOLD,

@@ -8,8 +8,9 @@ routes      one for each listener, with the assignment inside; swapped at every 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from counterfault.proxy.config.listener import Listener
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.config.sidecar import Limits, Listener, Sidecar
+from counterfault.proxy.config.sidecar import Limits, Sidecar
 from counterfault.proxy.engines.envoy.config import lua_program, native_faults
 from counterfault.proxy.engines.envoy.config.bystander_filter import maybe_enrolled
 from counterfault.proxy.engines.envoy.config.clusters import clusters

@@ -6,7 +6,8 @@ from functools import cache
 from importlib.resources import files
 from math import ceil
 
-from counterfault.proxy.config.sidecar import Limits, Listener, Sidecar
+from counterfault.proxy.config.listener import Listener
+from counterfault.proxy.config.sidecar import Limits, Sidecar
 from counterfault.proxy.engines.envoy.config.clusters import HTTP2
 from counterfault.proxy.engines.envoy.config.names import (
     DROP_FILTER,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from counterfault.proxy.config.sidecar import Listener, Sidecar
+from counterfault.proxy.config.listener import Listener
+from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.fault_rule import FaultRule
 from counterfault.proxy.faults.actions import (

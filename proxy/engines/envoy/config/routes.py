@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from counterfault.proxy.config.sidecar import Listener
+from counterfault.proxy.config.listener import Listener
 from counterfault.proxy.engines.envoy.config.lua_program import STICKY
 from counterfault.proxy.engines.envoy.config.names import (
     CUT,

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from counterfault.proxy.config.sidecar import Listener
+from counterfault.proxy.config.listener import Listener
 from counterfault.proxy.engines.envoy.config.clusters import HTTP1
 from counterfault.proxy.engines.envoy.config.names import (
     CUT,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from counterfault.proxy.config.sidecar import Listener
+from counterfault.proxy.config.listener import Listener
 from counterfault.proxy.engines.upstream_ring import ByteRing
 from counterfault.proxy.values.addresses import HostPort, upstream_address
 
