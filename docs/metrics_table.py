@@ -8,6 +8,7 @@ from prometheus_client import Metric
 
 from counterfault.proxy.admin.metrics import MetricsCollector
 from counterfault.proxy.config.loader import load
+from counterfault.proxy.engines.fault_budget import Budget, create
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.supervisor.supervisor import Supervisor
@@ -23,7 +24,7 @@ _OF_SAMPLES = {"le"}
 def families() -> Iterator[Metric]:
     """Yield what a sidecar with the example configuration exports; no worker is started."""
     totals = Totals()
-    workers = WorkerPool(1, totals.update, totals.retire)
+    workers = WorkerPool(1, Budget(create()), totals.update, totals.retire)
     with TemporaryDirectory() as state:
         yield from MetricsCollector(
             Supervisor(load(EXAMPLE), Path(state), workers, totals)

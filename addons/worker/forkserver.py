@@ -12,7 +12,7 @@ import socket
 import sys
 
 from counterfault.addons.worker import main as process
-from counterfault.proxy.engines.channel import receive_now, send_now
+from counterfault.proxy.engines.channel import receive_blocking, send_blocking
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     # What is frozen is not touched by the children's collections, and so stays shared.
     gc.collect()
     gc.freeze()
-    while (received := receive_now(control)) is not None:
+    while (received := receive_blocking(control)) is not None:
         message, (theirs, budget) = received
         pid = os.fork()
         if pid == 0:
@@ -35,11 +35,11 @@ def main() -> None:
             _live(socket.socket(fileno=theirs), budget, message["index"])
         os.close(theirs)
         os.close(budget)
-        send_now(control, {"type": "born", "ticket": message["ticket"], "pid": pid})
+        send_blocking(control, {"type": "spawned", "ticket": message["ticket"], "pid": pid})
 
 
 def _live(control: socket.socket, budget: int, index: int) -> None:
-    """Be a worker, and never return into the nursery's loop."""
+    """Be a worker, and never return into the fork server's loop."""
     code = 1
     try:
         process.run(control, budget, index)

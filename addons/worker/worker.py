@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, control: socket.socket, budget: Budget, index: int) -> None:
         self._channel = Channel(control, self._receive, self._orphaned)
         self._budget, self._index = budget, index
-        self._meeting = ""
+        self._handover_socket = ""
         self._leased = False
         self._contexts: dict[str, tuple[Any, Path | None]] = {}
         self._issuer: Issuer | None = None
@@ -83,7 +83,7 @@ class Worker:
 
     def _swap(self, message: Message) -> None:
         config = Config.from_wire(message["config"])
-        self._meeting = message["meeting"]
+        self._handover_socket = message["handover_socket"]
         runs = {name: Status(**run) for name, run in message["runs"].items()}
         plan = Plan(config.sidecar, config.experiments, runs)
         slots = {name: run.slot for name, run in runs.items()}
@@ -135,7 +135,7 @@ class Worker:
             if time.monotonic() > end:
                 log.warning("no supervisor has come; leaving")
                 self.stop.set()
-            elif (door := _knock(self._meeting)) is not None:
+            elif (door := _knock(self._handover_socket)) is not None:
                 self._introduce(door)
                 return
             await asyncio.sleep(_SEEK)

@@ -15,7 +15,9 @@ from counterfault.proxy.config.certificate_authority import CertificateAuthority
 from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.engines import handover
 from counterfault.proxy.engines.envoy.engine import EnvoyEngine
+from counterfault.proxy.engines.fault_budget import Budget, create
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
+from counterfault.proxy.engines.mitmproxy.worker_process import Report
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.report import FORMATS, exit_code, worst
 from counterfault.proxy.supervisor.config_watcher import changes
@@ -44,7 +46,7 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
     if until_done and (why := obstacle(config, directory)):
         print(f"counterfault: {why}", file=sys.stderr)
         return UNUSABLE
-    meeting = str((directory / handover.NAME).absolute())
+    meeting = str((directory / handover.SOCKET_NAME).absolute())
     authority = CertificateAuthority(directory)
     try:
         engine = _engine(config, directory, totals, meeting, authority)
@@ -64,7 +66,7 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: _task(reload(supervisor)))
     try:
-        await handover.succeed(directory)
+        await handover.replace_predecessor(directory)
         door.open()
         await engine.inherit(config)
         supervisor.start()
@@ -115,13 +117,16 @@ def _engine(
     config: Config, directory: Path, totals: Totals, meeting: str, authority: CertificateAuthority
 ) -> WorkerPool | EnvoyEngine:
     """The data plane that the configuration asks for. Raises OSError."""
-    count = config.sidecar.workers
-    workers = WorkerPool(count, totals.update, totals.retire, meeting, authority.pem_file)
+
+    def pool(budget: Budget, report: Report) -> WorkerPool:
+        count = config.sidecar.workers
+        return WorkerPool(count, budget, report, totals.retire, meeting, authority.pem_file)
+
     match config.sidecar.engine:
         case "mitmproxy":
-            return workers
+            return pool(Budget(create()), totals.update)
         case "envoy":
-            return EnvoyEngine(config, directory, workers, totals.update, totals.retire)
+            return EnvoyEngine(config, directory, pool, totals.update, totals.retire)
         case other:
             assert_never(other)
 

@@ -56,14 +56,22 @@ def create() -> int:
 
 
 class Budget:
-    """The shared counters, seen by the worker in cell `worker` (None: the supervisor)."""
+    """The shared counters, seen by one of the processes that share them."""
 
-    def __init__(self, fd: int, worker: int | None = None) -> None:
+    def __init__(
+        self, fd: int, worker: int | None = None, elsewhere: Callable[[], int] = int
+    ) -> None:
+        """Map the counters.
+
+        Args:
+            fd: The descriptor that `create` has made.
+            worker: The worker's own cell; None in the supervisor.
+            elsewhere: Returns how many faults are active in no worker, such as Envoy's.
+        """
         self.fd = fd
         self._memory = mmap.mmap(fd, _SIZE)
         self._worker = worker
-        # Faults that are under way in no worker: Envoy's.
-        self.elsewhere: Callable[[], int] = int
+        self._elsewhere = elsewhere
         if worker is not None:
             self.clear_worker(worker)
 
@@ -149,7 +157,7 @@ class Budget:
 
     def active(self) -> int:
         """Faults under way in all workers, and elsewhere."""
-        return sum(self._get(cell) for cell in range(WORKERS)) + self.elsewhere()
+        return sum(self._get(cell) for cell in range(WORKERS)) + self._elsewhere()
 
     def performed(self, run: int) -> int:
         return self._get(WORKERS + run)

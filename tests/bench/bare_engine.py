@@ -76,7 +76,7 @@ def main() -> None:
     fast_headers.install()
     fast_layers.install()
     gc.collect()
-    gc.freeze()  # as the nursery does
+    gc.freeze()  # as the fork server does
     uvloop.run(_serve(**vars(parser.parse_args())))
 
 

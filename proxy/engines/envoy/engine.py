@@ -26,8 +26,10 @@ from counterfault.proxy.engines.envoy.runtime.plan_queue import PlanQueue, Wante
 from counterfault.proxy.engines.envoy.runtime.process import Command, EnvoyProcess
 from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, RunDirectory
 from counterfault.proxy.engines.envoy.telemetry.collector import TelemetryCollector
+from counterfault.proxy.engines.fault_budget import Budget, create
 from counterfault.proxy.engines.graceful_close import closing
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
+from counterfault.proxy.engines.mitmproxy.worker_process import Report
 from counterfault.proxy.engines.ports import PortTaken, why_taken
 from counterfault.proxy.measurement.counters import Rows
 from counterfault.proxy.values.addresses import HostPort, host_port
@@ -49,7 +51,7 @@ class EnvoyEngine:
         self,
         config: Config,
         state_dir: Path,
-        workers: WorkerPool,
+        pool: Callable[[Budget, Report], WorkerPool],
         cells: Callable[[str, Rows], None],
         gone: Callable[[str], None],
     ) -> None:
@@ -64,10 +66,9 @@ class EnvoyEngine:
             self._directory, self._admin, self._ear.reasons, sidecar.limits.drain
         )
         self._cells, self._gone = cells, gone
-        workers.report_to(self.from_workers)
-        self.budget = workers.budget
         self._holds = DelayServer()
-        self.budget.elsewhere = lambda: self._holds.active
+        self.budget = Budget(create(), elsewhere=lambda: self._holds.active)
+        workers = pool(self.budget, self.from_workers)
         self._config = config
         self._addresses: dict[str, HostPort] = {}
         self._plans = PlanQueue(self._bring, self._refused)

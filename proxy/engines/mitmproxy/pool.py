@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import os
-import signal
 import socket
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -15,21 +13,18 @@ from typing import Any
 from counterfault import __version__
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
-from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.channel import Channel, Message
+from counterfault.proxy.engines.fault_budget import Budget
+from counterfault.proxy.engines.keeper import STOP_GRACE, ChangeSignal, keep_running
 from counterfault.proxy.engines.mitmproxy.slots import Slot, Slots
 from counterfault.proxy.engines.mitmproxy.spawner import Spawner
+from counterfault.proxy.engines.mitmproxy.worker_process import OpenChannel, Report, WorkerProcess
 from counterfault.proxy.engines.ports import why_taken
-from counterfault.proxy.measurement.counters import Rows
 from counterfault.proxy.values.addresses import host_port
 
 log = logging.getLogger("counterfault")
 
-# A worker that dies younger than this is in a crash loop and is not replaced at once.
-_YOUNG = 2.0
-_PAUSE = 1.0
-_GRACE = 5.0
-# How long orphans may take to bring the sockets that a new supervisor finds taken.
+# Seconds that orphans may take to bring the sockets of ports that a new supervisor finds taken.
 _ORPHANS = 2.0
 
 
@@ -39,49 +34,65 @@ class WorkerPool:
     def __init__(
         self,
         count: int,
-        cells: Callable[[str, Rows], None],
+        budget: Budget,
+        report: Report,
         gone: Callable[[str], None],
-        meeting: str = "",
-        authority: Callable[[Path, Sidecar], Path | None] = lambda directory, sidecar: None,
+        handover_socket: str = "",
+        authority_file: Callable[[Path, Sidecar], Path | None] = lambda directory, sidecar: None,
     ) -> None:
-        """`meeting`: where orphans find the next supervisor; `authority`: who signs for hosts."""
-        self._cells, self._gone = cells, gone
-        self._meeting, self._authority = meeting, authority
-        self.budget = fault_budget.Budget(fault_budget.create())
-        self._nursery = Spawner()
+        """Prepare the pool; `start` begins to spawn workers.
+
+        Args:
+            count: How many workers to run.
+            budget: The fault counters that all workers share.
+            report: Called with a worker's incarnation and its counts.
+            gone: Called with the incarnation of a worker that has ended.
+            handover_socket: The path at which orphans find the next supervisor.
+            authority_file: Returns the file of the CA that signs for intercepted hosts, if any.
+        """
+        self.budget = budget
+        self._report, self._gone = report, gone
+        self._handover_socket, self._authority_file = handover_socket, authority_file
+        self._spawner = Spawner()
         self._slots = Slots(count)
         self._plan: Message = {}
         self._generation = 0
         self._lease_until = 0.0
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
-        self._news = asyncio.Event()
+        self._changed = ChangeSignal()
 
     async def inherit(self, config: Config) -> None:
-        """Where somebody has our ports already, give orphans the time to bring them."""
+        """Give orphans the time to bring our ports, where another process has them."""
         wanted = {host_port(listener.listen) for listener in config.sidecar.listeners.values()}
         if not any(why_taken(address) for address in wanted):
             return
-        # All of them: a socket that came after we made another would take its queue away.
+        # Wait for all of them: the kernel would share an orphan's queue with a socket made earlier.
         with suppress(TimeoutError):
             async with asyncio.timeout(_ORPHANS):
-                while not all(slot.channel for slot in self._slots):
-                    await self._news.wait()
+                while not all(slot.worker for slot in self._slots):
+                    await self._changed.wait()
 
     def adopt(self, channel: Channel, message: Message, fds: list[int]) -> None:
-        """Take a worker that has lost its supervisor, with its sockets."""
+        """Take over a worker that has lost its supervisor, with its sockets.
+
+        Args:
+            channel: The channel that the worker has opened.
+            message: What it says about itself: its version, pid, index and listeners.
+            fds: Descriptors of its listening sockets, then that of its fault budget.
+        """
         *sockets, shared = fds
         slot = next((s for s in self._slots if s.index == message["index"]), None)
         held = {
             n: socket.socket(fileno=fd) for n, fd in zip(message["names"], sockets, strict=True)
         }
-        if slot is None or slot.channel is not None or self._keepers or self._stopping.is_set():
+        if slot is None or slot.worker is not None or self._keepers or self._stopping.is_set():
             for sock in held.values():
                 sock.close()
             os.close(shared)
             channel.send({"type": "drain"})
             return
-        if not any(s.channel for s in self._slots):
+        if not any(s.worker for s in self._slots):
             self.budget.adopt(shared)
         else:
             os.close(shared)
@@ -89,178 +100,145 @@ class WorkerPool:
         if message["version"] != __version__:
             channel.send({"type": "drain"})  # it may not understand us; its sockets go on
         else:
-            self._attach(slot, channel, message["pid"], frozenset(held))
-            log.info("worker %d (pid %d) is adopted", slot.index, slot.pid)
-        self._tell_news()
+            self._attach(slot, channel.hand_over, message["pid"], held)
+            log.info("worker %d (pid %d) is adopted", slot.index, message["pid"])
+        self._changed.notify()
 
     def bind(self, config: Config) -> None:
         """Bind new and changed listeners, let go of those that are gone. Raises PortTaken."""
         self._slots.bind(config)
-
-    def report_to(self, cells: Callable[[str, Rows], None]) -> None:
-        """Hand counts to somebody else than at first."""
-        self._cells = cells
 
     def sockets(self) -> dict[str, socket.socket]:
         """One of each listener's sockets."""
         return self._slots.sockets()
 
     def start(self) -> None:
+        """Begin to run the workers."""
         self._keepers = [asyncio.ensure_future(self._keep(slot)) for slot in self._slots]
 
     async def prepare(self, config: Config) -> None:
-        """Workers have all they need."""
+        """Do nothing: running workers have all that a plan needs."""
 
     def push(self, config: Config, runs: Mapping[str, Any], lease_until: float) -> int:
-        """Send a plan to all workers; answers its generation, see `applied`."""
+        """Send a plan to all workers. Returns its generation, for `applied`.
+
+        `lease_until` in seconds of the monotonic clock.
+        """
         self._generation += 1
         self._lease_until = lease_until
-        authority = self._authority(config.directory, config.sidecar)
+        authority = self._authority_file(config.directory, config.sidecar)
         self._plan = {
             "type": "plan",
             "generation": self._generation,
             "config": config.wire(),
             "runs": dict(runs),
-            "meeting": self._meeting,
+            "handover_socket": self._handover_socket,
             "authority": str(authority) if authority else None,
         }
         for slot in self._slots:
-            self._tell(slot)
+            self._push_to(slot)
         return self._generation
 
     def renew(self, lease_until: float) -> None:
         """Let faults go on until then, in seconds of the monotonic clock."""
         self._lease_until = lease_until
-        for slot in self._slots:
-            if slot.channel is not None and not slot.channel.stalled:
-                slot.channel.send({"type": "lease", "until": lease_until})
+        for worker in self._workers:
+            worker.renew(lease_until)
 
     @property
     def ready(self) -> int:
         """How many workers act on the present plan."""
-        return sum(0 < slot.applied == self._generation for slot in self._slots)
+        return sum(0 < worker.generation == self._generation for worker in self._workers)
 
     @property
     def serves(self) -> bool:
         """Whether a worker acts on any plan."""
-        return any(slot.applied for slot in self._slots)
+        return any(worker.generation for worker in self._workers)
 
     @property
     def pids(self) -> list[int]:
         """The worker processes."""
-        return [slot.pid for slot in self._slots if slot.channel is not None]
+        return [worker.pid for worker in self._workers]
 
     @property
     def tasks(self) -> int:
         """The asyncio tasks of all of them."""
-        return sum(slot.tasks for slot in self._slots)
+        return sum(worker.tasks for worker in self._workers)
 
     async def applied(self, generation: int) -> None:
-        """Wait until every living worker acts on a plan at least as new."""
-        while not all(s.applied >= generation for s in self._slots if s.channel):
-            await self._news.wait()
+        """Wait until every running worker acts on a plan at least as new."""
+        while not all(worker.generation >= generation for worker in self._workers):
+            await self._changed.wait()
 
     async def serving(self) -> None:
-        """Wait until every worker serves."""
+        """Wait until every worker acts on the present plan."""
         while self.ready < len(self._slots):
-            await self._news.wait()
+            await self._changed.wait()
 
     async def stop(self, grace: float) -> None:
-        """Drain all workers; what has not left after `grace` seconds is killed."""
+        """Drain all workers, and kill those that are still there `grace` and 5 seconds later."""
         self._stopping.set()
         self._slots.close()
+        for worker in self._workers:
+            worker.drain()
+        _, late = await asyncio.wait(self._keepers, timeout=grace + STOP_GRACE)
         for slot in self._slots:
-            if slot.channel is not None:
-                # Faults end here: nobody leaves later for what one of them holds.
-                slot.channel.send({"type": "lease", "until": 0.0})
-                slot.channel.send({"type": "drain"})
-                _signal(slot.pid, signal.SIGTERM)
-        _, late = await asyncio.wait(self._keepers, timeout=grace + _GRACE)
-        for slot in self._slots:
-            if late and slot.channel is not None:
+            if late and slot.worker is not None:
                 log.warning("worker %d does not leave; killed", slot.index)
-                _signal(slot.pid, signal.SIGKILL)
+                slot.worker.kill()
         if late:
             await asyncio.wait(late)
-        self._nursery.close()
+        self._spawner.close()
 
     def abandon(self) -> None:
-        """Leave the workers to whoever comes next."""
+        """Leave the workers to the next supervisor."""
         self._stopping.set()
-        for slot in self._slots:
-            if slot.channel is not None:
-                slot.channel.close()
-        self._nursery.close()
+        for worker in self._workers:
+            worker.leave_alone()
+        self._spawner.close()
+
+    @property
+    def _workers(self) -> list[WorkerProcess]:
+        return [slot.worker for slot in self._slots if slot.worker is not None]
 
     async def _keep(self, slot: Slot) -> None:
-        while not self._stopping.is_set():
-            try:
-                if slot.channel is None:
-                    control, pid = await self._nursery.birth(slot.index, self.budget.fd)
-                    if self._stopping.is_set():
-                        control.close()  # it was never told what to serve, and leaves
-                        return
-                    self._attach(slot, Channel(control, _ignore, lambda: None), pid)
-            except OSError as e:  # no process or no descriptor to be had
-                log.error("worker %d cannot start: %s", slot.index, e)
-                await asyncio.sleep(_PAUSE)
-                continue
-            await slot.ended.wait()
-            self._bury(slot)
-            if not self._stopping.is_set():
-                log.error("worker %d has ended; starting another", slot.index)
-                if time.monotonic() - slot.born < _YOUNG:
-                    await asyncio.sleep(_PAUSE)
+        await keep_running(
+            f"worker {slot.index}",
+            partial(self._spawn_into, slot),
+            partial(self._ended, slot),
+            self._stopping.is_set,
+        )
+
+    async def _spawn_into(self, slot: Slot) -> None:
+        if slot.worker is not None:
+            return
+        control, pid = await self._spawner.spawn(slot.index, self.budget.fd)
+        if self._stopping.is_set():
+            control.close()  # it has no plan yet, and leaves
+        else:
+            self._attach(slot, partial(Channel, control), pid)
+
+    async def _ended(self, slot: Slot) -> str:
+        """Wait for the end of a slot's worker and empty the slot."""
+        worker = slot.worker
+        if worker is not None:
+            await worker.ended.wait()
+            slot.worker = None
+            self._gone(worker.incarnation)
+            self.budget.clear_worker(slot.index)
+            self._changed.notify()
+        return ""
 
     def _attach(
-        self, slot: Slot, channel: Channel, pid: int, told: frozenset[str] = frozenset()
+        self,
+        slot: Slot,
+        open_channel: OpenChannel,
+        pid: int,
+        sockets: Mapping[str, socket.socket] | None = None,
     ) -> None:
-        channel.receive, channel.closed = partial(self._receive, slot), slot.ended.set
-        slot.channel, slot.pid, slot.born = channel, pid, time.monotonic()
-        slot.applied, slot.told, slot.incarnation = 0, told, ""
-        slot.ended.clear()
-        if self._plan:
-            self._tell(slot)
+        slot.worker = WorkerProcess(open_channel, pid, self._report, self._changed.notify, sockets)
+        self._push_to(slot)
 
-    def _bury(self, slot: Slot) -> None:
-        slot.channel, slot.applied, slot.tasks = None, 0, 0
-        self._gone(slot.incarnation)
-        self.budget.clear_worker(slot.index)
-        self._tell_news()
-
-    def _tell(self, slot: Slot) -> None:
-        if slot.channel is None:
-            return
-        slot.channel.send({**self._plan, "lease_until": self._lease_until})
-        names = [name for name in slot.sockets if name not in slot.told]
-        if names:
-            fds = [slot.sockets[name].fileno() for name in names]
-            slot.channel.send({"type": "listen", "names": names}, fds)
-            slot.told |= set(names)
-
-    def _receive(self, slot: Slot, message: Message, _: list[int]) -> None:
-        match message["type"]:
-            case "cells":
-                slot.incarnation = message["from"]
-                self._cells(slot.incarnation, [(tuple(k), v) for k, v in message["rows"]])
-            case "tasks":
-                slot.tasks = message["count"]
-            case "applied":
-                slot.applied = message["generation"]
-                self._tell_news()
-            case other:
-                log.error("unknown message %r from worker %d", other, slot.index)
-
-    def _tell_news(self) -> None:
-        """Let those who wait look again."""
-        self._news.set()
-        self._news = asyncio.Event()
-
-
-def _ignore(message: Message, fds: list[int]) -> None:
-    """Nobody listens yet."""
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
+    def _push_to(self, slot: Slot) -> None:
+        if self._plan and slot.worker is not None:
+            slot.worker.push(self._plan, self._lease_until, slot.sockets)

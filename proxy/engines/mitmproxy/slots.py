@@ -1,36 +1,31 @@
-"""The workers' places and their sockets, which outlive the processes that serve them."""
+"""The workers' slots and their sockets, which outlive the processes that serve them."""
 
-import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.engines.channel import Channel
 from counterfault.proxy.engines.graceful_close import shut
+from counterfault.proxy.engines.mitmproxy.worker_process import WorkerProcess
 from counterfault.proxy.engines.ports import PortTaken, address_of, listening, why_taken
 from counterfault.proxy.values.addresses import HostPort, host_port
 
 
 @dataclass(slots=True)
 class Slot:
-    """One worker's place: its sockets outlive it, so that its successor serves their queues."""
+    """One worker's sockets and process. The sockets stay when the process ends.
+
+    So the next worker in this slot serves the connections in their accept queues.
+    """
 
     index: int
     sockets: dict[str, socket.socket] = field(default_factory=dict)
-    channel: Channel | None = None
-    pid: int = 0
-    born: float = 0.0
-    applied: int = 0
-    tasks: int = 0
-    told: frozenset[str] = frozenset()
-    incarnation: str = ""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    worker: WorkerProcess | None = None
 
 
 class Slots:
-    """So many workers' places; on each listener's port every one has a socket."""
+    """The slots of all workers; each has a socket on each listener's port."""
 
     def __init__(self, count: int) -> None:
         self._slots = [Slot(i) for i in range(count)]
@@ -57,13 +52,12 @@ class Slots:
         for slot in self._slots:
             for name in [n for n in slot.sockets if n not in kept]:
                 _let_go(slot.sockets.pop(name))
-                slot.told -= {name}
         for slot, name, sock in fresh:
             slot.sockets[name] = sock
         self._addresses = wanted
 
     def close(self) -> None:
-        """Let nobody in any more; the workers still have the queues."""
+        """Close our sockets for new connections; the workers still serve their accept queues."""
         for slot in self._slots:
             for sock in slot.sockets.values():
                 _let_go(sock)
@@ -73,7 +67,7 @@ class Slots:
         return {name: sock for slot in self._slots for name, sock in slot.sockets.items()}
 
     def _has(self, name: str, address: HostPort) -> bool:
-        """Whether this address is what was asked for, or where the sockets of this name are."""
+        """Whether the listener was bound to this address, or adopted sockets are bound to it."""
         if self._addresses.get(name) == address:
             return True
         held = [s.sockets[name] for s in self._slots if name in s.sockets]
@@ -82,7 +76,7 @@ class Slots:
     def _missing(
         self, name: str, address: HostPort, kept: bool
     ) -> list[tuple[Slot, str, socket.socket]]:
-        """The sockets that slots still need for a listener; one port for all of them."""
+        """Make the sockets that slots still need for a listener, all on one port."""
         lacking = [s for s in self._slots if not kept or name not in s.sockets]
         held = next((s.sockets[name] for s in self._slots if kept and name in s.sockets), None)
         if held is not None:

@@ -1,4 +1,4 @@
-"""Workers in milliseconds: forked from a process that has imported all they need."""
+"""Spawns workers in milliseconds: a fork server has imported all they need."""
 
 import asyncio
 import logging
@@ -11,28 +11,40 @@ log = logging.getLogger("counterfault")
 
 
 class Spawner:
-    """The parent side of `addons.worker.forkserver`; opened when needed and again when it died."""
+    """The parent side of `addons.worker.forkserver`.
+
+    It starts the fork server with the first worker, and again after that process has died.
+    """
 
     def __init__(self) -> None:
+        self._opening = asyncio.Lock()
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._births: dict[int, asyncio.Future[int]] = {}
+        self._requests: dict[int, asyncio.Future[int]] = {}
         self._ticket = 0
 
-    async def birth(self, index: int, budget: int) -> tuple[socket.socket, int]:
-        """A new worker's control socket and pid. Raises OSError if there is none to be had."""
-        if self._channel is None:
-            self._channel = await self._open()
+    async def spawn(self, index: int, budget: int) -> tuple[socket.socket, int]:
+        """Fork a worker. Returns its control socket and its pid.
+
+        Args:
+            index: The number of the worker.
+            budget: The descriptor of the shared fault budget.
+
+        Raises:
+            OSError: No process or no descriptor is left, or the fork server has died.
+        """
+        async with self._opening:
+            channel = self._channel = self._channel or await self._open()
         ours, theirs = socket.socketpair()
         self._ticket += 1
-        born: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._births[self._ticket] = born
+        pid: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._requests[self._ticket] = pid
         try:
-            self._channel.send(
-                {"type": "birth", "ticket": self._ticket, "index": index},
+            channel.send(
+                {"type": "spawn", "ticket": self._ticket, "index": index},
                 (theirs.fileno(), budget),
             )
-            return ours, await born
+            return ours, await pid
         except BaseException:
             ours.close()
             raise
@@ -40,7 +52,7 @@ class Spawner:
             theirs.close()
 
     def close(self) -> None:
-        """End it; its workers live on."""
+        """End the fork server; the workers live on."""
         if self._channel is not None:
             self._channel.close()
 
@@ -55,13 +67,13 @@ class Spawner:
         return Channel(ours, self._receive, self._lost)
 
     def _receive(self, message: Message, _: list[int]) -> None:
-        born = self._births.pop(message["ticket"], None)
-        if born is not None and not born.done():
-            born.set_result(message["pid"])
+        pid = self._requests.pop(message["ticket"], None)
+        if pid is not None and not pid.done():
+            pid.set_result(message["pid"])
 
     def _lost(self) -> None:
         self._channel = None
-        for born in self._births.values():
-            if not born.done():
-                born.set_exception(OSError("the nursery has ended"))
-        self._births.clear()
+        for pid in self._requests.values():
+            if not pid.done():
+                pid.set_exception(OSError("the fork server has ended"))
+        self._requests.clear()

@@ -99,3 +99,41 @@ def test_the_end_of_the_peer_is_noticed_once_after_its_last_words() -> None:
             other.channel.send({"into": "the void"})
 
     asyncio.run(talk())
+
+
+def test_a_channel_that_is_handed_over_loses_nothing_and_is_over_itself() -> None:
+    async def talk() -> None:
+        ours, theirs = socket.socketpair()
+        one = End(ours)
+        first: list[str] = []
+        rest: list[tuple[str, int]] = []
+        gone, done, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        def later(message: dict[str, Any], fds: list[int]) -> None:
+            rest.append((message["text"], len(fds)))
+            done.set()
+            for fd in fds:
+                os.close(fd)
+
+        taken: list[Channel] = []
+
+        def begin(message: dict[str, Any], _: list[int]) -> None:
+            first.append(message["text"])
+            taken.append(visitor.hand_over(later, gone.set))
+
+        one.channel.send({"text": "I am"})
+        one.channel.send({"text": "here"}, [theirs.fileno()])
+        visitor = Channel(theirs, begin, never.set)
+        async with asyncio.timeout(10):
+            await done.wait()
+            visitor.send({"text": "into the void"})
+            visitor.close()
+            taken[0].send({"text": "welcome"})
+            await one.wait(1)
+            assert (first, rest) == (["I am"], [("here", 1)])
+            assert one.got == [({"text": "welcome"}, [])]
+            one.channel.close()
+            await gone.wait()
+        assert not never.is_set()
+
+    asyncio.run(talk())
