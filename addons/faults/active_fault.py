@@ -37,13 +37,13 @@ class ActiveFault:
             _settle(waiting, False)
         self._live.holds.discard(self)
         self._held.discard(self)
-        self._live.budget.give()
+        self._live.budget.release()
         if not self._counted:
             self._counted = True
             self._count(self.injection, "failed")
             slot = self._live.slots.get(self.injection.experiment)
             if slot is not None:
-                self._live.budget.undo(slot)
+                self._live.budget.refund(slot)
 
     async def wait(self, seconds: float) -> bool:
         """True if the whole time passed, False if the fault was over before."""

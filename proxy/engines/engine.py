@@ -1,4 +1,4 @@
-"""A data plane, seen from the supervisor."""
+"""The interface of a data plane, as the supervisor uses it."""
 
 from typing import Any, Protocol
 
@@ -7,7 +7,7 @@ from counterfault.proxy.engines.fault_budget import Budget
 
 
 class Engine(Protocol):
-    """What `workers` and `envoy` both are."""
+    """A data plane: the worker pool of mitmproxy, or Envoy with workers behind it."""
 
     budget: Budget
 
@@ -15,16 +15,19 @@ class Engine(Protocol):
         """Bind new and changed listeners. Raises OSError and leaves the old ones."""
 
     async def prepare(self, config: Config) -> None:
-        """Have at hand what plans of this configuration will need; takes no longer than it may."""
+        """Start what plans of this configuration will need, within a bounded time."""
 
     def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
-        """Send a plan; answers its generation."""
+        """Send a plan. Returns its generation, for `applied`.
+
+        `lease_until` in seconds of the monotonic clock.
+        """
 
     def renew(self, lease_until: float) -> None:
-        """Let faults go on until then."""
+        """Let faults go on until then, in seconds of the monotonic clock."""
 
     async def applied(self, generation: int) -> None:
-        """Wait until every living worker acts on that plan or a newer one."""
+        """Wait until every running worker acts on that plan or a newer one."""
 
     async def serving(self) -> None:
         """Wait until every worker serves."""
@@ -35,7 +38,7 @@ class Engine(Protocol):
 
     @property
     def serves(self) -> bool:
-        """Whether traffic passes at all, on this plan or one before."""
+        """Whether traffic passes at all, on this plan or an earlier one."""
 
     @property
     def pids(self) -> list[int]:

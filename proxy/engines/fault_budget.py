@@ -1,12 +1,14 @@
 """Limits that hold for all workers together: counters in shared memory under a file lock.
 
-The kernel releases the lock of a process that dies; a lock that cannot be had soon counts as "no":
-a fault not injected is the harmless outcome.
+The kernel releases the lock of a process that dies. A process that does not get the lock within
+20 ms injects no fault, which is the harmless outcome.
 
-    [0, 64)        faults active, one cell per worker
-    [64, 1088)     faults performed, one cell per run
-    [1088, 2112)   how often each of these cells has had a new run
-    then a hash table of what has been granted: 65,536 of (hash, run, count, since)
+    [0, 64)        active faults, one cell per worker
+    [64, 1088)     performed faults, one cell per run
+    [1088, 2112)   how many runs have had each of the run cells, one after another
+    then a hash table of grants: 65,536 times (hash, run, count, since)
+
+Every cell is an int64; `since` is a float64 of monotonic seconds.
 """
 
 import fcntl
@@ -30,14 +32,14 @@ _CELL = struct.Struct("=q")
 _GRANT = struct.Struct("=QQQd")
 _CELLS = _CELL.size * (WORKERS + RUNS + RUNS)
 _SIZE = _CELLS + _GRANT.size * GRANTS
-# Seconds for a lock that is held for microseconds, by a process that may have lost its core.
-_SOON = 0.02
-# Places of the table at which a grant may be.
+# Seconds to wait for the lock. It is held for microseconds, but its holder may be off its core.
+_LOCK_TIMEOUT = 0.02
+# Entries of the table, from the one that its hash names, in which a grant may be.
 _PROBES = 32
 
 
 class Grant(Enum):
-    """Whether one more is within a limit; FULL: there is no room to remember it."""
+    """Whether one more fault is within a limit; FULL: the table has no room to count it."""
 
     YES = "yes"
     NO = "no"
@@ -45,7 +47,7 @@ class Grant(Enum):
 
 
 def create() -> int:
-    """A descriptor of fresh shared memory, to be handed to `Budget` here and in each worker."""
+    """Return a descriptor of new shared memory, for the `Budget` of each process."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("counterfault-budget")
     else:  # macOS
@@ -76,16 +78,19 @@ class Budget:
             self.clear_worker(worker)
 
     def adopt(self, fd: int) -> None:
-        """Use the counters of workers that were there before us."""
+        """Use the counters of adopted workers instead; `fd` is theirs, and is closed by us."""
         self._memory.close()
         os.close(self.fd)
-        if os.fstat(fd).st_size < _SIZE:  # an older version's
+        if os.fstat(fd).st_size < _SIZE:  # an older version has made it
             os.ftruncate(fd, _SIZE)
         self.fd, self._memory = fd, mmap.mmap(fd, _SIZE)
 
     def take(self, run: int, most_active: int, most_performed: int | None) -> bool:
-        """Claim one fault of a run; False if a limit is reached."""
-        if self._worker is None or not self._locked():
+        """Count one more fault of a run as active and performed.
+
+        Returns False, and counts nothing, if a limit is reached or the lock is not to be had.
+        """
+        if self._worker is None or not self._lock():
             return False
         try:
             if self.active() >= most_active:
@@ -99,25 +104,29 @@ class Budget:
         finally:
             fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
-    def give(self) -> None:
-        """A claimed fault has ended. The cell is this worker's own: no lock."""
+    def release(self) -> None:
+        """Count a fault as ended. Only this worker writes its cell, so there is no lock."""
         if self._worker is not None:
             self._set(self._worker, self._get(self._worker) - 1)
 
-    def undo(self, run: int) -> None:
-        """A claimed fault could not be performed: it does not count."""
-        if self._locked():
+    def refund(self, run: int) -> None:
+        """Count a fault of a run as not performed after all."""
+        if self._lock():
             try:
                 self._set(WORKERS + run, max(0, self._get(WORKERS + run) - 1))
             finally:
                 fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
     def grant(self, run: int, what: bytes, limit: Limit, now: float) -> Grant:
-        """One more of `what`, such as a rule and its user, if the limit allows it.
+        """Count one more fault under `what` if the limit allows it.
 
-        `now` in seconds of the machine's monotonic clock, which all workers share.
+        Args:
+            run: The cell of the run.
+            what: The bytes that a limit counts by, such as a rule and its user.
+            limit: How many, per which time.
+            now: Seconds of the machine's monotonic clock, which all workers share.
         """
-        if not self._locked():
+        if not self._lock():
             return Grant.FULL
         try:
             return self._grant(run, what, limit, now)
@@ -127,58 +136,65 @@ class Budget:
     def _grant(self, run: int, what: bytes, limit: Limit, now: float) -> Grant:
         owner = self._owner(run)
         digest = int.from_bytes(blake2b(what, digest_size=8).digest(), "big") or 1
-        place = self._place(digest, owner)
-        if place is None:
+        entry = self._entry(digest, owner)
+        if entry is None:
             return Grant.FULL
-        found, _, count, since = _GRANT.unpack_from(self._memory, place)
+        found, _, count, since = _GRANT.unpack_from(self._memory, entry)
         if not found or (limit.every is not None and now - since >= limit.every):
             count, since = 0, now
         if count >= limit.most:
             return Grant.NO
-        _GRANT.pack_into(self._memory, place, digest, owner, count + 1, since)
+        _GRANT.pack_into(self._memory, entry, digest, owner, count + 1, since)
         return Grant.YES
 
-    def _place(self, digest: int, owner: int) -> int | None:
-        """Where the grant is, else a free place, emptied; a run that is over has none."""
+    def _entry(self, digest: int, owner: int) -> int | None:
+        """Return the offset of a grant's entry, or of a free one, which is then emptied.
+
+        An entry is free if no run or a run that is over has it. None if there is none to be had.
+        """
         free = None
         for probe in range(_PROBES):
-            place = _CELLS + _GRANT.size * ((digest + probe) % GRANTS)
-            found, whose, _, _ = _GRANT.unpack_from(self._memory, place)
+            entry = _CELLS + _GRANT.size * ((digest + probe) % GRANTS)
+            found, whose, _, _ = _GRANT.unpack_from(self._memory, entry)
             if found == digest and whose == owner:
-                return place
+                return entry
             if free is None and (not found or whose != self._owner(whose % RUNS)):
-                free = place
+                free = entry
         if free is not None:
             _GRANT.pack_into(self._memory, free, 0, 0, 0, 0.0)
         return free
 
     def _owner(self, run: int) -> int:
+        """Return a number for the run that has this cell now; no other run ever has the same."""
         return self._get(WORKERS + RUNS + run) * RUNS + run
 
     def active(self) -> int:
-        """Faults under way in all workers, and elsewhere."""
+        """Return how many faults are active in all workers and elsewhere."""
         return sum(self._get(cell) for cell in range(WORKERS)) + self._elsewhere()
 
     def performed(self, run: int) -> int:
+        """Return how many faults a run has performed."""
         return self._get(WORKERS + run)
 
     def clear_worker(self, worker: int) -> None:
-        """Its process is gone, and its faults with it."""
+        """Forget the active faults of a worker whose process has ended."""
         self._set(worker, 0)
 
     def clear_run(self, run: int) -> None:
+        """Give a cell to a new run: no fault performed and nothing granted."""
         self._set(WORKERS + run, 0)
         cell = WORKERS + RUNS + run
         self._set(cell, self._get(cell) + 1)
 
-    def _locked(self) -> bool:
+    def _lock(self) -> bool:
+        """Take the file lock. Returns False if it is not to be had within _LOCK_TIMEOUT."""
         end = math.inf
         while True:
             try:
                 fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 now = time.monotonic()
-                end = min(end, now + _SOON)
+                end = min(end, now + _LOCK_TIMEOUT)
                 if now >= end:
                     return False
                 os.sched_yield()  # the holder may be waiting for this very core

@@ -1,8 +1,8 @@
-"""Ports that close without a reset: who has come in is served, who comes later is refused.
+"""Closes listening ports gracefully: clients that have connected are served, others are refused.
 
-Whoever the kernel has let in but nobody has accepted is reset when the listening socket closes. So
-first nobody else is let in: their SYN is dropped, a second later they try again, and find the port
-closed. Handshakes under way end well, and the queue runs empty.
+When a listening socket closes, the kernel resets the connections in its accept queue. Therefore a
+filter drops each new SYN first, handshakes under way finish, and the listening process empties the
+queue. The client of a dropped SYN tries again a second later and finds the port closed.
 """
 
 import asyncio
@@ -14,18 +14,20 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from counterfault.proxy.engines.ports import bound, family
+from counterfault.proxy.engines.ports import bound_socket, family
 from counterfault.proxy.values.addresses import HostPort
 
-# Of asm-generic/socket.h and net/tcp_states.h.
-_FILTER, _STEER = 26, 51
+# SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF (asm-generic/socket.h).
+_ATTACH_FILTER, _ATTACH_STEERING = 26, 51
+# TCP states (net/tcp_states.h).
 _SYN_RECV, _LISTEN = 0x03, 0x0A
-# Instructions of classic BPF (linux/filter.h), as code, jumps if true and if not, operand.
+# Instructions of classic BPF (linux/filter.h): code, jumps if true and if false, operand.
 type _Program = tuple[tuple[int, int, int, int], ...]
 _LOAD_BYTE, _AND, _EQUAL, _RETURN = 0x30, 0x54, 0x15, 0x06
-_FLAGS, _SYN, _ACK = 13, 0x02, 0x10  # of a TCP header
+# Offset of the flags in a TCP header, and two of them.
+_FLAGS, _SYN, _ACK = 13, 0x02, 0x10
 _ALL = 0xFFFFFFFF
-_NO_SYN: _Program = (
+_DROP_SYN: _Program = (
     (_LOAD_BYTE, 0, 0, _FLAGS),
     (_AND, 0, 0, _SYN | _ACK),
     (_EQUAL, 0, 1, _SYN),
@@ -33,82 +35,84 @@ _NO_SYN: _Program = (
     (_RETURN, 0, 0, _ALL),
 )
 
-# The others accept whoever waits, and close, in a moment; unless they are stalled.
-_SOON, _LOOK = 1.0, 0.005
+# Seconds for the other process to accept its clients and to close; it takes a moment unless it is
+# stalled. Then seconds between two looks.
+_PATIENCE, _POLL = 1.0, 0.005
 
 log = logging.getLogger("counterfault")
 
 
 @asynccontextmanager
 async def closing(ports: Iterable[HostPort]) -> AsyncIterator[None]:
-    """While another process is told, inside, to close these ports.
+    """Shut ports of another process; inside the block, the caller has that process close them.
 
-    Where the system has no such filters, whoever has just come is reset.
+    On a system without such filters, clients in the accept queue are reset.
     """
-    doors: list[PortGate] = []
+    gates: list[PortGate] = []
     try:
         for port in ports:
             try:
-                doors.append(PortGate(port))
+                gates.append(PortGate(port))
             except OSError as e:
                 log.debug("%s:%d is not shut before it closes: %s", *port, e)
-        await _soon(lambda: all(door.empty for door in doors))
+        await _poll_until(lambda: all(gate.drained for gate in gates))
         yield
-        await _soon(lambda: all(door.alone for door in doors))
+        await _poll_until(lambda: all(gate.others_closed for gate in gates))
     finally:
-        for door in doors:
-            door.close()
+        for gate in gates:
+            gate.close()
 
 
-async def _soon(done: Callable[[], bool]) -> None:
-    """Wait for that, but not long."""
+async def _poll_until(done: Callable[[], bool]) -> None:
+    """Wait until `done()`, at most _PATIENCE seconds."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(_SOON):
-            while not done():  # noqa: ASYNC110 (the kernel tells nobody)
-                await asyncio.sleep(_LOOK)
+        async with asyncio.timeout(_PATIENCE):
+            while not done():  # noqa: ASYNC110 (the kernel sends no event)
+                await asyncio.sleep(_POLL)
 
 
-def shut(sock: socket.socket) -> None:
-    """Let nobody in from here on, at a socket that listens or will. Raises OSError."""
-    _attach(sock, _FILTER, _NO_SYN)
+def refuse_new_clients(sock: socket.socket) -> None:
+    """Drop every SYN that comes for a socket, which listens or will. Raises OSError."""
+    _attach(sock, _ATTACH_FILTER, _DROP_SYN)
 
 
 class PortGate:
-    """Shuts a port at which another process listens, with sockets that may be shared.
+    """Shuts a port at which sockets of another process listen with SO_REUSEPORT.
 
-    As many of ours join them, all shut, and the kernel is told to choose the first of these. When
-    one of theirs closes, our last one takes its number; so that first one's stays ours to the end.
+    As many sockets of ours join them, all of which drop new SYNs, and a steering program has the
+    kernel choose the first of ours for every new client. When one of theirs closes, the last of
+    ours takes its number; so the first of ours keeps its number to the end.
     """
 
     def __init__(self, address: HostPort) -> None:
-        """Raises OSError."""
+        """Shut the port. Raises OSError where the system has no such filters."""
         self._address = address
         theirs = sum(state == _LISTEN for state, _ in _sockets(address))
         self._own: list[socket.socket] = []
         try:
             for _ in range(theirs):
-                self._own.append(bound(address))
-                shut(self._own[-1])
+                self._own.append(bound_socket(address))
+                refuse_new_clients(self._own[-1])
                 self._own[-1].listen(1)
             if self._own:
-                _attach(self._own[0], _STEER, ((_RETURN, 0, 0, theirs),))
+                _attach(self._own[0], _ATTACH_STEERING, ((_RETURN, 0, 0, theirs),))
         except OSError:
             self.close()
             raise
 
     @property
-    def empty(self) -> bool:
-        """Whether nobody is left who has come in, or is about to, and is not accepted."""
+    def drained(self) -> bool:
+        """Whether the SYN and accept queues of the port are empty."""
         return not any(state == _SYN_RECV or queue for state, queue in _sockets(self._address))
 
     @property
-    def alone(self) -> bool:
-        """Whether the others have closed."""
+    def others_closed(self) -> bool:
+        """Whether our sockets are the only ones that listen on the port."""
         states = [state for state, _ in _sockets(self._address)]
         return states.count(_LISTEN) <= len(self._own)
 
     def close(self) -> None:
-        """From here on the port is closed, or theirs."""
+        """Close our sockets. The port stays open only if another process still listens."""
         for sock in self._own:
             sock.close()
 
@@ -120,7 +124,7 @@ def _attach(sock: socket.socket, option: int, program: _Program) -> None:
 
 
 def _sockets(address: HostPort) -> Iterator[tuple[int, int]]:
-    """State and queue of a port's sockets that are not yet somebody's connection."""
+    """Yield state and queue length of a port's listening and half-open sockets."""
     host, port = address
     v6 = family(address) == socket.AF_INET6
     local = f"{_as_listed(socket.inet_pton(family(address), host))}:{port:04X}"
@@ -133,6 +137,6 @@ def _sockets(address: HostPort) -> Iterator[tuple[int, int]]:
 
 
 def _as_listed(packed: bytes) -> str:
-    """An address as /proc/net shows it: words of 32 bits, each in the order of this machine."""
+    """Format an address as /proc/net does: words of 32 bits in this machine's byte order."""
     words = struct.unpack(f"={len(packed) // 4}I", packed)
     return "".join(f"{word:08X}" for word in words)

@@ -1,4 +1,4 @@
-"""Listening sockets that several processes share, and ports that somebody else has."""
+"""Listening sockets that several processes share, and whether a port is free."""
 
 import socket
 
@@ -8,12 +8,15 @@ _BACKLOG = 4096
 
 
 class PortTaken(OSError):
-    """Somebody else listens where a listener should."""
+    """Another process has the port of a listener."""
 
 
-def listening(address: HostPort) -> socket.socket:
-    """A socket on a port that further sockets of ours may share."""
-    sock = bound(address)
+def listening_socket(address: HostPort) -> socket.socket:
+    """Return a listening socket whose port further sockets of this user may share.
+
+    Raises OSError.
+    """
+    sock = bound_socket(address)
     try:
         sock.listen(_BACKLOG)
     except OSError:
@@ -22,8 +25,8 @@ def listening(address: HostPort) -> socket.socket:
     return sock
 
 
-def bound(address: HostPort) -> socket.socket:
-    """The same before it listens."""
+def bound_socket(address: HostPort) -> socket.socket:
+    """Return a socket as from `listening_socket`, before it listens. Raises OSError."""
     sock = socket.socket(family(address), socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,13 +40,17 @@ def bound(address: HostPort) -> socket.socket:
     return sock
 
 
-def address_of(sock: socket.socket) -> HostPort:
+def bound_address(sock: socket.socket) -> HostPort:
+    """Return host and port that a socket is bound to."""
     host, port = sock.getsockname()[:2]
     return host, port
 
 
 def why_taken(address: HostPort) -> str | None:
-    """What keeps us from having a port alone; without SO_REUSEPORT any listener does."""
+    """Return the error that keeps us from having a port alone, or None if it is free.
+
+    The trial goes without SO_REUSEPORT, so that any other listening socket is an obstacle.
+    """
     with socket.socket(family(address), socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -54,4 +61,5 @@ def why_taken(address: HostPort) -> str | None:
 
 
 def family(address: HostPort) -> socket.AddressFamily:
+    """Return the address family of a host given as an IP address."""
     return socket.AF_INET6 if ":" in address[0] else socket.AF_INET

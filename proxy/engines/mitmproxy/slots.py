@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.engines.graceful_close import shut
+from counterfault.proxy.engines.graceful_close import refuse_new_clients
 from counterfault.proxy.engines.mitmproxy.worker_process import WorkerProcess
-from counterfault.proxy.engines.ports import PortTaken, address_of, listening, why_taken
+from counterfault.proxy.engines.ports import PortTaken, bound_address, listening_socket, why_taken
 from counterfault.proxy.values.addresses import HostPort, host_port
 
 
@@ -51,7 +51,7 @@ class Slots:
             raise
         for slot in self._slots:
             for name in [n for n in slot.sockets if n not in kept]:
-                _let_go(slot.sockets.pop(name))
+                _close_gracefully(slot.sockets.pop(name))
         for slot, name, sock in fresh:
             slot.sockets[name] = sock
         self._addresses = wanted
@@ -60,7 +60,7 @@ class Slots:
         """Close our sockets for new connections; the workers still serve their accept queues."""
         for slot in self._slots:
             for sock in slot.sockets.values():
-                _let_go(sock)
+                _close_gracefully(sock)
 
     def sockets(self) -> dict[str, socket.socket]:
         """One of each listener's sockets."""
@@ -71,7 +71,7 @@ class Slots:
         if self._addresses.get(name) == address:
             return True
         held = [s.sockets[name] for s in self._slots if name in s.sockets]
-        return bool(held) and all(address_of(sock) == address for sock in held)
+        return bool(held) and all(bound_address(sock) == address for sock in held)
 
     def _missing(
         self, name: str, address: HostPort, kept: bool
@@ -80,18 +80,18 @@ class Slots:
         lacking = [s for s in self._slots if not kept or name not in s.sockets]
         held = next((s.sockets[name] for s in self._slots if kept and name in s.sockets), None)
         if held is not None:
-            address = address_of(held)
+            address = bound_address(held)
         elif reason := why_taken(address):
             raise PortTaken(f"listener {name}: {address[0]}:{address[1]}: {reason}")
         made: list[tuple[Slot, str, socket.socket]] = []
         for slot in lacking:
-            sock = listening(address)
-            address = address_of(sock)
+            sock = listening_socket(address)
+            address = bound_address(sock)
             made.append((slot, name, sock))
         return made
 
 
-def _let_go(sock: socket.socket) -> None:
+def _close_gracefully(sock: socket.socket) -> None:
     with suppress(OSError):  # no such filters on this system
-        shut(sock)
+        refuse_new_clients(sock)
     sock.close()

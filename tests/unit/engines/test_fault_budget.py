@@ -19,7 +19,7 @@ def test_the_active_limit_holds_over_workers() -> None:
     one, other = Budget(fd, 0), Budget(fd, 1)
     assert [one.take(0, 3, None), other.take(0, 3, None), one.take(1, 3, None)] == [True] * 3
     assert not other.take(0, 3, None)
-    one.give()
+    one.release()
     assert other.take(0, 3, None)
     assert Budget(fd).active() == 3
 
@@ -29,7 +29,7 @@ def test_performed_faults_are_counted_per_run_and_never_given_back() -> None:
     worker = Budget(fd, 0)
     for _ in range(2):
         assert worker.take(7, 10, 2)
-        worker.give()
+        worker.release()
     assert not worker.take(7, 10, 2)
     assert worker.take(8, 10, 2)
     supervisor = Budget(fd)
@@ -164,6 +164,6 @@ def test_two_workers_at_once_never_grant_more_than_the_limit() -> None:
 def test_a_fault_that_failed_does_not_count_as_performed() -> None:
     worker = Budget(fault_budget.create(), 0)
     assert worker.take(0, 1, 1)
-    worker.undo(0)
-    worker.give()
+    worker.refund(0)
+    worker.release()
     assert worker.take(0, 1, 1)

@@ -1,4 +1,4 @@
-"""The door in front of ports that close: against real sockets of this kernel."""
+"""Ports that close gracefully: against real sockets of this kernel."""
 
 import asyncio
 import socket
@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from counterfault.proxy.engines.graceful_close import PortGate, closing, shut
-from counterfault.proxy.engines.ports import address_of, listening
+from counterfault.proxy.engines.graceful_close import PortGate, closing, refuse_new_clients
+from counterfault.proxy.engines.ports import bound_address, listening_socket
 from counterfault.proxy.values.addresses import HostPort
 
 SOON = 0.2
@@ -21,7 +21,7 @@ type Join = Callable[[HostPort], socket.socket]
 def join() -> Iterator[Join]:
     """Makes sockets that share a port, as the threads of another process would."""
     with ExitStack() as stack:
-        yield lambda address: stack.enter_context(listening(address))
+        yield lambda address: stack.enter_context(listening_socket(address))
 
 
 def comes_in(address: HostPort) -> bool:
@@ -38,22 +38,22 @@ def comes_in(address: HostPort) -> bool:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::"])
 def test_nobody_comes_in_and_who_is_in_is_served(join: Join, host: str) -> None:
     theirs = [join((host, 0))]
-    port = address_of(theirs[0])[1]
+    port = bound_address(theirs[0])[1]
     theirs.append(join((host, port)))
     there = ("::1" if ":" in host else "127.0.0.1", port)
     with ExitStack() as stack:
         waiting = [
             stack.enter_context(socket.create_connection(there, timeout=5)) for _ in range(20)
         ]
-        door = PortGate((host, port))
-        stack.callback(door.close)
-        assert not door.empty
-        assert not door.alone
+        gate = PortGate((host, port))
+        stack.callback(gate.close)
+        assert not gate.drained
+        assert not gate.others_closed
         assert not any(comes_in(there) for _ in range(5))
         accepted = 0
         for sock in theirs:
             sock.setblocking(False)
-            while not door.empty:
+            while not gate.drained:
                 try:
                     client = stack.enter_context(sock.accept()[0])
                 except BlockingIOError:
@@ -61,11 +61,11 @@ def test_nobody_comes_in_and_who_is_in_is_served(join: Join, host: str) -> None:
                 client.sendall(b"x")
                 accepted += 1
         assert accepted == len(waiting)
-        assert door.empty
+        assert gate.drained
         for sock in theirs:
             sock.close()
             assert not comes_in(there)  # also while others are still open
-        assert door.alone
+        assert gate.others_closed
         assert [client.recv(1) for client in waiting] == [b"x"] * len(waiting)
     with pytest.raises(ConnectionRefusedError):
         comes_in(there)
@@ -73,26 +73,26 @@ def test_nobody_comes_in_and_who_is_in_is_served(join: Join, host: str) -> None:
 
 def test_when_it_opens_again_all_are_let_in(join: Join) -> None:
     theirs = [join(("127.0.0.1", 0))]
-    theirs.append(join(address_of(theirs[0])))
-    there = address_of(theirs[0])
+    theirs.append(join(bound_address(theirs[0])))
+    there = bound_address(theirs[0])
     PortGate(there).close()
     assert all(comes_in(there) for _ in range(20))
 
 
 def test_where_nobody_listens_it_is_no_port(join: Join) -> None:
-    there = address_of(join(("127.0.0.1", 0)))
+    there = bound_address(join(("127.0.0.1", 0)))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        door = PortGate(address_of(taken))
-    assert door.empty
-    assert door.alone
-    door.close()
+        gate = PortGate(bound_address(taken))
+    assert gate.drained
+    assert gate.others_closed
+    gate.close()
     assert comes_in(there)
 
 
 def test_others_that_are_stalled_are_not_waited_for_long(join: Join) -> None:
     theirs = join(("127.0.0.1", 0))
-    there = address_of(theirs)
+    there = bound_address(theirs)
 
     async def told() -> None:
         async with closing([there]):
@@ -105,9 +105,9 @@ def test_others_that_are_stalled_are_not_waited_for_long(join: Join) -> None:
 
 def test_a_socket_of_our_own_lets_nobody_in(join: Join) -> None:
     sock = join(("127.0.0.1", 0))
-    there = address_of(sock)
+    there = bound_address(sock)
     with socket.create_connection(there, timeout=5) as client:
-        shut(sock)
+        refuse_new_clients(sock)
         assert not comes_in(there)
         with sock.accept()[0] as server:
             client.sendall(b"x")

@@ -23,7 +23,9 @@ def places(listener: Listener) -> str:
     nodes = {url: upstream_address(url) for url in listener.upstream}
     if len(nodes) < 2 or not all_ips(nodes.values()):
         return ""
-    return ",".join(f"{place}:{_said(nodes[url])}" for place, url in ByteRing(list(nodes)).places())
+    return ",".join(
+        f"{place}:{_said(nodes[url])}" for place, url in ByteRing(list(nodes)).positions()
+    )
 
 
 def _said(node: HostPort) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.envoy.detour.worker_config import behind
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
-from counterfault.proxy.engines.ports import address_of
+from counterfault.proxy.engines.ports import bound_address
 from counterfault.proxy.values.addresses import HostPort
 
 # How long a reload waits for workers that are needed for the first time.
@@ -102,7 +102,7 @@ class DetourWorkers:
 
     def ports(self) -> dict[str, HostPort]:
         """Where workers listen, or will."""
-        return {name: address_of(sock) for name, sock in self._workers.sockets().items()}
+        return {name: bound_address(sock) for name, sock in self._workers.sockets().items()}
 
     async def stop(self, grace: float) -> None:
         """Drain all of them."""
