@@ -19,6 +19,7 @@ class ChangeSignal:
     """Wakes every task that waits for a change; each of them then looks at the state again."""
 
     def __init__(self) -> None:
+        """Make a signal that no task waits for yet."""
         self._event = asyncio.Event()
 
     async def wait(self) -> None:

@@ -105,7 +105,7 @@ class WorkerPool:
         self._changed.notify()
 
     def bind(self, config: Config) -> None:
-        """Bind new and changed listeners, let go of those that are gone. Raises PortTaken."""
+        """Bind new and changed listeners, close those that are gone. Raises PortTaken."""
         self._slots.bind(config)
 
     def sockets(self) -> dict[str, socket.socket]:
@@ -176,7 +176,7 @@ class WorkerPool:
             await self._changed.wait()
 
     async def stop(self, grace: float) -> None:
-        """Drain all workers, and kill those that are still there `grace` and 5 seconds later."""
+        """Drain all workers, and kill each that is still there `grace` and 5 seconds later."""
         self._stopping.set()
         self._slots.close()
         for worker in self._workers:

@@ -28,17 +28,20 @@ class Slots:
     """The slots of all workers; each has a socket on each listener's port."""
 
     def __init__(self, count: int) -> None:
+        """Make `count` empty slots."""
         self._slots = [Slot(i) for i in range(count)]
         self._addresses: dict[str, HostPort] = {}
 
     def __iter__(self) -> Iterator[Slot]:
+        """Iterate over the slots by their index."""
         return iter(self._slots)
 
     def __len__(self) -> int:
+        """Return the number of slots."""
         return len(self._slots)
 
     def bind(self, config: Config) -> None:
-        """Bind new and changed listeners, let go of those that are gone. Raises PortTaken."""
+        """Bind new and changed listeners, close those that are gone. Raises PortTaken."""
         wanted = {n: host_port(x.listen) for n, x in config.sidecar.listeners.items()}
         kept = {n for n, a in wanted.items() if self._has(n, a)}
         fresh: list[tuple[Slot, str, socket.socket]] = []

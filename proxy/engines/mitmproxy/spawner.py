@@ -17,6 +17,7 @@ class Spawner:
     """
 
     def __init__(self) -> None:
+        """Start nothing yet."""
         self._opening = asyncio.Lock()
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
