@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 
@@ -61,7 +62,7 @@ class Spawner:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-O", "-m", "counterfault.addons.worker.forkserver"),
+                *(sys.executable, *_optimize(), "-m", "counterfault.addons.worker.forkserver"),
                 *("--control", str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
             )
@@ -78,3 +79,11 @@ class Spawner:
             if not pid.done():
                 pid.set_exception(OSError("the fork server has ended"))
         self._requests.clear()
+
+
+def _optimize() -> tuple[str, ...]:
+    """`-O`, unless PYTHONOPTIMIZE is set: Python itself then obeys that (0 keeps asserts).
+
+    Workers skip the asserts of mitmproxy, h2 and h11; why: docs/adr/0002-python-O.md.
+    """
+    return () if "PYTHONOPTIMIZE" in os.environ else ("-O",)
