@@ -12,20 +12,22 @@ from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
-from mitmproxy.proxy.layers.http._events import (
+
+from counterfault.addons.http.flood_limit import FloodLimit
+from counterfault.addons.http.upstream_codec import Generator, Http1, is_interim, nothing
+from counterfault.addons.mitm.private import (
     ErrorCode,
+    Http1Server,
+    Http2Server,
+    HttpEvent,
+    ReceiveHttp,
     RequestData,
     RequestHeaders,
     RequestTrailers,
     ResponseHeaders,
     ResponseProtocolError,
+    StreamState,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Server
-from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
-
-from counterfault.addons.http.flood_limit import FloodLimit
-from counterfault.addons.http.upstream_codec import Generator, Http1, is_interim, nothing
 from counterfault.proxy.config.sidecar import Limits
 
 # What one HTTP/2 stream may send before it is read; the connection as a whole is not limited,

@@ -4,9 +4,9 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream
-from mitmproxy.proxy.layers.http._events import ResponseEndOfMessage, ResponseProtocolError
 
 from counterfault.addons.http.upstream_codec import HTTP2
+from counterfault.addons.mitm.private import ResponseEndOfMessage, ResponseProtocolError
 
 # Clients' streams have odd numbers.
 FIRST = 1 << 40

@@ -15,9 +15,15 @@ from mitmproxy.proxy.layers.http import (
     HttpStream,
     SendHttp,
 )
-from mitmproxy.proxy.layers.http._base import HttpEvent
-from mitmproxy.proxy.layers.http._events import (
+
+from counterfault.addons.faults.active_fault import ActiveFault
+from counterfault.addons.faults.body_edits import Cut, patched
+from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects
+from counterfault.addons.faults.pacing import PacedQueue, Wait, wait_aside
+from counterfault.addons.mitm.private import (
     ErrorCode,
+    HttpErrorHook,
+    HttpEvent,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -28,12 +34,6 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
     ResponseTrailers,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
-
-from counterfault.addons.faults.active_fault import ActiveFault
-from counterfault.addons.faults.body_edits import Cut, patched
-from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects
-from counterfault.addons.faults.pacing import PacedQueue, Wait, wait_aside
 
 # Bytes of an answer that may wait in its valve before the upstream has to.
 HIGH_WATER = 256 * 1024

@@ -3,14 +3,14 @@
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, layers
-from mitmproxy.proxy.layers.http._events import (
+
+from counterfault.addons.http.stream import Generator, SidecarStream
+from counterfault.addons.mitm.private import (
     ErrorCode,
     RequestEndOfMessage,
     RequestHeaders,
     ResponseProtocolError,
 )
-
-from counterfault.addons.http.stream import Generator, SidecarStream
 
 # For the proxy alone; curl and others send the first one (RFC 9110, 11.7.1).
 _FOR_US = ("proxy-connection", "proxy-authorization")

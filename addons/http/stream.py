@@ -15,8 +15,15 @@ from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import GetHttpConnection, SendHttp
-from mitmproxy.proxy.layers.http._events import (
+
+from counterfault.addons.http.client_codec import Http2FromClient
+from counterfault.addons.http.faulted_stream import HIGH_WATER, FaultedStream, OwnConnection
+from counterfault.addons.http.upstream_codec import codec_of, is_interim
+from counterfault.addons.mitm.hook_dispatch import in_place
+from counterfault.addons.mitm.private import (
     ErrorCode,
+    HttpErrorHook,
+    HttpRequestHeadersHook,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -27,13 +34,8 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
     ResponseTrailers,
+    is_paused,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook
-
-from counterfault.addons.http.client_codec import Http2FromClient
-from counterfault.addons.http.faulted_stream import HIGH_WATER, FaultedStream, OwnConnection
-from counterfault.addons.http.upstream_codec import codec_of, is_interim
-from counterfault.addons.mitm.hook_dispatch import in_place
 from counterfault.addons.pipeline.exchange import Exchange, Peer, exchange_of
 from counterfault.addons.pipeline.upstreams import endpoint_of, nodes_of
 from counterfault.addons.websocket.message_layer import MessageLayer, by_message
@@ -73,7 +75,7 @@ class SidecarStream(FaultedStream):
         return self._exchange
 
     def handle_event(self, event: events.Event) -> Generator[None]:
-        if self._paused and isinstance(event, RequestProtocolError) and self.exchange:
+        if isinstance(event, RequestProtocolError) and is_paused(self) and self.exchange:
             self.exchange.release()
         inner = super().handle_event(event)
         return inner if self._codec is None else self._windowed(inner, self._codec)
@@ -87,7 +89,7 @@ class SidecarStream(FaultedStream):
     @property
     def waits(self) -> bool:
         """Whether the request stands still: for a hook, a connection, or an upstream's window."""
-        if self._paused or self.shaped_up > HIGH_WATER:
+        if is_paused(self) or self.shaped_up > HIGH_WATER:
             return True
         upstream = codec_of(self._connections.get(self.context.server))
         return upstream is not None and upstream.unsent(self.stream_id) > HIGH_WATER

@@ -13,16 +13,22 @@ from h2.events import DataReceived as H2Data
 from h2.events import Event as H2Event
 from h2.events import InformationalResponseReceived
 from h11 import Data, EndOfMessage
-from h11._readers import ChunkedReader
-from h11._receivebuffer import ReceiveBuffer
 from hyperframe.frame import GoAwayFrame
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpClient, RegisterHttpConnection
-from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
-from mitmproxy.proxy.layers.http._events import (
+
+from counterfault.addons.mitm.private import (
+    BufferedH2Connection,
+    ChunkedReader,
     ErrorCode,
+    Http1Client,
+    Http1Connection,
+    Http2Client,
+    HttpEvent,
+    ReceiveBuffer,
+    ReceiveHttp,
     RequestEndOfMessage,
     RequestHeaders,
     RequestTrailers,
@@ -31,10 +37,9 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
     ResponseTrailers,
+    SendH2Data,
+    parse_h2_response_headers,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
-from mitmproxy.proxy.layers.http._http2 import Http2Client, parse_h2_response_headers
-from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection, SendH2Data
 
 type Generator[T] = layer.CommandGenerator[T]
 

@@ -1,1 +1,1 @@
-"""What mitmproxy is given and what is replaced in it: options, hooks, and faster methods."""
+"""What mitmproxy is given and what is replaced in it: options, hooks, and faster functions."""

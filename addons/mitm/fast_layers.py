@@ -1,4 +1,8 @@
-"""mitmproxy's way of commands from layer to layer, in fewer steps: each command takes them all."""
+"""Faster versions of how mitmproxy hands commands from layer to layer, with the same results.
+
+Every command passes through each layer that encloses the one it comes from, so each generator
+and each comparison that is left out here is saved many times per request.
+"""
 
 from functools import lru_cache
 from typing import Any
@@ -11,20 +15,21 @@ from mitmproxy.proxy.layers.http import (
     RegisterHttpConnection,
     SendHttp,
 )
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import RequestHeaders
+
+from counterfault.addons.mitm.private import LAYER_DISPATCH, ReceiveHttp, RequestHeaders
+from counterfault.addons.mitm.replacement import Replacement
 
 type Commands = layer.CommandGenerator[None]
 
-_FOR_HTTP = (ReceiveHttp, SendHttp, DropStream, GetHttpConnection, RegisterHttpConnection)
+_HTTP_COMMANDS = (ReceiveHttp, SendHttp, DropStream, GetHttpConnection, RegisterHttpConnection)
 
 
 def handle_event(self: layer.Layer, event: events.Event) -> Commands:
-    """Layer's, without what it does for its debug log."""
+    """Stand in for `Layer.handle_event`, without its debug log."""
     paused = self._paused
     if paused is None:
         generator = self._handle_event(event)
-        # As in _run, which would be one more step.
+        # Inlined from `_run`: a call would be one more generator for every command.
         for command in generator:
             if command.blocking is True:
                 command.blocking = self
@@ -43,7 +48,7 @@ def handle_event(self: layer.Layer, event: events.Event) -> Commands:
 
 
 def _run(self: layer.Layer, generator: Commands, reply: Any) -> Commands:
-    """Go on until the end, or until an answer is needed."""
+    """Resume a generator with a reply, up to its end or to its next blocking command."""
     try:
         command = generator.send(reply)
         while command.blocking is not True:
@@ -51,17 +56,17 @@ def _run(self: layer.Layer, generator: Commands, reply: Any) -> Commands:
             command = next(generator)
     except StopIteration:
         return
-    # Only this layer waits; the outer ones see that somebody does.
+    # This layer waits. The enclosing layers test for `is True`, and do not wait with it.
     command.blocking = self
     self._paused = layer.Paused(command, generator)
     yield command
 
 
 def event_to_child(self: HttpLayer, child: layer.Layer, event: events.Event) -> Commands:
-    """HttpLayer's, with the commands that come most often looked at first."""
+    """Stand in for `HttpLayer.event_to_child`, with one look-up per command's class."""
     command: Any
     for command in child.handle_event(event):
-        kind = _meaning(command.__class__)
+        kind = _http_command(command.__class__)
         if kind is None:
             if command.blocking or isinstance(command, commands.RequestWakeup):
                 self.command_sources[command] = child
@@ -72,7 +77,7 @@ def event_to_child(self: HttpLayer, child: layer.Layer, event: events.Event) -> 
             inner = command.event
             if isinstance(inner, RequestHeaders):
                 yield from self.make_stream(inner.stream_id)
-            # What comes for a stream that is over is for nobody.
+            # Data may still come for a stream that has been dropped.
             stream = self.streams.get(inner.stream_id)
             if stream is not None:
                 yield from event_to_child(self, stream, inner)
@@ -88,14 +93,26 @@ def event_to_child(self: HttpLayer, child: layer.Layer, event: events.Event) -> 
 
 
 @lru_cache(256)
-def _meaning(kind: type[commands.Command]) -> type[commands.Command] | None:
-    """Which of the commands for the HTTP layer it is."""
-    return next((meant for meant in _FOR_HTTP if issubclass(kind, meant)), None)
+def _http_command(kind: type[commands.Command]) -> type[commands.Command] | None:
+    """Return which command for the HTTP layer a class is or derives from; None for others."""
+    return next((command for command in _HTTP_COMMANDS if issubclass(kind, command)), None)
 
 
-def install() -> None:
-    """Put them in place, in a process that does nothing but serve."""
-    patched: Any = layer.Layer
-    patched.handle_event = handle_event
-    patched = HttpLayer
-    patched.event_to_child = event_to_child
+REPLACEMENTS = (
+    Replacement(
+        "Layer.handle_event",
+        layer.Layer,
+        "handle_event",
+        handle_event,
+        LAYER_DISPATCH,
+        "365d11531fdfafe7",
+    ),
+    Replacement(
+        "HttpLayer.event_to_child",
+        HttpLayer,
+        "event_to_child",
+        event_to_child,
+        (HttpLayer.event_to_child,),
+        "df13c04d2537a3c9",
+    ),
+)

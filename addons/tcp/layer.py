@@ -11,6 +11,7 @@ from mitmproxy.proxy.context import Context
 
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.pacing import Wait, wait_aside
+from counterfault.addons.mitm.private import queued_bytes
 from counterfault.addons.pipeline.exchange import Exchange, Peer
 from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.upstreams import Upstreams, endpoint_of
@@ -62,7 +63,7 @@ class SidecarTcp(layer.Layer):
     def waiting(self, source: Connection | None) -> int:
         """Bytes held back that came from there."""
         if source is self.context.client:
-            unread = sum(len(getattr(e, "data", b"")) for e in self._paused_event_queue)
+            unread = queued_bytes(self)
             return self._up.valve.size + unread
         return self._down.valve.size if source is self.context.server else 0
 

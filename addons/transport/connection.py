@@ -49,7 +49,7 @@ class ClientConnection:
         self._feeding = self._over = self._polling = False
         self._full: set[SocketProtocol] = set()
         """Whose peers read too slowly."""
-        self._paused: set[SocketProtocol] = set()
+        self._unread: set[SocketProtocol] = set()
         """Those that are not read until there is room again."""
 
     @property
@@ -172,7 +172,7 @@ class ClientConnection:
     def _forget(self, connection: Connection) -> SocketProtocol | None:
         link = self._links.pop(connection, None)
         if link is not None:
-            self._paused.discard(link)
+            self._unread.discard(link)
             self.unblocked(link)
             if isinstance(connection, Server):
                 self._room[connection.address or ("", 0)].release()
@@ -259,32 +259,32 @@ class ClientConnection:
 
     def unblocked(self, link: SocketProtocol) -> None:
         self._full.discard(link)
-        if self._paused:
+        if self._unread:
             self._go_on()
 
     def _pause(self, link: SocketProtocol) -> None:
         if link.connection not in self._links or not link.reads or link.transport.is_closing():
             return
         link.transport.pause_reading()
-        self._paused.add(link)
+        self._unread.add(link)
         self._go_on()
 
     def _go_on(self) -> None:
         """Read again where there is room; who waits for the layers looks again soon."""
-        for link in [link for link in self._paused if not self._full and not self.congested(link)]:
-            self._paused.discard(link)
+        for link in [link for link in self._unread if not self._full and not self.congested(link)]:
+            self._unread.discard(link)
             if not link.transport.is_closing():
                 link.transport.resume_reading()
-        waits = self._paused and (not self._full or self.own in self._paused)
+        waits = self._unread and (not self._full or self.own in self._unread)
         if waits and not self._polling:
             self._polling = True  # what empties the layers tells nobody
             asyncio.get_running_loop().call_later(_POLL, self._look_again)
 
     def _look_again(self) -> None:
         self._polling = False
-        if self.own in self._paused and self.holding:
+        if self.own in self._unread and self.holding:
             self._look_after(self.own)
-        if self._paused:
+        if self._unread:
             self._go_on()
 
     def _look_after(self, link: SocketProtocol) -> None:
@@ -293,6 +293,6 @@ class ClientConnection:
         if reset:
             self.lost(link)
         elif reset is not None:
-            self._paused.discard(link)
+            self._unread.discard(link)
             link.reads = False
             self.ended(link)

@@ -11,6 +11,8 @@ from mitmproxy.net import tls as net_tls
 from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
+from counterfault.addons.mitm.private import verify_parameters
+
 HTTP2, HTTP1 = b"h2", b"http/1.1"
 
 
@@ -52,9 +54,8 @@ def start_server(data: TlsData, ca: Path | None) -> None:
 
 
 def _verify_name(connection: SSL.Connection, name: str) -> None:
-    """Accept the certificate for this host only; pyOpenSSL has no call of its own for it."""
-    lib: Any = SSL._lib  # type: ignore[attr-defined]
-    param = lib.SSL_get0_param(connection._ssl)
+    """Accept the certificate for this host only."""
+    lib, param = verify_parameters(connection)
     lib.X509_VERIFY_PARAM_set_hostflags(param, lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
     try:
         packed = ip_address(name).packed

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 
+from counterfault.addons.mitm import fast_paths
 from counterfault.addons.worker import main as process
 from counterfault.proxy.engines.channel import receive_blocking, send_blocking
 
@@ -23,6 +24,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # The kernel reaps them; the supervisor sees a worker's end on its control socket.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    fast_paths.install()
     # What is frozen is not touched by the children's collections, and so stays shared.
     gc.collect()
     gc.freeze()

@@ -26,6 +26,7 @@ from counterfault.addons.http.faulted_stream import OwnConnection
 from counterfault.addons.http.forward_stream import ForwardStream
 from counterfault.addons.http.stream import SidecarStream
 from counterfault.addons.http.upstream_codec import HTTP2, ToUpstream, nothing
+from counterfault.addons.mitm.private import queued_bytes
 from counterfault.addons.pipeline.exchange import Peer
 from counterfault.addons.tcp.layer import Raw, SidecarTcp
 
@@ -232,7 +233,7 @@ def backlog(parts: Iterable[layer.Layer], source: Connection | None = None) -> i
         if source in http_layer.waiting_for_establishment:
             return 0  # its TLS handshake is what the others wait for
         for stream in http_layer.streams.values():
-            waiting += sum(len(getattr(e, "data", b"")) for e in stream._paused_event_queue)
+            waiting += queued_bytes(stream)
             if isinstance(stream, SidecarStream):
                 waiting += _paced(stream, source)
         for connection in http_layer.connections.values():

@@ -12,7 +12,6 @@ from typing import Any
 
 import uvloop
 
-from counterfault.addons.mitm import fast_headers, fast_layers
 from counterfault.addons.worker.worker import Worker
 from counterfault.proxy.engines.fault_budget import Budget
 
@@ -47,6 +46,4 @@ def run(control: socket.socket, budget: int, index: int) -> None:
     logging.basicConfig(
         stream=sys.stderr, format=f"worker {index}: %(message)s", level=logging.WARNING
     )
-    fast_headers.install()
-    fast_layers.install()
     uvloop.run(_main(control, budget, index))

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from mitmproxy import http
 
-from counterfault.addons.mitm import fast_headers, fast_layers
+from counterfault.addons.mitm import fast_paths
 from counterfault.addons.mitm.hook_dispatch import Table
 from counterfault.addons.mitm.options import options
 from counterfault.addons.pipeline.inject import Inject
@@ -73,8 +73,7 @@ def main() -> None:
     parser.add_argument("secure", type=int)
     parser.add_argument("cert", type=Path)
     parser.add_argument("key", type=Path)
-    fast_headers.install()
-    fast_layers.install()
+    fast_paths.install()
     gc.collect()
     gc.freeze()  # as the fork server does
     uvloop.run(_serve(**vars(parser.parse_args())))

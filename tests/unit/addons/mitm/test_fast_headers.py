@@ -28,13 +28,13 @@ def test_they_find_the_same(fields: tuple[tuple[bytes, bytes], ...], name: str) 
 def test_they_are_made_the_same(fields: tuple[tuple[bytes, bytes], ...], named: bool) -> None:
     more = {"x_a": "b"} if named else {}
     ours = Headers.__new__(Headers)
-    fast_headers.made(ours, list(fields), **more)
+    fast_headers.init(ours, list(fields), **more)
     assert ours.fields == Headers(fields, **more).fields
 
 
 def test_fields_of_text_are_refused_like_mitmproxys() -> None:
     text: Any = [("host", b"a")]
-    for make in (Headers, lambda fields: fast_headers.made(Headers.__new__(Headers), fields)):
+    for make in (Headers, lambda fields: fast_headers.init(Headers.__new__(Headers), fields)):
         with pytest.raises(TypeError, match="must be bytes"):
             make(text)
 
