@@ -14,7 +14,8 @@ from counterfault.proxy.config.loader import load
 from tests.support.prometheus_server import DEPLOY
 
 TREE = DEPLOY.parent
-PAGES = sorted((TREE / "docs").glob("*.md"))
+GUIDES = sorted((TREE / "docs").rglob("*.md"))
+PAGES = [*GUIDES, *sorted(TREE.glob("*.md"))]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -34,7 +35,7 @@ def _links() -> Iterator[Any]:
 
 def _commands() -> Iterator[Any]:
     """Every call of `counterfault` in the pages' shell blocks and in their text."""
-    for page in PAGES:
+    for page in GUIDES:
         text = page.read_text()
         lines = [
             line for kind, b in _BLOCK.findall(text) if kind == "sh" for line in b.splitlines()
