@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cases import each
 from tests.support.conformance import BODY, ENGINES, JSON, LISTENERS, Answer, Ask, World, conforming
 from tests.support.programs import until
 
@@ -218,7 +219,8 @@ def asked(world: World, request: pytest.FixtureRequest) -> Asked:
     return Asked(world, protocol, dict(zip(wanted, answers, strict=True)))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.timeout(300)
+@each("name", CASES)
 def test_a_fault_is_for_the_experiment_and_for_nobody_else(asked: Asked, name: str) -> None:
     case = CASES[name]
     if _refuses(asked.world, name):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cases import each
 from tests.support.http1_wire import (
     connect,
     echo,
@@ -25,6 +26,7 @@ from tests.support.passthrough_sidecar import (
     PEOPLE,
     VICTIM,
     World,
+    each_person,
     lines,
     passing,
     port_of,
@@ -40,11 +42,6 @@ GROWTH = 40 * MEGA
 def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     with passing(tmp_path_factory.mktemp("connections"), engine) as world:
         yield world
-
-
-@pytest.fixture(params=PEOPLE)
-def person(request: pytest.FixtureRequest) -> dict[str, str]:
-    return PEOPLE[request.param]
 
 
 def head(method: str, person: dict[str, str], more: bytes = b"", target: str = "/") -> bytes:
@@ -98,7 +95,8 @@ def test_pipelined_requests_are_answered_in_order(world: World):
                 break
 
 
-@pytest.mark.parametrize("kept", [False, True])
+@each("kept", [False, True])
+@each_person
 def test_http_1_0_clients_are_served_and_let_go(world: World, person: dict[str, str], kept: bool):
     more = b"Connection: keep-alive\r\n" if kept else b""
     seen = []
@@ -112,6 +110,7 @@ def test_http_1_0_clients_are_served_and_let_go(world: World, person: dict[str, 
     assert seen[0] == seen[1] == (200, b"/target?1.0", b"keep-alive" if kept else b"close")
 
 
+@each_person
 def test_an_upstream_that_closes_after_each_answer_is_asked_anew(
     world: World, person: dict[str, str]
 ):
@@ -119,6 +118,7 @@ def test_an_upstream_that_closes_after_each_answer_is_asked_anew(
     assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"once") == 5
 
 
+@each_person
 def test_an_upstream_may_close_an_idle_connection(world: World, person: dict[str, str]):
     def script(sock: socket.socket) -> None:
         read_head(sock)
@@ -168,6 +168,7 @@ def test_continue_comes_before_the_body(world: World, tmp_path: Path):
     assert answer.endswith(hashlib.sha256(body.read_bytes()).hexdigest().encode())
 
 
+@each_person
 def test_expect_is_the_upstreams_to_refuse(world: World, person: dict[str, str]):
     heads = []
 
@@ -196,6 +197,7 @@ def test_a_fault_answers_whoever_expects(world: World):
 # --- bodies
 
 
+@each_person
 def test_answers_are_passed_on_as_they_come(world: World, person: dict[str, str]):
     got = threading.Event()
 
@@ -218,6 +220,7 @@ def test_answers_are_passed_on_as_they_come(world: World, person: dict[str, str]
         assert read_exactly(sock, len(last)) == last
 
 
+@each_person
 def test_requests_are_passed_on_as_they_come(world: World, person: dict[str, str]):
     got = threading.Event()
 
@@ -235,6 +238,7 @@ def test_requests_are_passed_on_as_they_come(world: World, person: dict[str, str
         assert read_answer(sock).body == b"done"
 
 
+@each_person
 def test_an_answer_may_come_before_the_request_is_whole(world: World, person: dict[str, str]):
     def script(sock: socket.socket) -> None:
         read_head(sock)
@@ -248,6 +252,7 @@ def test_an_answer_may_come_before_the_request_is_whole(world: World, person: di
         assert (answer.status, answer.body) == (413, b"no")
 
 
+@each_person
 def test_an_upstream_may_answer_early_and_close(world: World, person: dict[str, str]):
     def script(sock: socket.socket) -> None:
         read_head(sock)
@@ -262,6 +267,7 @@ def test_an_upstream_may_answer_early_and_close(world: World, person: dict[str, 
         assert (answer.status, answer.body) == (413, b"no")
 
 
+@each_person
 def test_twenty_megabytes_go_both_ways_without_growth(world: World, person: dict[str, str]):
     file = world.www / "big"
     expected = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -273,7 +279,7 @@ def test_twenty_megabytes_go_both_ways_without_growth(world: World, person: dict
     assert world.memory("VmHWM") < before + GROWTH
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@each("chunked", [False, True])
 def test_a_client_that_does_not_read_makes_the_upstream_wait(world: World, chunked: bool):
     before = world.memory("VmRSS")
     sent = [0]
@@ -320,7 +326,7 @@ def test_an_upstream_that_does_not_read_makes_the_client_wait(world: World):
 # --- broken upstreams
 
 
-@pytest.mark.parametrize(
+@each(
     "answer",
     [
         b"",
@@ -332,6 +338,7 @@ def test_an_upstream_that_does_not_read_makes_the_client_wait(world: World):
         b"HTTP/1.1 103 Early Hints\r\n\r\n",
     ],
 )
+@each_person
 def test_an_upstream_without_a_good_answer_is_a_502(
     world: World, person: dict[str, str], answer: bytes
 ):
@@ -350,13 +357,14 @@ def test_an_upstream_without_a_good_answer_is_a_502(
     assert world.sidecar.workers() == workers
 
 
-@pytest.mark.parametrize(
+@each(
     ("framing", "body", "passed"),
     [
         (b"content-length: 10\r\n\r\n", b"hi", b"hi"),
         (b"transfer-encoding: chunked\r\n\r\n", b"5\r\nhi", b"2\r\nhi\r\n"),
     ],
 )
+@each_person
 def test_a_body_that_breaks_off_breaks_off_for_the_client(
     world: World, person: dict[str, str], framing: bytes, body: bytes, passed: bytes
 ):
@@ -370,6 +378,7 @@ def test_a_body_that_breaks_off_breaks_off_for_the_client(
         assert undated(read_all(sock)) == b"HTTP/1.1 200 OK\r\n" + framing + passed
 
 
+@each_person
 def test_silence_of_nginx_is_a_502_and_the_next_request_is_served(
     world: World, person: dict[str, str]
 ):
@@ -379,6 +388,7 @@ def test_silence_of_nginx_is_a_502_and_the_next_request_is_served(
     assert answer.endswith(b"hello")
 
 
+@each_person
 def test_an_upstream_that_is_away_is_a_502_until_it_is_back(world: World, person: dict[str, str]):
     workers = world.sidecar.workers()
     for more in ((), ("-d", "a body"), ("-d", "a body", "-H", "Expect: 100-continue")):

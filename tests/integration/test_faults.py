@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.support import http_clients
+from tests.support.cases import each
 from tests.support.programs import Nginx, Sidecar
 
 FAULTS: dict[str, dict[str, Any]] = {
@@ -105,8 +106,8 @@ def seen(nginx: Nginx, path: str) -> int:
     return nginx.access.read_text().count(f" {path} ")
 
 
-@pytest.mark.parametrize("name", sorted(FAULTS))
-@pytest.mark.parametrize("cohort", ["control", "bystander"])
+@each("name", sorted(FAULTS))
+@each("cohort", ["control", "bystander"])
 def test_others_are_never_faulted(
     sidecar: Sidecar, name: str, cohort: str, user: Callable[..., str]
 ) -> None:
@@ -119,7 +120,7 @@ def test_others_are_never_faulted(
     assert min(took) < 0.6  # a fault would delay both; a busy machine delays one
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "least", "most"),
     [
         ("fixed", 0.8, 0.8),
@@ -183,7 +184,7 @@ def raw(sidecar: Sidecar, path: str, who: dict[str, str]) -> tuple[bytes, str, f
     return data, end, time.monotonic() - start
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "end", "after"),
     [
         ("close", "fin", 0.0),
@@ -204,7 +205,7 @@ def test_a_drop_ends_the_connection_as_it_says(
     assert after <= took < after + 0.7
 
 
-@pytest.mark.parametrize("name", ["late", "late-error", "late-close", "late-reset"])
+@each("name", ["late", "late-error", "late-close", "late-reset"])
 def test_after_means_that_the_upstream_has_done_the_work(
     sidecar: Sidecar, nginx: Nginx, hit: dict[str, str], name: str, until: Callable[..., Any]
 ) -> None:
@@ -213,7 +214,7 @@ def test_after_means_that_the_upstream_has_done_the_work(
     until(lambda: seen(nginx, f"/{name}") == before + 1)
 
 
-@pytest.mark.parametrize("name", ["error", "close", "reset", "hang"])
+@each("name", ["error", "close", "reset", "hang"])
 def test_before_means_that_the_upstream_hears_nothing(
     sidecar: Sidecar, nginx: Nginx, hit: dict[str, str], name: str
 ) -> None:

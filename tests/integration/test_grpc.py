@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.support.cases import each
 from tests.support.passthrough_sidecar import PEOPLE, VICTIM
 from tests.support.programs import Sidecar, free_port, until
 
@@ -146,13 +147,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
         assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
-@pytest.fixture(params=[*PEOPLE, "experiment"])
-def person(request: pytest.FixtureRequest) -> Metadata:
-    return metadata({**PEOPLE, "experiment": VICTIM}[request.param])
-
-
 def metadata(headers: dict[str, str]) -> Metadata:
     return tuple(headers.items())
+
+
+PERSONS = {name: metadata(headers) for name, headers in (PEOPLE | {"experiment": VICTIM}).items()}
 
 
 def path(method: str) -> str:
@@ -170,12 +169,14 @@ def ask(channel: Any, method: str, person: Metadata, sent: bytes = b"hi") -> tup
 # --- what everybody's calls are like, whether they are enrolled or not
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x00\xff", LARGE], ids=["empty", "bytes", "large"])
+@each("sent", [b"", b"\x00\xff", LARGE])
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_a_unary_call_is_answered(world: World, person: Metadata, sent: bytes) -> None:
     answer, call = ask(world.channel, "Echo", person, sent)
     assert (answer, call.code()) == (sent, grpc.StatusCode.OK)
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_metadata_and_trailers_pass_both_ways(world: World, person: Metadata) -> None:
     own: Metadata = (("x-plain", "yes"), ("x-twice", "a"), ("x-twice", "b"), ("x-blob-bin", b"\0"))
     told, _ = ask(world.channel, "Told", (*own, *person))
@@ -187,17 +188,20 @@ def test_metadata_and_trailers_pass_both_ways(world: World, person: Metadata) ->
     assert (last["x-last"], last["x-sum-bin"]) == ("9", b"\xfe\x01")
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_a_server_streams(world: World, person: Metadata) -> None:
     got = world.channel.unary_stream(path("Count"))(b"500", timeout=PATIENCE, metadata=person)
     assert list(got) == [b"%d" % i for i in range(500)]
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_a_client_streams(world: World, person: Metadata) -> None:
     sent = [b"%d" % i for i in range(500)]
     join = world.channel.stream_unary(path("Join"))
     assert join(iter(sent), timeout=PATIENCE, metadata=person) == b",".join(sent)
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_both_stream_in_turns(world: World, person: Metadata) -> None:
     """The next message is sent only once the one before has come back."""
     back = threading.Semaphore(1)
@@ -216,6 +220,7 @@ def test_both_stream_in_turns(world: World, person: Metadata) -> None:
     assert got == [b"no %d" % i for i in range(50)]
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_a_status_passes_with_its_message_and_trailers(world: World, person: Metadata) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         ask(world.channel, "Fail", person, b"stock")
@@ -224,6 +229,7 @@ def test_a_status_passes_with_its_message_and_trailers(world: World, person: Met
     assert dict(failed.value.trailing_metadata())["x-why"] == "empty"
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_a_stream_may_fail_after_its_messages(world: World, person: Metadata) -> None:
     stream = world.channel.unary_stream(path("CountAndFail"))
     got = []
@@ -236,12 +242,14 @@ def test_a_stream_may_fail_after_its_messages(world: World, person: Metadata) ->
         next(call)
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_an_unknown_method_is_unimplemented(world: World, person: Metadata) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         ask(world.channel, "Nothing", person)
     assert failed.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_a_deadline_is_known_to_the_server_and_cancels_its_work(
     world: World, person: Metadata
 ) -> None:
@@ -252,6 +260,7 @@ def test_a_deadline_is_known_to_the_server_and_cancels_its_work(
     assert world.orders.cancelled.wait(PATIENCE)
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_a_cancelled_call_is_cancelled_upstream(world: World, person: Metadata) -> None:
     """Long before its deadline."""
     world.orders.waiting.clear()
@@ -329,6 +338,7 @@ def test_a_client_that_gives_up_ends_a_hang(world: World) -> None:
     until(lambda: world.sidecar.metric("counterfault_faults_active") == 0)
 
 
+@each("person", PERSONS.values(), ids=PERSONS)
 def test_an_upstream_that_is_away_is_unavailable(world: World, person: Metadata) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         ask(world.dead, "Echo", person)

@@ -9,12 +9,14 @@ import httpx
 import pytest
 
 from tests.support import http_clients
+from tests.support.cases import each
 from tests.support.http1_wire import connect, read_all, read_answer, read_chunked, read_head
 from tests.support.passthrough_sidecar import (
     CODINGS,
     PEOPLE,
     STATUSES,
     World,
+    each_person,
     lines,
     passing,
     port_of,
@@ -101,11 +103,6 @@ def client() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(params=PEOPLE)
-def person(request: pytest.FixtureRequest) -> dict[str, str]:
-    return PEOPLE[request.param]
-
-
 @dataclass(frozen=True, slots=True)
 class Seen:
     """An answer as a client saw it, the hop's own headers and the clock aside."""
@@ -151,6 +148,7 @@ def same(world: World, client: httpx.Client) -> Same:
 # --- answers
 
 
+@each_person
 def test_every_status_is_the_upstreams(same: Same, person: dict[str, str]):
     for status in STATUSES if person is PEOPLE["control"] else STATUSES[::9]:
         assert same("nginx", "GET", f"/code/{status}", person).status == status
@@ -161,7 +159,8 @@ def test_every_status_of_an_application_is_its_own(same: Same):
         assert same("httpbin", "GET", f"/status/{status}", PEOPLE["control"]).status == status
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
+@each("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
+@each_person
 def test_every_method_is_answered_as_by_the_application(
     same: Same, person: dict[str, str], method: str
 ):
@@ -169,7 +168,7 @@ def test_every_method_is_answered_as_by_the_application(
     same("httpbin", method, path, person)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@each("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_what_an_application_is_told_it_repeats(same: Same, method: str):
     content = '{"a": [1, 2, {"b": "é"}]}'.encode()
     headers = {"content-type": "application/json", **PEOPLE["bystander"]}
@@ -177,6 +176,7 @@ def test_what_an_application_is_told_it_repeats(same: Same, method: str):
     assert b'"method": "%s"' % method.encode() in seen.body
 
 
+@each_person
 def test_a_method_of_ones_own_passes(
     same: Same, world: World, client: httpx.Client, person: dict[str, str]
 ):
@@ -187,22 +187,26 @@ def test_a_method_of_ones_own_passes(
         assert same("nginx", "BREW", "/method", person).body == b"BREW"
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@each("status", [301, 302, 303, 307, 308])
+@each_person
 def test_redirects_are_the_clients_to_follow(same: Same, person: dict[str, str], status: int):
     seen = same("httpbin", "GET", f"/redirect-to?url=%2Fget&status_code={status}", person)
     assert (seen.status, seen.all(b"location")) == (status, [b"/get"])
 
 
+@each_person
 def test_absolute_redirects_name_the_host_the_client_named(same: Same, person: dict[str, str]):
     seen = same("httpbin", "GET", "/absolute-redirect/2", person)
     assert seen.all(b"location") == [b"http://shop.test/absolute-redirect/1"]
 
 
+@each_person
 def test_a_directory_redirects_to_its_trailing_slash(same: Same, person: dict[str, str]):
     seen = same("nginx", "GET", "/dir", person)
     assert (seen.status, seen.all(b"location")[0][-5:]) == (301, b"/dir/")
 
 
+@each_person
 def test_set_cookies_keep_number_and_order(same: Same, person: dict[str, str]):
     seen = same("httpbin", "GET", "/cookies/set?c=3&a=1&b=2", person)
     assert [value[:4] for value in seen.all(b"set-cookie")] == [b"c=3;", b"a=1;", b"b=2;"]
@@ -214,6 +218,7 @@ def test_cookies_reach_the_application(same: Same):
     assert b"dark" in same("httpbin", "GET", "/cookies", headers).body
 
 
+@each_person
 def test_conditional_requests_are_answered_without_a_body(same: Same, person: dict[str, str]):
     etag = same("nginx", "GET", "/file", person).all(b"etag")[0].decode()
     seen = same("nginx", "GET", "/file", {**person, "if-none-match": etag})
@@ -222,17 +227,20 @@ def test_conditional_requests_are_answered_without_a_body(same: Same, person: di
     assert (seen.status, seen.body) == (304, b"")
 
 
+@each_person
 def test_ranges_are_partial(same: Same, person: dict[str, str]):
     seen = same("nginx", "GET", "/file", {**person, "range": "bytes=10-19"})
     assert (seen.status, seen.body) == (206, bytes(range(10, 20)))
 
 
+@each_person
 def test_a_head_request_has_the_length_and_no_body(same: Same, person: dict[str, str]):
     seen = same("nginx", "HEAD", "/file", person)
     assert (seen.all(b"content-length"), seen.body) == ([b"10240"], b"")
 
 
-@pytest.mark.parametrize("coding", CODINGS)
+@each("coding", CODINGS)
+@each_person
 def test_compressed_bodies_stay_compressed(
     same: Same, world: World, person: dict[str, str], coding: str
 ):
@@ -241,12 +249,14 @@ def test_compressed_bodies_stay_compressed(
     assert seen.body == (world.www / coding).read_bytes()
 
 
+@each_person
 def test_what_is_compressed_on_the_way_has_the_same_bytes(same: Same, person: dict[str, str]):
     seen = same("nginx", "GET", "/live", {**person, "accept-encoding": "gzip"})
     assert seen.all(b"content-encoding") == [b"gzip"]
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "brotli"])
+@each("coding", ["gzip", "deflate", "brotli"])
+@each_person
 def test_what_an_application_compresses_can_be_read(
     world: World, client: httpx.Client, person: dict[str, str], coding: str
 ):
@@ -254,12 +264,13 @@ def test_what_an_application_compresses_can_be_read(
     assert answer.json()["method"] == "GET"
 
 
-@pytest.mark.parametrize("path", ["/stream/20", "/stream-bytes/50000?seed=1&chunk_size=777"])
+@each("path", ["/stream/20", "/stream-bytes/50000?seed=1&chunk_size=777"])
 def test_chunked_answers_have_the_same_bytes(same: Same, path: str):
     assert len(same("httpbin", "GET", path, PEOPLE["bystander"]).body) > 1000
 
 
-@pytest.mark.parametrize("odd", ODD)
+@each("odd", ODD)
+@each_person
 def test_odd_answers_come_as_they_are(world: World, person: dict[str, str], odd: str):
     def script(sock: socket.socket) -> None:
         read_head(sock)
@@ -310,7 +321,8 @@ def arriving(world: World, head: bytes) -> bytes:
     return b"".join((line, *host, joined, *framing, b"\r\n"))
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target[:20])
+@each("target", TARGETS)
+@each_person
 def test_the_target_stays_as_it_was_written(world: World, person: dict[str, str], target: str):
     head = b"GET %s HTTP/1.1\r\nHost: shop.test\r\n%s\r\n" % (target.encode(), lines(person))
     if world.engine == "envoy" and target in ENVOY_REFUSES:
@@ -322,6 +334,7 @@ def test_the_target_stays_as_it_was_written(world: World, person: dict[str, str]
     assert (directly, through) == (head, arriving(world, head))
 
 
+@each_person
 def test_options_of_the_server_as_a_whole(world: World, person: dict[str, str]):
     """Which Envoy passes to no route."""
     head = b"OPTIONS * HTTP/1.1\r\nHost: shop.test\r\n%s\r\n" % lines(person)
@@ -334,12 +347,14 @@ def test_options_of_the_server_as_a_whole(world: World, person: dict[str, str]):
         assert answer.body.startswith(b"OPTIONS * HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize("target", [target for target in TARGETS[:10] if ".." not in target])
+@each("target", [target for target in TARGETS[:10] if ".." not in target])
+@each_person
 def test_nginx_gets_the_target_it_would_get(same: Same, person: dict[str, str], target: str):
     assert same("nginx", "GET", f"/target{target}", person).body == f"/target{target}".encode()
 
 
-@pytest.mark.parametrize("header", HEADERS, ids=lambda header: header[:40])
+@each("header", HEADERS)
+@each_person
 def test_headers_keep_order_number_case_and_bytes(
     world: World, person: dict[str, str], header: bytes
 ):
@@ -354,13 +369,15 @@ def test_baggage_of_others_stays(world: World):
     assert (directly, through) == (head, arriving(world, head))
 
 
+@each_person
 def test_chunked_requests_stay_chunked(world: World, person: dict[str, str]):
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n%s\r\n" % lines(person)
     directly, through = heads(world, head, b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
     assert (directly, through) == (head, arriving(world, head))
 
 
-@pytest.mark.parametrize("trailers", [b"", b"x-sum: 42\r\nX-More: a\r\n"])
+@each("trailers", [b"", b"x-sum: 42\r\nX-More: a\r\n"])
+@each_person
 def test_chunks_and_trailers_of_a_request_arrive(
     world: World, person: dict[str, str], trailers: bytes
 ):

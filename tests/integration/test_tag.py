@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from counterfault.proxy.experiments.cohorts import replicate, salt_of
+from tests.support.cases import each
 from tests.support.http1_wire import connect, echo, fields, read_answer, scripted
 from tests.support.programs import Nginx, Sidecar, free_port, until, user
 
@@ -112,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
 # --- who carries one
 
 
-@pytest.mark.parametrize("cohort", ["control", "experiment"])
+@each("cohort", ["control", "experiment"])
 def test_the_enrolled_carry_a_header_and_a_baggage_member(world: World, cohort: str):
     unit = user(cohort)
     said = tag(cohort, unit)
@@ -124,7 +125,7 @@ def test_the_enrolled_carry_a_header_and_a_baggage_member(world: World, cohort: 
     assert world.get("nginx", ("x-user-id", unit))[1] == f"{said}|counterfault.tag={said}".encode()
 
 
-@pytest.mark.parametrize("headers", [[("x-user-id", BYSTANDER)], []])
+@each("headers", [[("x-user-id", BYSTANDER)], []])
 def test_others_carry_none(world: World, headers: Fields):
     assert world.got("inbound", *headers) == headers
     assert world.get("nginx", *headers)[1] == b"|"
@@ -169,8 +170,8 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("lie", LIES, ids=str)
-@pytest.mark.parametrize("listener", ["inbound", "strict"])
+@each("lie", LIES)
+@each("listener", ["inbound", "strict"])
 def test_a_stranger_is_not_believed_and_not_repeated(world: World, listener: str, lie: Fields):
     assert world.got(listener, *lie, ("x-user-id", BYSTANDER)) == [("x-user-id", BYSTANDER)]
     assert not world.is_hit(listener, *lie)
@@ -179,7 +180,7 @@ def test_a_stranger_is_not_believed_and_not_repeated(world: World, listener: str
     assert world.is_hit(listener, ("x-counterfault", "x.control.1"), ("x-user-id", VICTIM))
 
 
-@pytest.mark.parametrize("lie", LIES, ids=str)
+@each("lie", LIES)
 def test_nginx_finds_no_trace_of_a_lie(world: World, lie: Fields):
     assert world.get("nginx", *lie)[1] == b"|"
     said = tag("control", CONTROL)
@@ -196,8 +197,8 @@ def test_a_lie_in_baggage_goes_and_the_other_members_stay(world: World):
     ]
 
 
-@pytest.mark.parametrize("value", MALFORMED)
-@pytest.mark.parametrize("listener", ["inbound", "trusting"])
+@each("value", MALFORMED)
+@each("listener", ["inbound", "trusting"])
 def test_a_malformed_tag_is_removed_whoever_sends_it(world: World, listener: str, value: str):
     headers = [("x-counterfault", value)]
     if "," not in value:
@@ -210,9 +211,9 @@ def test_a_malformed_tag_is_removed_whoever_sends_it(world: World, listener: str
 # --- those who are believed
 
 
-@pytest.mark.parametrize("unit", [CONTROL, VICTIM, BYSTANDER, None])
-@pytest.mark.parametrize("cohort", ["control", "experiment"])
-@pytest.mark.parametrize("carrier", ["x-counterfault", "baggage"])
+@each("unit", [CONTROL, VICTIM, BYSTANDER, None])
+@each("cohort", ["control", "experiment"])
+@each("carrier", ["x-counterfault", "baggage"])
 def test_a_trusted_tag_decides_whoever_the_user_is(
     world: World, unit: str | None, cohort: str, carrier: str
 ):
@@ -251,7 +252,7 @@ def test_a_trusted_tag_of_an_unknown_experiment_is_handed_on_and_enrols_nobody(w
 # --- two sidecars in a row
 
 
-@pytest.mark.parametrize("cohort", ["control", "experiment"])
+@each("cohort", ["control", "experiment"])
 def test_the_second_sidecar_takes_the_cohort_of_the_first(world: World, cohort: str):
     unit = user(cohort, run=2)
     before = {c: world.counted("second", c) for c in ("control", "experiment", "bystander")}

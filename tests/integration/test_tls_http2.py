@@ -14,9 +14,10 @@ import pytest
 import trustme
 
 from tests.support import http_clients
+from tests.support.cases import each
 from tests.support.http1_wire import Scripted, connect, echo, scripted
 from tests.support.http2_wire import Fields, Message, Peer, answering, request
-from tests.support.passthrough_sidecar import MEGA, PEOPLE, VICTIM, digest, memory
+from tests.support.passthrough_sidecar import MEGA, PEOPLE, VICTIM, digest, each_person, memory
 from tests.support.programs import Nginx, Sidecar, free_port, program
 
 FIVE = bytes(range(256)) * (5 * MEGA // 256)
@@ -110,11 +111,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
         assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
-@pytest.fixture(params=PEOPLE)
-def person(request: pytest.FixtureRequest) -> dict[str, str]:
-    return PEOPLE[request.param]
-
-
 @pytest.fixture(params=["HTTP/2", "HTTP/1.1"])
 def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -145,6 +141,7 @@ def curl(world: World, *args: str) -> bytes:
 # --- TLS from clients
 
 
+@each_person
 def test_a_client_gets_what_it_would_without_tls(
     world: World, client: httpx.Client, version: str, person: dict[str, str]
 ):
@@ -163,7 +160,7 @@ def test_a_client_gets_what_it_would_without_tls(
     assert ("x-seen" in through.headers) == (person is PEOPLE["control"])
 
 
-@pytest.mark.parametrize("option", ["--http2", "--http1.1"])
+@each("option", ["--http2", "--http1.1"])
 def test_curl_is_served_in_the_http_it_asks_for(world: World, option: str):
     answer = curl(world, option, f"{world.url('tls-nginx')}/a")
     expected = b"HTTP/2 200 \r\n" if option == "--http2" else b"HTTP/1.1 200 OK\r\n"
@@ -188,6 +185,7 @@ def test_an_upstream_that_is_away_is_a_502(world: World, client: httpx.Client):
 # --- TLS to upstreams
 
 
+@each_person
 def test_an_https_upstream_is_spoken_to_in_the_clients_http(
     world: World, client: httpx.Client, version: str, person: dict[str, str]
 ):
@@ -197,13 +195,14 @@ def test_an_https_upstream_is_spoken_to_in_the_clients_http(
     assert ("x-seen" in answer.headers) == (person is PEOPLE["control"])
 
 
+@each_person
 def test_clients_without_tls_reach_an_https_upstream(world: World, person: dict[str, str]):
     with http_clients.Client() as client:
         answer = client.get(f"{world.url('plain-https')}/b", headers=person)
     assert (answer.status_code, answer.text) == (200, "HTTP/1.1 localhost /b")
 
 
-@pytest.mark.parametrize("listener", ["tls-strange", "tls-system", "tls-misnamed", "plain-strange"])
+@each("listener", ["tls-strange", "tls-system", "tls-misnamed", "plain-strange"])
 def test_an_upstream_that_cannot_be_verified_is_not_spoken_to(
     world: World, client: httpx.Client, listener: str
 ):
@@ -219,7 +218,7 @@ def test_an_upstream_that_cannot_be_verified_is_not_spoken_to(
 # --- HTTP/2
 
 
-@pytest.mark.parametrize("listener", ["tls-nginx", "tls-https", "plain-h2c"])
+@each("listener", ["tls-nginx", "tls-https", "plain-h2c"])
 def test_concurrent_streams_of_many_people_each_get_their_own(world: World, listener: str):
     people = [VICTIM, *PEOPLE.values()] * 50
 
@@ -245,18 +244,19 @@ def test_concurrent_streams_of_many_people_each_get_their_own(world: World, list
         assert person is VICTIM or answer.text.endswith(f" /{i}")
 
 
-@pytest.mark.parametrize("known_length", [True, False])
+@each("known_length", [True, False])
 def test_five_megabytes_go_up(world: World, client: httpx.Client, known_length: bool):
     parts = (FIVE[i : i + 50_000] for i in range(0, len(FIVE), 50_000))
     answer = client.post(world.url("tls-digest"), content=FIVE if known_length else parts)
     assert answer.text == HASH
 
 
-@pytest.mark.parametrize("listener", ["tls-nginx", "tls-https"])
+@each("listener", ["tls-nginx", "tls-https"])
 def test_five_megabytes_come_down(world: World, client: httpx.Client, listener: str):
     assert client.get(f"{world.url(listener)}/big").content == FIVE
 
 
+@each_person
 def test_http_2_becomes_http_1_of_the_usual_form(world: World, person: dict[str, str]):
     """The authority is the Host, cookies are one header, a body without a length is in chunks."""
     cookies = (
@@ -284,6 +284,7 @@ def test_many_requests_of_one_client_leave_nothing_behind(world: World):
 # --- HTTP/2 without TLS
 
 
+@each_person
 def test_h2c_reaches_an_upstream_that_speaks_it(
     world: World, h2c: httpx.Client, person: dict[str, str]
 ):

@@ -14,9 +14,10 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from tests.support.cases import each
 from tests.support.http1_wire import connect as connect_to
 from tests.support.http1_wire import read_all, read_answer, read_head, scripted
-from tests.support.passthrough_sidecar import PEOPLE, lines, memory
+from tests.support.passthrough_sidecar import PEOPLE, each_person, lines, memory
 from tests.support.programs import Sidecar, free_port, until, user
 
 MEGA = 1 << 20
@@ -101,11 +102,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
             assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
-@pytest.fixture(params=PEOPLE)
-def person(request: pytest.FixtureRequest) -> dict[str, str]:
-    return PEOPLE[request.param]
-
-
 @contextmanager
 def connected(
     world: World, person: dict[str, str], path: str = "/", listener: str = "inbound", **more: Any
@@ -116,14 +112,16 @@ def connected(
         yield socket
 
 
-@pytest.mark.parametrize("message", ["text, grüße, 你好", b"\x00\x01\xff", "", b""])
+@each("message", ["text, grüße, 你好", b"\x00\x01\xff", "", b""])
+@each_person
 def test_messages_come_back_as_they_are(world: World, person: dict[str, str], message: str | bytes):
     with connected(world, person) as socket:
         socket.send(message)
         assert socket.recv(10) == message
 
 
-@pytest.mark.parametrize("compression", ["deflate", None])
+@each("compression", ["deflate", None])
+@each_person
 def test_a_megabyte_passes_compressed_or_not(
     world: World, person: dict[str, str], compression: str | None
 ):
@@ -135,6 +133,7 @@ def test_a_megabyte_passes_compressed_or_not(
             assert socket.recv(10) == message
 
 
+@each_person
 def test_fragments_stay_fragments(world: World, person: dict[str, str]):
     with connected(world, person, "/fragments") as socket:
         assert list(socket.recv_streaming()) == ["one ", "two ", "three", ""]
@@ -145,16 +144,19 @@ def test_fragments_stay_fragments(world: World, person: dict[str, str]):
         assert socket.recv(10) == "whole"
 
 
+@each_person
 def test_pings_are_answered_by_the_other_end(world: World, person: dict[str, str]):
     with connected(world, person, ping_interval=None) as socket:
         assert socket.ping("are you there").wait(10)
 
 
+@each_person
 def test_the_server_may_speak_first(world: World, person: dict[str, str]):
     with connected(world, person, "/greet") as socket:
         assert socket.recv(10) == "hello"
 
 
+@each_person
 def test_the_close_code_and_its_reason_pass_to_the_client(world: World, person: dict[str, str]):
     with connected(world, person, "/close") as socket, pytest.raises(ConnectionClosedError) as e:
         socket.recv(10)
@@ -162,6 +164,7 @@ def test_the_close_code_and_its_reason_pass_to_the_client(world: World, person: 
     assert (e.value.rcvd.code, e.value.rcvd.reason) == (4321, "enough of you")
 
 
+@each_person
 def test_the_client_may_close(world: World, person: dict[str, str]):
     with connected(world, person) as socket:
         socket.close(1000, "bye")
@@ -169,6 +172,7 @@ def test_the_client_may_close(world: World, person: dict[str, str]):
             socket.recv(10)
 
 
+@each_person
 def test_many_messages_keep_their_order(world: World, person: dict[str, str]):
     with connected(world, person) as socket:
 
@@ -182,7 +186,7 @@ def test_many_messages_keep_their_order(world: World, person: dict[str, str]):
         sender.join(10)
 
 
-@pytest.mark.parametrize("cohort", ["experiment", "control"])
+@each("cohort", ["experiment", "control"])
 def test_messages_are_not_kept(world: World, cohort: str):
     """Those that a fault may delay, each by itself, no more than others."""
     message = bytes(2 * MEGA)
@@ -194,11 +198,13 @@ def test_messages_are_not_kept(world: World, cohort: str):
         assert memory(world.sidecar, "VmRSS") < before + 32 * MEGA
 
 
+@each_person
 def test_the_subprotocol_is_negotiated_end_to_end(world: World, person: dict[str, str]):
     with connected(world, person, subprotocols=["other", "chat"]) as socket:
         assert socket.subprotocol == "chat"
 
 
+@each_person
 def test_the_tag_is_on_the_upgrade_of_the_enrolled_only(world: World, person: dict[str, str]):
     with connected(world, person, "/headers") as socket:
         tagged = "x-counterfault: x.control." in str(socket.recv(10)).lower()
@@ -215,7 +221,7 @@ def test_a_fault_answers_the_upgrade(world: World):
         assert socket.recv(10) == "unharmed elsewhere"
 
 
-@pytest.mark.parametrize("cohort", ["control", "bystander"])
+@each("cohort", ["control", "bystander"])
 def test_an_upgrade_is_counted_once_as_soon_as_it_is_made(world: World, cohort: str):
     def counted(**labels: str) -> float:
         labels |= {"listener": "counted", "cohort": cohort}
@@ -234,7 +240,8 @@ def test_an_upgrade_is_counted_once_as_soon_as_it_is_made(world: World, cohort: 
     until(lambda: world.sidecar.metric(durations, listener="counted", cohort=cohort) == 2)
 
 
-@pytest.mark.parametrize("protocol", [b"x", b"tcp", b"SPDY/3.1"])
+@each("protocol", [b"x", b"tcp", b"SPDY/3.1"])
+@each_person
 def test_any_other_protocol_passes_too(world: World, person: dict[str, str], protocol: bytes):
     with connect_to(world.port("other")) as sock:
         upgrade = b"Connection: upgrade\r\nUpgrade: %s\r\n%s" % (protocol, lines(person))

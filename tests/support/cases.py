@@ -1,7 +1,7 @@
 """Many cases in one test: all are run, and each that fails is reported by its own name."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from itertools import product
 from typing import Any
@@ -13,15 +13,17 @@ type Test = Callable[..., Any]
 type _Case = tuple[dict[str, str], dict[str, Any]]
 
 
-def each(names: str | tuple[str, ...], values: Iterable[Any]) -> Callable[[Test], Test]:
+def each(
+    names: str | tuple[str, ...], values: Iterable[Any], ids: Iterable[str] | None = None
+) -> Callable[[Test], Test]:
     """Run a test once for each of the values, as a subtest, in the order given.
 
-    Like `pytest.mark.parametrize`, but its fixtures are made once for all of them: for cases that
-    differ by a header or a byte and leave nothing behind. Several of it are multiplied. Of a
-    mapping the test gets the values, and the report the keys.
+    It is used like `pytest.mark.parametrize`, but the test's fixtures are made once for all cases:
+    these differ by a header or a byte and leave nothing behind. Several decorators are multiplied.
     """
     names = (names,) if isinstance(names, str) else names
-    cases = list(_cases(names, values))
+    values = list(values)
+    cases = list(_cases(names, values, map(_shown, values) if ids is None else ids))
 
     def fold(test: Test) -> Test:
         inner: Test = getattr(test, "one_case", test)
@@ -56,11 +58,10 @@ def each(names: str | tuple[str, ...], values: Iterable[Any]) -> Callable[[Test]
     return fold
 
 
-def _cases(names: tuple[str, ...], values: Iterable[Any]) -> Iterator[_Case]:
-    for key in values:
-        value = values[key] if isinstance(values, Mapping) else key
+def _cases(names: tuple[str, ...], values: list[Any], ids: Iterable[str]) -> Iterator[_Case]:
+    for value, shown in zip(values, ids, strict=True):
         several = value if len(names) > 1 else (value,)
-        yield {", ".join(names): _shown(key)}, dict(zip(names, several, strict=True))
+        yield {", ".join(names): shown}, dict(zip(names, several, strict=True))
 
 
 def _product(axes: list[list[_Case]]) -> Iterator[_Case]:

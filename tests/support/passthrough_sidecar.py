@@ -12,6 +12,7 @@ from pathlib import Path
 
 import brotli  # type: ignore[import-untyped]
 
+from tests.support.cases import each
 from tests.support.http1_wire import (
     Scripted,
     connect,
@@ -32,6 +33,7 @@ PEOPLE = {
     "bystander": {"x-user-id": user("bystander")},
     "nobody": {},
 }
+each_person = each("person", PEOPLE.values(), ids=PEOPLE)
 # Whose requests to /faulty are answered with 500.
 VICTIM = {"x-user-id": user("experiment")}
 # nginx says nothing at all to these two.

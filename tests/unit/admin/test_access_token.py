@@ -14,6 +14,7 @@ from counterfault.proxy.admin.route import cookie_name
 from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import ConfigError
 from tests.support import http_clients
+from tests.support.cases import each
 from tests.support.supervisor_world import SLOW, World
 
 pytestmark = pytest.mark.anyio
@@ -57,8 +58,8 @@ def untouched(world: World) -> bool:
     return run.state == "baseline" and not world.supervisor.ledger.killed
 
 
-@pytest.mark.parametrize(("method", "path"), GUARDED)
-@pytest.mark.parametrize(
+@each(("method", "path"), GUARDED)
+@each(
     "headers",
     [
         {},
@@ -71,7 +72,6 @@ def untouched(world: World) -> bool:
         {"Cookie": f"counterfault={TOKEN}"},
         {"Cookie": "counterfault=9999999999.0"},
     ],
-    ids=str,
 )
 async def test_without_the_token_nothing_is_shown_or_done(world, client, method, path, headers):
     raw = {name: value.encode() for name, value in headers.items()}
@@ -99,7 +99,7 @@ async def test_the_token_opens_everything_under_any_name(client, method, path):
         assert answer.status_code == (404 if path == "/nothing" else 200)
 
 
-@pytest.mark.parametrize("path", PROBES)
+@each("path", PROBES)
 async def test_probes_need_no_token(client, path):
     assert (await client.get(path, headers=FOREIGN)).status_code == 200
 
@@ -197,7 +197,7 @@ def test_a_session_ends(tmp_path):
     assert not token.knows(session)
 
 
-@pytest.mark.parametrize("until", ["", "0", "99999999999", "x", "-1", "1e9"])
+@each("until", ["", "0", "99999999999", "x", "-1", "1e9"])
 def test_a_session_cannot_be_made_up_or_prolonged(tmp_path, until):
     token = made(tmp_path)
     _, _, seal = token.session().partition(".")

@@ -18,6 +18,7 @@ from counterfault.proxy.admin.request_origin import foreign_host, foreign_origin
 from counterfault.proxy.admin.server import ROUTES, serve
 from counterfault.proxy.admin.views import detail, overview, report
 from counterfault.proxy.supervisor.supervisor import Supervisor
+from tests.support.cases import each
 from tests.support.supervisor_world import SLOW, World
 
 pytestmark = pytest.mark.anyio
@@ -224,7 +225,7 @@ async def test_a_higher_run_starts_after_resume(world, client):
     assert (await client.get("/api/experiments/slow")).json()["state"] == "baseline"
 
 
-@pytest.mark.parametrize("path", [path for path in GETS if path != "/api/events"])
+@each("path", [path for path in GETS if path != "/api/events"])
 async def test_head_has_the_headers_of_get_and_no_body(client, path):
     head, get = await client.head(path), await client.get(path)
     assert head.status_code == get.status_code == 200
@@ -241,15 +242,15 @@ async def test_head_of_the_events_does_not_wait(client):
     assert answer.headers["content-type"] == "text/event-stream"
 
 
-@pytest.mark.parametrize("path", GETS)
+@each("path", GETS)
 async def test_posting_where_one_reads_is_refused(client, path):
     answer = await client.post(path)
     assert "GET" in is_problem(answer, 405)["detail"]
     assert answer.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", POSTS)
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "BREW"])
+@each("path", POSTS)
+@each("method", ["GET", "PUT", "DELETE", "OPTIONS", "BREW"])
 async def test_deeds_are_posted(world, client, path, method):
     answer = await client.request(method, path)
     is_problem(answer, 405)
@@ -257,7 +258,7 @@ async def test_deeds_are_posted(world, client, path, method):
     assert state(world) == "baseline"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api", "/api/experiments/", "/favicon.ico"])
+@each("path", ["/nothing", "/api", "/api/experiments/", "/favicon.ico"])
 async def test_an_unknown_route_is_told(client, path):
     assert path in is_problem(await client.get(path), 404)["detail"]
 
@@ -275,8 +276,8 @@ async def test_a_bug_of_ours_is_counted_and_not_shown(world, client, monkeypatch
     assert (await client.get("/healthz")).status_code == 200
 
 
-@pytest.mark.parametrize("path", [p for p in (*GETS, *POSTS) if p not in PROBES])
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:9900", "localhost.evil.example"])
+@each("path", [p for p in (*GETS, *POSTS) if p not in PROBES])
+@each("host", ["evil.example", "evil.example:9900", "localhost.evil.example"])
 async def test_a_rebound_name_is_refused(world, client, path, host):
     method = "POST" if path in POSTS else "GET"
     answer = await client.request(method, path, headers={"Host": host})
@@ -285,20 +286,20 @@ async def test_a_rebound_name_is_refused(world, client, path, host):
     assert not world.supervisor.ledger.killed
 
 
-@pytest.mark.parametrize("path", PROBES)
+@each("path", PROBES)
 async def test_probes_come_under_any_name(client, path):
     answer = await client.get(path, headers={"Host": "10.1.2.3:9900"})
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "[::1]:1", "127.8.8.8:9900"])
+@each("host", ["localhost", "LOCALHOST:80", "[::1]:1", "127.8.8.8:9900"])
 async def test_loopback_names_are_welcome(client, host):
     answer = await client.get("/api/experiments", headers={"Host": host})
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("path", POSTS)
-@pytest.mark.parametrize(
+@each("path", POSTS)
+@each(
     "headers",
     [
         {"Origin": "http://evil.example"},
@@ -320,7 +321,7 @@ async def test_our_own_page_may_post(client):
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("path", [path for path in GETS if path != "/api/events"])
+@each("path", [path for path in GETS if path != "/api/events"])
 async def test_every_answer_says_how_to_treat_it(client, path):
     answer = await client.get(path)
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -470,7 +471,7 @@ async def test_a_large_body_is_refused(world, client):
     assert state(world) == "baseline"
 
 
-@pytest.mark.parametrize("host", ["", "[", "a.example", "127.0.0.1.a.example", "127.0.0.1@a.b"])
+@each("host", ["", "[", "a.example", "127.0.0.1.a.example", "127.0.0.1@a.b"])
 def test_strange_hosts_are_foreign(host):
     assert foreign_host(host, "127.0.0.1") is not None
 

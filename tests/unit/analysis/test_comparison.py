@@ -13,6 +13,7 @@ from counterfault.proxy.analysis.sequential import Evidence
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement.samples import Pair, Sample
+from tests.support.cases import each
 from tests.support.samples import (
     EVEN,
     KINDS,
@@ -53,9 +54,9 @@ def metrics(draw: st.DrawFn) -> Metric:
             return metric(rate={"drop": size + "%"})
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("effect", [-2.0, 0.0, 0.5, 1.0, 2.0, 6.0])
-@pytest.mark.parametrize("times", [0.0, 1.0, 3.0])
+@each("name", KINDS)
+@each("effect", [-2.0, 0.0, 0.5, 1.0, 2.0, 6.0])
+@each("times", [0.0, 1.0, 3.0])
 def test_a_quick_look_at_the_levels_alarms_no_sooner_and_no_later(
     name: str, effect: float, times: float
 ) -> None:
@@ -88,8 +89,8 @@ def test_no_counts_raise_or_give_what_is_not_a_number(
         assert seen.bounds[0] <= seen.bounds[1]
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("effect", [0.0, 0.5, 0.9, 1.1, 1.5, 3.0])
+@each("name", KINDS)
+@each("effect", [0.0, 0.5, 0.9, 1.1, 1.5, 3.0])
 def test_bounds_pass_the_tolerance_just_when_something_is_decided(name: str, effect: float) -> None:
     allowed = KINDS[name].tolerance.value
     for seed in range(4):
@@ -103,20 +104,20 @@ def test_bounds_pass_the_tolerance_just_when_something_is_decided(name: str, eff
             assert low <= seen.effect <= high
 
 
-@pytest.mark.parametrize("name", KINDS)
+@each("name", KINDS)
 def test_an_outage_is_harm(name: str) -> None:
     seen = compared(name, Pair(FINE[name], OUTAGE[name]))
     assert (seen.harmed, seen.within) == (True, False)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@each("name", KINDS)
 def test_an_experiment_that_does_better_is_within(name: str) -> None:
     better = share(50_000, 0) if name == "rate" else FINE[name]
     seen = compared(name, Pair(FINE[name] if name == "rate" else OUTAGE[name], better))
     assert (seen.harmed, seen.within) == (False, True)
 
 
-@pytest.mark.parametrize("name", SHARES)
+@each("name", SHARES)
 def test_if_all_is_good_in_both_cohorts_nobody_is_harmed(name: str) -> None:
     seen = compared(name, Pair(FINE[name], FINE[name]))
     assert not seen.harmed
@@ -125,14 +126,14 @@ def test_if_all_is_good_in_both_cohorts_nobody_is_harmed(name: str) -> None:
     assert seen.within == (name != "slow, relative")
 
 
-@pytest.mark.parametrize("name", SHARES)
+@each("name", SHARES)
 def test_if_all_is_bad_in_both_cohorts_it_was_not_the_fault(name: str) -> None:
     bad = share(5000, 5000)
     assert not compared(name, Pair(bad, bad)).harmed
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("events", [0, 1, 29])
+@each("name", KINDS)
+@each("events", [0, 1, 29])
 def test_few_events_say_nothing(name: str, events: int) -> None:
     few = cells({150: events}) if name in LATENCIES else share(events, events)
     # For a rate, few events of the experiment are just what harm looks like.
@@ -149,9 +150,9 @@ def test_few_events_say_nothing(name: str, events: int) -> None:
             assert needed(seen) is None
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "rate"])
-@pytest.mark.parametrize("users", [1, 2, 7])
-@pytest.mark.parametrize("cell", [0, -1])
+@each("name", [name for name in KINDS if name != "rate"])
+@each("users", [1, 2, 7])
+@each("cell", [0, -1])
 def test_a_handful_of_users_never_decides(name: str, users: int, cell: int) -> None:
     few = Sample.empty(width(KINDS[name]))
     few.counts[:users, cell] = 10**9
@@ -162,7 +163,7 @@ def test_a_handful_of_users_never_decides(name: str, users: int, cell: int) -> N
         assert differ(KINDS[name], pair, EVEN) == 0.0
 
 
-@pytest.mark.parametrize("users", [1, 2])
+@each("users", [1, 2])
 def test_a_rate_of_one_busy_user_is_not_known(users: int) -> None:
     busy = Sample.empty()
     busy.counts[:users, 0] = 10**6
@@ -171,7 +172,7 @@ def test_a_rate_of_one_busy_user_is_not_known(users: int) -> None:
         assert (seen.harmed, seen.within) == (False, False)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@each("name", KINDS)
 def test_an_empty_cohort_has_no_level(name: str) -> None:
     empty = Sample.empty(width(KINDS[name]))
     levels = compared(name, Pair(empty, empty)).levels
@@ -225,8 +226,8 @@ def test_more_metrics_ask_for_more_evidence_of_harm_only() -> None:
     assert Threshold.of(0.95, 0) == one
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("times", [0.0, 1.0, 3.0])
+@each("name", KINDS)
+@each("times", [0.0, 1.0, 3.0])
 def test_a_boundary_is_so_many_tolerances_from_equality(name: str, times: float) -> None:
     of, level = KINDS[name], 0.1
     allowed = of.tolerance.value * (level if of.tolerance.relative else 1.0)
@@ -243,7 +244,7 @@ def test_many_tolerances_may_be_more_than_there_is() -> None:
     assert worse(metric(rate={"drop": "50%"}), gone, EVEN, 3.0) > 0
 
 
-@pytest.mark.parametrize("name", KINDS)
+@each("name", KINDS)
 def test_two_tolerances_are_worse_than_one_and_not_than_three(name: str) -> None:
     of, pair = KINDS[name], drawn(name, 2, 100_000, effect=2.0)
     assert worse(of, pair, EVEN, 0.0) > worse(of, pair, EVEN, 1.0) > ONE.harm
@@ -251,7 +252,7 @@ def test_two_tolerances_are_worse_than_one_and_not_than_three(name: str) -> None
     assert differ(of, pair, EVEN) > ONE.harm
 
 
-@pytest.mark.parametrize("name", KINDS)
+@each("name", KINDS)
 def test_with_more_events_smaller_effects_are_detectable(name: str) -> None:
     few, many = (compared(name, drawn(name, 1, n, 0.0)).detectable for n in (1000, 30_000))
     assert few is not None

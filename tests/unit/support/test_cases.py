@@ -10,7 +10,7 @@ ONE = """
 import pytest
 from tests.support.cases import each
 
-@each("sign", {"plus": 1, "minus": -1})
+@each("sign", [1, -1], ids=["plus", "minus"])
 @each(("number", "square"), [(1, 1), (2, 4), (3, 8)])
 def test_squares(sign, number, square, made):
     assert (sign * number) ** 2 == square
