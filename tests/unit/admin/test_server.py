@@ -14,7 +14,6 @@ import pytest
 from counterfault.proxy.admin import events, routes, server
 from counterfault.proxy.admin import route as base
 from counterfault.proxy.admin.chart_data import series
-from counterfault.proxy.admin.request_origin import foreign_host, foreign_origin
 from counterfault.proxy.admin.server import ROUTES, serve
 from counterfault.proxy.admin.views import detail, overview, report
 from counterfault.proxy.supervisor.supervisor import Supervisor
@@ -469,16 +468,3 @@ async def test_a_large_body_is_refused(world, client):
         answer = await client.post("/api/stop", content=b"x" * (server._MOST_BODY + 1))
         assert answer.status_code == 400
     assert state(world) == "baseline"
-
-
-@each("host", ["", "[", "a.example", "127.0.0.1.a.example", "127.0.0.1@a.b"])
-def test_strange_hosts_are_foreign(host):
-    assert foreign_host(host, "127.0.0.1") is not None
-
-
-def test_the_configured_host_is_ours():
-    assert foreign_host("Admin.example:9900", "admin.example") is None
-
-
-def test_clients_that_are_no_browsers_have_no_origin():
-    assert foreign_origin({}, "localhost:9900") is None

@@ -131,15 +131,3 @@ def test_what_another_version_wrote_is_told_as_far_as_it_can_be(world, tmp_path)
     found = recorded(history, "slow")
     assert (found["hypothesis"], found["phases"], found["faults"]) == ("Old", None, [])
     history.close()
-
-
-def test_a_history_survives_kill_9_at_any_moment(tmp_path):
-    """Also in the midst of a commit: a supervisor that commits all the time, killed 15 times."""
-    module = "tests.support.killed_supervisor"
-    command = [sys.executable, "-m", module, str(tmp_path), "15", "20261124"]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=100, check=False, env=environment, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 10
