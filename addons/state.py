@@ -1,4 +1,4 @@
-"""What a worker acts on at this moment: the plan, the lease, and the faults it holds."""
+"""The state of a worker: the plan and lease that it acts on, its counters, its held faults."""
 
 import logging
 import random
@@ -9,54 +9,69 @@ from typing import Protocol
 
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Injection, Plan
+from counterfault.proxy.experiments.cohorts import Enrolment
 from counterfault.proxy.measurement.counters import DOSE, STEADY, USERS, Counters, internal
 
 log = logging.getLogger("counterfault")
 
 
 class HeldFault(Protocol):
-    """What a fault holds; it ends by itself, with the fault, or when the client leaves."""
+    """A fault that may hold a request back. It ends by itself, with its run or with the client."""
 
     injection: Injection
 
     def release(self) -> None:
-        """Let go now."""
+        """End the fault now."""
 
 
 @dataclass(slots=True)
 class WorkerState:
-    """Shared by all connections of a worker. Times are seconds of `clock`."""
+    """What all connections of a worker act on. Only the worker's event loop uses it."""
 
     plan: Plan
     budget: Budget
-    slots: dict[str, int] = field(default_factory=dict)
+    budget_cells: dict[str, int] = field(default_factory=dict)
+    """The cell of each run in the budget."""
     workers: int = 1
     tally: Counters = field(default_factory=Counters)
     clock: Callable[[], float] = time.monotonic
+    """Returns monotonic seconds, which all processes of the machine share."""
     random: Callable[[], float] = random.random
     lease_until: float = 0.0
+    """Seconds of the clock until which faults may happen."""
     draining: bool = False
-    holds: set[HeldFault] = field(default_factory=set)
+    held_faults: set[HeldFault] = field(default_factory=set)
 
     def leased(self) -> bool:
+        """Whether faults may happen now."""
         return self.clock() < self.lease_until
 
     def allows(self, injection: Injection) -> bool:
-        """Whether a fault drawn earlier may still happen."""
+        """Whether a fault that was drawn earlier may still happen: its run goes on."""
         return self.leased() and self.plan.injects(injection.experiment, injection.epoch)
 
-    def swap(self, plan: Plan, slots: dict[str, int]) -> None:
-        """Act on a new plan; what ended runs still hold is released."""
-        self.plan, self.slots = plan, slots
-        self.release_ended()
+    def apply_plan(self, plan: Plan, budget_cells: dict[str, int]) -> None:
+        """Act on a new plan, and release the faults of runs that it has ended."""
+        self.plan, self.budget_cells = plan, budget_cells
+        self.release_ended_faults()
         self.tally.forget(lambda key: _of_ended_epoch(key, plan))
 
-    def release_ended(self) -> None:
-        for hold in [hold for hold in self.holds if not self.allows(hold.injection)]:
-            hold.release()
+    def release_ended_faults(self) -> None:
+        """Release the held faults that the plan and the lease no longer allow."""
+        for fault in [f for f in self.held_faults if not self.allows(f.injection)]:
+            fault.release()
+
+    def count_user(self, enrolment: Enrolment) -> None:
+        """Count the user of an enrolment that the present plan has made."""
+        if enrolment.user is not None:
+            edit = self.plan.edits[enrolment.experiment]
+            self.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
 
     def failed(self, where: str, error: BaseException) -> None:
-        """Count and log an error of ours; traffic goes on."""
+        """Count and log an internal error; traffic goes on.
+
+        `where` is the part that failed, a label of `counterfault_internal_errors_total`.
+        """
         self.tally.add(internal(where))
         log.error("%s: %s: %s", where, type(error).__name__, error)
 

@@ -1,1 +1,1 @@
-"""Faults while they are performed: active faults, pacing, body edits, effects on an exchange."""
+"""Faults under way: an active fault, paced queues, body edits, and effects on one exchange."""

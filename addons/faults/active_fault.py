@@ -1,4 +1,7 @@
-"""A fault under way: it counts once, and has its place among the active ones until it ends."""
+"""An active fault: it holds one place in `limits.active_faults` until it is released.
+
+It is counted once: as performed when it begins to have its effect, or else as failed.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -10,56 +13,64 @@ type Count = Callable[[Injection, str], None]
 
 
 class ActiveFault:
-    """Made once the budget allows a fault; whoever makes one sees to it that it is released."""
+    """A fault that the budget has allowed. The code that makes one has to release it."""
 
     def __init__(
-        self, live: WorkerState, injection: Injection, count: Count, held: set[HeldFault]
+        self, state: WorkerState, injection: Injection, count: Count, held: set[HeldFault]
     ) -> None:
+        """Add the fault to those of the worker and of its exchange.
+
+        Args:
+            state: The state of the worker, whose budget has a place for this fault.
+            injection: What was drawn.
+            count: Counts the injection under a result.
+            held: The faults of the exchange.
+        """
         self.injection, self.over = injection, False
-        self._waiting: set[asyncio.Future[bool]] = set()
-        self._live, self._count, self._held = live, count, held
+        self._waits: set[asyncio.Future[bool]] = set()
+        self._state, self._count, self._held = state, count, held
         self._counted = False
-        live.holds.add(self)
+        state.held_faults.add(self)
         held.add(self)
 
     def performed(self) -> None:
-        """The fault has begun to have its effect."""
+        """Count the fault as performed, the first time: it has begun to have its effect."""
         if not self._counted:
             self._counted = True
             self._count(self.injection, "performed")
 
     def release(self) -> None:
-        """The fault is over; if it had no effect, then it has failed."""
+        """End the fault and all waits for it; one that had no effect is counted as failed."""
         if self.over:
             return
         self.over = True
-        for waiting in self._waiting:
-            _settle(waiting, False)
-        self._live.holds.discard(self)
+        for wait in self._waits:
+            _resolve(wait, False)
+        self._state.held_faults.discard(self)
         self._held.discard(self)
-        self._live.budget.release()
+        self._state.budget.release()
         if not self._counted:
             self._counted = True
             self._count(self.injection, "failed")
-            slot = self._live.slots.get(self.injection.experiment)
-            if slot is not None:
-                self._live.budget.refund(slot)
+            cell = self._state.budget_cells.get(self.injection.experiment)
+            if cell is not None:
+                self._state.budget.refund(cell)
 
     async def wait(self, seconds: float) -> bool:
-        """True if the whole time passed, False if the fault was over before."""
+        """Wait. Returns True if all the seconds have passed, False if the fault was over before."""
         if self.over:
             return False
         loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[bool] = loop.create_future()
-        timer = loop.call_later(seconds, _settle, waiting, True)
-        self._waiting.add(waiting)
+        wait: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(seconds, _resolve, wait, True)
+        self._waits.add(wait)
         try:
-            return await waiting
+            return await wait
         finally:
             timer.cancel()
-            self._waiting.discard(waiting)
+            self._waits.discard(wait)
 
 
-def _settle(waiting: asyncio.Future[bool], result: bool) -> None:
-    if not waiting.done():
-        waiting.set_result(result)
+def _resolve(wait: asyncio.Future[bool], result: bool) -> None:
+    if not wait.done():
+        wait.set_result(result)

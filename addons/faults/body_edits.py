@@ -1,4 +1,4 @@
-"""Other bodies in place of the upstream's: damaged bytes, a changed place in JSON, a part."""
+"""Edits of a response body: flipped bytes, a cut, a patched JSON document."""
 
 import json
 from collections.abc import Callable
@@ -10,14 +10,16 @@ from counterfault.proxy.faults.actions import Flip, Patch
 
 
 class Flips:
-    """Changes a share of the bytes that pass; `began` is called with the first one."""
+    """Changes a random share of the bytes that pass."""
 
     def __init__(self, flip: Flip, began: Callable[[], None]) -> None:
+        """`began` is called before each byte that is changed."""
         self._random = Random(flip.seed)
         self._share, self._began = flip.share, began
         self._left = self._gap()
 
     def feed(self, data: bytes) -> bytes:
+        """Return the next part of the body with its flipped bytes."""
         changed = bytearray(data)
         while self._left < len(changed):
             self._began()
@@ -26,31 +28,40 @@ class Flips:
         self._left -= len(changed)
         return bytes(changed)
 
-    def rest(self) -> bytes:
-        """What is kept, once the fault is over."""
+    def flush(self) -> bytes:
+        """Return what was held back, once the fault is over: nothing here."""
         return b""
 
     def _gap(self) -> int:
-        """How many bytes pass unharmed before the next one that does not: geometric."""
+        """Draw how many bytes pass unchanged before the next flip (geometric distribution)."""
         if self._share >= 1:
             return 0
         return int(log(1 - self._random.random()) / log(1 - self._share))
 
 
 class Cut:
-    """Lets the first bytes through: so many, or a share of what has come so far.
+    """Lets the first bytes of a body through and drops the rest.
 
-    A share of a body of unknown length keeps back what the rest of it may still need, up to
-    `keep` bytes; then it cuts there.
+    A share of a body of unknown length grows with every part that comes. So it passes on that
+    share of what has come, holds back the others up to `keep` bytes, and then cuts there.
     """
 
     def __init__(self, after: int | None, share: float, keep: int) -> None:
+        """Prepare for one body.
+
+        Args:
+            after: How many bytes pass; None: the share decides.
+            share: Which share of the body passes, 0 to 1.
+            keep: The most bytes to hold back for a share.
+        """
         self._after, self._share, self._keep = after, share, keep
         self._seen = self._passed = 0
         self._kept = b""
         self.done = False
+        """Whether the body is to be cut off here."""
 
     def feed(self, data: bytes) -> bytes:
+        """Return what passes now that the next part of the body has come."""
         self._seen += len(data)
         data = self._kept + data
         most = int(self._seen * self._share) if self._after is None else self._after
@@ -62,18 +73,18 @@ class Cut:
             self.done = len(self._kept) > self._keep
         return passed
 
-    def rest(self) -> bytes:
-        """What is kept, once the fault is over."""
+    def flush(self) -> bytes:
+        """Return what was held back, once the fault is over."""
         kept, self._kept = self._kept, b""
         return kept
 
     def end(self) -> None:
-        """The body is over: of a share, this is where to cut."""
+        """Learn that the body is complete, so that a share of it is known and the cut is due."""
         self.done = self.done or bool(self._kept)
 
 
 def patched(body: bytes, patch: Patch) -> bytes | None:
-    """A JSON document with a change; None if it is none, or has no such place."""
+    """Return a JSON document with one change; None if it is no JSON or has no such member."""
     try:
         document = json.loads(body)
         document = _set(document, patch.pointer, patch)
@@ -83,7 +94,7 @@ def patched(body: bytes, patch: Patch) -> bytes | None:
 
 
 def _set(at: Any, steps: tuple[str, ...], patch: Patch) -> Any:
-    """RFC 6901; members may be new, items of lists may not."""
+    """Follow a JSON pointer (RFC 6901); it may name a new member, but no new item of a list."""
     if not steps:
         return patch.value
     step, rest = steps[0], steps[1:]

@@ -1,4 +1,4 @@
-"""What faults make of an exchange's bodies and heads; most exchanges have none of it."""
+"""The effects that faults have on the bodies and heads of one exchange; most have none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,60 +16,66 @@ KEEP = 1 << 20
 
 @dataclass(slots=True)
 class ExchangeEffects:
-    """All of it begins with a claim and ends with it."""
+    """Each effect comes with the fault that has it, and ends when that fault is over."""
 
     clock: Callable[[], float]
+    """Returns monotonic seconds."""
     up: PacedQueue | None = None
+    """Holds the request's events, if a fault limits their rate."""
     down: PacedQueue | None = None
-    edits: list[tuple[Edit, ActiveFault]] = field(default_factory=list)
-    """Of the answer's head."""
-    changes: list[tuple[Flips | Cut, ActiveFault]] = field(default_factory=list)
-    """Of the answer's body as it passes, in their order."""
+    """Holds the response's events, if a fault limits their rate or has something held."""
+    head_edits: list[tuple[Edit, ActiveFault]] = field(default_factory=list)
+    """Changes of the response's head."""
+    body_edits: list[tuple[Flips | Cut, ActiveFault]] = field(default_factory=list)
+    """Changes of the response's body as it passes, in the order in which they apply."""
     patches: list[tuple[Patch, ActiveFault]] = field(default_factory=list)
-    """Of the answer's body as a whole."""
+    """Changes of the response's body as a whole."""
     copies: list[tuple[int, ActiveFault]] = field(default_factory=list)
     """How many more times the request is sent."""
-    sent: bytearray = field(default_factory=bytearray)
-    """The request's body, as long as there are copies to make."""
+    request_body: bytearray = field(default_factory=bytearray)
+    """The request's body so far, while there are copies to send."""
 
-    def slow_up(self, pace: Pace, claim: ActiveFault) -> None:
+    def limit_request_rate(self, pace: Pace, fault: ActiveFault) -> None:
+        """Limit the rate of the request's body until the fault is over."""
         self.up = self.up or PacedQueue(self.clock)
-        self.up.slow(pace, claim)
+        self.up.limit_rate(pace, fault)
 
-    def slow_down(self, pace: Pace, claim: ActiveFault) -> None:
+    def limit_response_rate(self, pace: Pace, fault: ActiveFault) -> None:
+        """Limit the rate of the response's body until the fault is over."""
         self.down = self.down or PacedQueue(self.clock)
-        self.down.slow(pace, claim)
+        self.down.limit_rate(pace, fault)
 
-    def edit(self, headers: Headers) -> None:
-        """Change the answer's head."""
-        for change, claim in self.edits:
-            if not claim.over:
-                claim.performed()
-                edited(headers, change)
+    def edit_head(self, headers: Headers) -> None:
+        """Change the response's head, in place."""
+        for edit, fault in self.head_edits:
+            if not fault.over:
+                fault.performed()
+                apply_edit(headers, edit)
 
-    def copy(self, data: bytes) -> None:
-        """Remember a part of the request; of a long one there are no copies."""
+    def keep_request_data(self, data: bytes) -> None:
+        """Keep a part of the request's body for its copies; a request over KEEP bytes gets none."""
         if self.copies:
-            self.sent += data
-            if len(self.sent) > KEEP:
-                self.uncopy()
+            self.request_body += data
+            if len(self.request_body) > KEEP:
+                self.drop_copies()
 
-    def uncopy(self) -> None:
-        for _, claim in self.copies:
-            claim.release()
+    def drop_copies(self) -> None:
+        """Send no more copies of the request, and release their faults."""
+        for _, fault in self.copies:
+            fault.release()
         self.copies.clear()
-        self.sent.clear()
+        self.request_body.clear()
 
     def clear(self) -> None:
-        """Nobody waits for the exchange any more."""
-        for valve in (self.up, self.down):
-            if valve is not None:
-                valve.clear()
-        self.uncopy()
+        """Drop all that is held, once the client does not wait for the exchange any more."""
+        for queue in (self.up, self.down):
+            if queue is not None:
+                queue.clear()
+        self.drop_copies()
 
 
-def edited(headers: Headers, change: Edit) -> None:
-    """Apply an edit to a head; a header that is set replaces all of its name."""
-    gone = {*change.remove, *(name for name, _ in change.set)}
+def apply_edit(headers: Headers, edit: Edit) -> None:
+    """Apply an edit to a head, in place; a header that it sets replaces all of that name."""
+    gone = {*edit.remove, *(name for name, _ in edit.set)}
     kept = tuple(field for field in headers.fields if field[0].lower() not in gone)
-    headers.fields = kept + change.set
+    headers.fields = kept + edit.set

@@ -1,10 +1,10 @@
-"""What flows in one direction, held back by faults: at a pace, or each message for a while.
+"""A queue that holds back what flows in one direction: by a rate limit or by delays.
 
-Protocol-neutral: a valve is put events and gives them back in their order, those with `data` in
-pieces, and says how long to wait for the next one.
+It knows no protocol. Events go in and come out in their order, those with `data` in pieces; or the
+queue says how long to wait for the next one.
 
-    put ──▶ [event, event, …] ──▶ next ──▶ on its way
-                                   └─────▶ or a Wait: ask again when it is over
+    put ──▶ [event, event, …] ──▶ next ──▶ the next event
+                                   └─────▶ or a Wait: call `next` again when it is over
 """
 
 from collections import deque
@@ -19,62 +19,64 @@ from mitmproxy.proxy.layer import Layer
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.proxy.faults.actions import Pace
 
-# What a slow source has not used of its pace; more would be a burst later.
+# Seconds of unused rate that a slow source may catch up on; more would be a burst later.
 _CREDIT = 0.05
 
 
 @dataclass(eq=False, slots=True)
 class Item:
-    """Something on its way; `claim` delays it until `ready`."""
+    """An event in the queue; `fault` delays it until `ready`, in seconds of the clock."""
 
     event: Any
     ready: float = 0.0
-    claim: ActiveFault | None = None
+    fault: ActiveFault | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """So many seconds, or until the claim is over."""
+    """A wait of some seconds, which ends earlier if the fault is over."""
 
     seconds: float
-    claim: ActiveFault
+    fault: ActiveFault
 
 
 class PacedQueue:
-    """One direction of an exchange or a connection. `clock` in monotonic seconds."""
+    """The events on their way in one direction of an exchange or a connection."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` returns monotonic seconds."""
         self._clock = clock
         self._queue: deque[Item] = deque()
         self._paces: list[tuple[Pace, ActiveFault]] = []
         self._free: float | None = None
         self._due: float | None = None
         self.size = 0
-        """Bytes that wait."""
+        """Bytes in the queue."""
 
     @property
     def empty(self) -> bool:
+        """Whether there is no event in the queue."""
         return not self._queue
 
-    def slow(self, pace: Pace, claim: ActiveFault) -> None:
-        """From now on nothing is quicker than this, until the claim is over."""
-        self._paces.append((pace, claim))
+    def limit_rate(self, pace: Pace, fault: ActiveFault) -> None:
+        """Let data pass at this pace at most, until the fault is over."""
+        self._paces.append((pace, fault))
 
-    def put(self, event: Any, claim: ActiveFault | None = None, seconds: float = 0.0) -> None:
-        """Something comes; a claim holds it, and all behind it, for some seconds from now."""
+    def put(self, event: Any, fault: ActiveFault | None = None, seconds: float = 0.0) -> None:
+        """Append an event; `fault` holds it, and all behind it, for some seconds from now."""
         self.size += len(getattr(event, "data", b""))
-        self._queue.append(Item(event, self._clock() + seconds, claim))
+        self._queue.append(Item(event, self._clock() + seconds, fault))
 
     def next(self) -> Any | Wait | None:
-        """The next event that may go on, or how long to wait for it; None: nothing is here."""
+        """Return the next event that may go on, how long to wait for it, or None if empty."""
         if not self._queue:
             return None
         item, now = self._queue[0], self._clock()
-        if item.claim is not None and not item.claim.over:
+        if item.fault is not None and not item.fault.over:
             if item.ready > now:
-                return Wait(item.ready - now, item.claim)
-            item.claim.release()
-        self._paces = [(pace, claim) for pace, claim in self._paces if not claim.over]
+                return Wait(item.ready - now, item.fault)
+            item.fault.release()
+        self._paces = [(pace, fault) for pace, fault in self._paces if not fault.over]
         size = len(getattr(item.event, "data", b""))
         if self._paces and size:
             size = min(size, *(pace.size for pace, _ in self._paces))
@@ -84,15 +86,15 @@ class PacedQueue:
             if self._due > now:
                 return Wait(self._due - now, self._paces[0][1])
             self._free, self._due = self._due, None
-            for _, claim in self._paces:
-                claim.performed()
+            for _, fault in self._paces:
+                fault.performed()
         return self._piece(item, size)
 
     def clear(self) -> None:
-        """Nobody waits for any of this any more."""
+        """Drop all events and release the faults that hold them."""
         for item in self._queue:
-            if item.claim is not None:
-                item.claim.release()
+            if item.fault is not None:
+                item.fault.release()
         self._queue.clear()
         self.size = 0
 
@@ -124,6 +126,6 @@ def wait_aside(layer: Layer, wait: Wait) -> WaitHook:
     return hook
 
 
-async def waiting(wait: Wait) -> None:
-    """The hook's handler."""
-    await wait.claim.wait(wait.seconds)
+async def handle_wait(wait: Wait) -> None:
+    """Handle a WaitHook: mitmproxy's layers go on when this returns."""
+    await wait.fault.wait(wait.seconds)

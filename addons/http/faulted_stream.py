@@ -121,19 +121,19 @@ class FaultedStream(HttpStream):
         self, shape: ExchangeEffects, event: RequestData | RequestTrailers | RequestEndOfMessage
     ) -> Generator[None]:
         if isinstance(event, RequestData):
-            shape.copy(event.data)
+            shape.keep_request_data(event.data)
         elif isinstance(event, RequestEndOfMessage) and shape.copies:
             yield from self._send_copies(shape)
         yield from self._through(shape.up, event)
 
     def _send_copies(self, shape: ExchangeEffects) -> Generator[None]:
         """Before the request's own end is sent: once it is answered, the client may leave."""
-        body = bytes(shape.sent)
+        body = bytes(shape.request_body)
         for count, claim in shape.copies:
             for _ in range(0 if claim.over else count):
                 if (yield from self._send_copy(body)):
                     claim.performed()
-        shape.uncopy()
+        shape.drop_copies()
 
     def _send_copy(self, body: bytes) -> Generator[bool]:
         server = yield from self.connect_again()
@@ -194,8 +194,8 @@ class FaultedStream(HttpStream):
 
     def _change(self, shape: ExchangeEffects, event: AnswerPart) -> Generator[None]:
         data = event.data if isinstance(event, ResponseData) else b""
-        for change, claim in shape.changes:
-            data = change.rest() + data if claim.over else change.feed(data)
+        for change, claim in shape.body_edits:
+            data = change.flush() + data if claim.over else change.feed(data)
         if data:
             yield from self._through(shape.down, ResponseData(self.stream_id, data))
         cut = self._cuts(shape, isinstance(event, ResponseEndOfMessage))
@@ -211,7 +211,7 @@ class FaultedStream(HttpStream):
             yield from self._through(shape.down, event)
 
     def _cuts(self, shape: ExchangeEffects, at_end: bool) -> ActiveFault | None:
-        for change, claim in shape.changes:
+        for change, claim in shape.body_edits:
             if isinstance(change, Cut) and not claim.over:
                 if at_end:
                     change.end()

@@ -111,8 +111,8 @@ class SidecarStream(FaultedStream):
         killed = yield from super().check_killed(emit_error_hook)
         is_head = self.client_state == self.state_wait_for_request_headers
         headers = self.flow.request.data.headers
-        if is_head and self.exchange is not None and self.exchange.shape is not None:
-            self.shape(self.exchange.shape)
+        if is_head and self.exchange is not None and self.exchange.effects is not None:
+            self.shape(self.exchange.effects)
         if not killed and is_head and self.flow.response is None and "expect" in headers:
             # mitmproxy is about to answer it, which is for the upstream to do.
             self._expecting = headers.fields
@@ -219,8 +219,8 @@ class SidecarStream(FaultedStream):
         exchange = self.exchange
         if exchange is None or event.end_stream:
             return
-        if exchange.shape is not None and self._shape is None:
-            self.shape(exchange.shape)
+        if exchange.effects is not None and self._shape is None:
+            self.shape(exchange.effects)
         killed = self.flow.error and self.flow.error.msg == mflow.Error.KILLED_MESSAGE
         if killed:
             yield from self.cancel_upstream()

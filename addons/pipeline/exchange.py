@@ -87,10 +87,10 @@ class Exchange:
     status: int | None = None
     """What the client was sent, once its head is on the way."""
     over: bool = False
-    holds: set[HeldFault] = field(default_factory=set)
+    held_faults: set[HeldFault] = field(default_factory=set)
     pending: list[Injection] = field(default_factory=list)
     """Drawn, and not tried yet."""
-    shape: ExchangeEffects | None = None
+    effects: ExchangeEffects | None = None
     rules: tuple[Plan, tuple[EachMessage, ...]] | None = None
     """Of a WebSocket's messages, as that plan has them."""
 
@@ -104,8 +104,8 @@ class Exchange:
 
     def release(self) -> None:
         """The client has left: what is held for it is held in vain."""
-        for hold in tuple(self.holds):
-            hold.release()
+        for fault in tuple(self.held_faults):
+            fault.release()
 
 
 def attach(flow: http.HTTPFlow, exchange: Exchange) -> None:

@@ -7,7 +7,7 @@ from typing import assert_never
 from mitmproxy import http
 
 from counterfault.addons.faults.active_fault import ActiveFault
-from counterfault.addons.faults.exchange_effects import edited
+from counterfault.addons.faults.exchange_effects import apply_edit
 from counterfault.addons.pipeline.exchange import Exchange, exchange_of
 from counterfault.addons.pipeline.perform import perform
 from counterfault.addons.state import WorkerState
@@ -33,7 +33,7 @@ class Inject:
             return None
         if "upgrade" in flow.request.headers and self._loses(exchange, exchange.enrolment):
             # A message that is lost would have told how to decompress the next.
-            edited(flow.request.headers, Edit((b"sec-websocket-extensions",)))
+            apply_edit(flow.request.headers, Edit((b"sec-websocket-extensions",)))
         decision = exchange.decision
         if not decision.before and not decision.after:
             return None
@@ -47,8 +47,8 @@ class Inject:
         flow.response.stream = True
         if exchange is None:
             return None
-        if exchange.shape is not None:
-            exchange.shape.edit(flow.response.headers)
+        if exchange.effects is not None:
+            exchange.effects.edit_head(flow.response.headers)
         if not exchange.pending:
             return None
         return self._perform(flow, exchange, exchange.decision.after)
@@ -85,23 +85,27 @@ class Inject:
         return listener in plan.routes and plan.loses(listener, exchange.request, enrolment)
 
     def draw(self, exchange: Exchange, each: EachMessage) -> ActiveFault | None:
-        """A claim to a fault of a message, which the caller has to release."""
+        """Draw a fault for one message and begin it, as `activate` does."""
         injection = each.draw(self._live.random)
-        return None if injection is None else self.claim(exchange, injection)
+        return None if injection is None else self.activate(exchange, injection)
 
-    def claim(self, exchange: Exchange, injection: Injection) -> ActiveFault | None:
-        """A claim to a fault, which its caller has to release; None is counted."""
+    def activate(self, exchange: Exchange, injection: Injection) -> ActiveFault | None:
+        """Begin a fault, which the caller has to release.
+
+        Returns None, and counts why, if the fault may not happen: its run has ended or a limit is
+        reached.
+        """
         live = self._live
         self._count(exchange, injection, "planned")
         if not live.allows(injection):
             self._count(exchange, injection, "failed")
             return None
         limits = live.plan.limits
-        slot = live.slots[injection.experiment]
-        if not live.budget.take(slot, limits.active_faults, injection.most):
+        cell = live.budget_cells[injection.experiment]
+        if not live.budget.take(cell, limits.active_faults, injection.most):
             self._count(exchange, injection, "overflow")
             return None
-        return ActiveFault(live, injection, partial(self._count, exchange), exchange.holds)
+        return ActiveFault(live, injection, partial(self._count, exchange), exchange.held_faults)
 
     def _due(self, exchange: Exchange, injection: Injection) -> bool:
         """Whether a limit of the dose leaves room for one more."""
@@ -112,8 +116,8 @@ class Inject:
             enrolled = exchange.enrolment
             who = exchange.unit or (b"%d" % enrolled.replicate if enrolled else b"")
         what = b"%s %d %s" % (injection.epoch.encode(), injection.rule, who)
-        slot = self._live.slots[injection.experiment]
-        match self._live.budget.grant(slot, what, injection.limit, self._live.clock()):
+        cell = self._live.budget_cells[injection.experiment]
+        match self._live.budget.grant(cell, what, injection.limit, self._live.clock()):
             case Grant.YES:
                 return True
             case Grant.NO:
@@ -136,7 +140,7 @@ class Inject:
                 await self._one(flow, exchange, injection)
 
     async def _one(self, flow: http.HTTPFlow, exchange: Exchange, injection: Injection) -> None:
-        claim = self.claim(exchange, injection)
+        claim = self.activate(exchange, injection)
         if claim is None:
             return
         lasts = False

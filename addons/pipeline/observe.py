@@ -33,7 +33,7 @@ class Observe:
             return
         exchange.over = True
         exchange.peer.exchanges.discard(exchange)
-        if exchange.holds or exchange.pending:
+        if exchange.held_faults or exchange.pending:
             self._finish(exchange)
         duration = self._live.clock() - exchange.started
         listener, experiment, cohort = exchange.route.name, exchange.experiment, exchange.cohort

@@ -9,7 +9,7 @@ from mitmproxy.net.http.http1 import expected_http_body_size
 
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.body_edits import Cut, Flips
-from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects, edited
+from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects, apply_edit
 from counterfault.addons.pipeline.exchange import Exchange
 from counterfault.proxy.faults.actions import (
     Delay,
@@ -50,11 +50,11 @@ async def perform(flow: http.HTTPFlow, exchange: Exchange, claim: ActiveFault) -
             if await claim.wait(seconds):
                 flow.kill()
         case Throttle(up, down):
-            shape = _shape(exchange)
+            effects = _effects(exchange)
             if up is not None:
-                shape.slow_up(up, claim)
+                effects.limit_request_rate(up, claim)
             if down is not None:
-                shape.slow_down(down, claim)
+                effects.limit_response_rate(down, claim)
             return True
         case Truncate() as truncate:
             return _truncate(flow, exchange, truncate, claim)
@@ -77,7 +77,7 @@ def _truncate(
         if after is None or after >= size:
             return False
     cut = Cut(after, truncate.share or 0.0, KEEP)
-    _shape(exchange).changes.append((cut, claim))
+    _effects(exchange).body_edits.append((cut, claim))
     return True
 
 
@@ -86,10 +86,10 @@ def _rewrite(flow: http.HTTPFlow, exchange: Exchange, rewrite: Rewrite, claim: A
         return _body_size(flow) != 0 and _body(flow, exchange, rewrite.body, claim)
     if rewrite.request != _NO_EDIT:
         claim.performed()
-        edited(flow.request.headers, rewrite.request)
+        apply_edit(flow.request.headers, rewrite.request)
     if rewrite.response == _NO_EDIT:
         return False
-    _shape(exchange).edits.append((rewrite.response, claim))
+    _effects(exchange).head_edits.append((rewrite.response, claim))
     return True
 
 
@@ -104,7 +104,7 @@ def _body(
     match body:
         case Flip():
             flips = Flips(body, claim.performed)
-            _shape(exchange).changes.append((flips, claim))
+            _effects(exchange).body_edits.append((flips, claim))
             return True
         case Replace(content):
             claim.performed()
@@ -128,7 +128,7 @@ def _patch(
     if encoded or (_body_size(flow) or 0) > KEEP:
         return False
     response.stream = False
-    _shape(exchange).patches.append((patch, claim))
+    _effects(exchange).patches.append((patch, claim))
     return True
 
 
@@ -136,13 +136,13 @@ def _repeat(flow: http.HTTPFlow, exchange: Exchange, times: int, claim: ActiveFa
     size = flow.request.headers.get("content-length", "0")
     if "upgrade" in flow.request.headers or not size.isdecimal() or int(size) > KEEP:
         return False
-    _shape(exchange).copies.append((times - 1, claim))
+    _effects(exchange).copies.append((times - 1, claim))
     return True
 
 
-def _shape(exchange: Exchange) -> ExchangeEffects:
-    exchange.shape = exchange.shape or ExchangeEffects(exchange.peer.injecting.clock)
-    return exchange.shape
+def _effects(exchange: Exchange) -> ExchangeEffects:
+    exchange.effects = exchange.effects or ExchangeEffects(exchange.peer.injecting.clock)
+    return exchange.effects
 
 
 def _body_size(flow: http.HTTPFlow) -> int | None:
@@ -179,6 +179,6 @@ def _other_body(response: http.Response, content: bytes) -> http.Response:
     changed = response.copy()
     size = ((b"content-length", b"%d" % len(content)),)
     gone = (b"content-length", b"transfer-encoding", b"content-encoding", b"trailer")
-    edited(changed.headers, Edit(gone, size))
+    apply_edit(changed.headers, Edit(gone, size))
     changed.data.content = content
     return changed

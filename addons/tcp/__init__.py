@@ -1,1 +1,1 @@
-"""Raw TCP connections: their two directions, and faults for their turns."""
+"""Raw TCP connections: the layer that relays them, their enrolment, directions and turns."""

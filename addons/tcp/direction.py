@@ -1,4 +1,4 @@
-"""One direction of a raw connection: held back by a valve, and perhaps cut short."""
+"""One direction of a raw connection: a paced queue that a fault may cut short."""
 
 from collections.abc import Callable
 
@@ -10,28 +10,32 @@ from counterfault.proxy.engines.plan import EachMessage
 
 
 class Direction:
-    """`clock` in monotonic seconds."""
+    """The data on its way from one end of a raw connection to the other."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.valve = PacedQueue(clock)
-        self.delays: tuple[EachMessage, ...] = ()
-        """Drawn anew for each piece that is read."""
-        self.waits: commands.Command | None = None
-        """Until then nothing goes on."""
+        """`clock` returns monotonic seconds."""
+        self.queue = PacedQueue(clock)
+        self.delay_rules: tuple[EachMessage, ...] = ()
+        """The rules whose delays are drawn for each piece of data that is read."""
+        self.waiting: commands.Command | None = None
+        """The wait that has to end before the next piece goes on."""
         self.ended = False
-        """Its end has come through, and all that was before it."""
+        """Whether the sender has closed, and all that it sent has gone on."""
         self._cut: ActiveFault | None = None
         self._left = 0
 
-    def cut(self, after: int, claim: ActiveFault) -> None:
-        """Let so many bytes through, and then no more, until the claim is over."""
-        self._left, self._cut = after, claim
+    def cut_after(self, size: int, fault: ActiveFault) -> None:
+        """Let `size` more bytes through and then none, until the fault is over."""
+        self._left, self._cut = size, fault
 
     def next(self) -> tuple[events.Event | Wait | None, ActiveFault | None]:
-        """What goes on now, as from the valve; with a claim, it is the last before the cut."""
-        if self.waits is not None:
+        """Return what `PacedQueue.next` does, and a fault if this is the last event before a cut.
+
+        While a wait goes on there is no next event.
+        """
+        if self.waiting is not None:
             return None, None
-        following = self.valve.next()
+        following = self.queue.next()
         if self._cut is None or not isinstance(following, events.DataReceived):
             return following, None
         if self._cut.over:

@@ -1,6 +1,6 @@
-"""The turns of a raw connection: what its client says until the upstream answers.
+"""Counts the turns of a raw connection.
 
-A turn is an exchange to those who count.
+A turn is what the client sends until the upstream answers; it is counted as one exchange.
 """
 
 from collections.abc import Callable
@@ -9,39 +9,47 @@ from counterfault.addons.pipeline.exchange import Exchange, Peer
 from counterfault.addons.state import WorkerState
 from counterfault.proxy.values.request import Request
 
-NOTHING = Request(b"", b"", b"", ())
-"""What is known of a request of bytes."""
+NO_REQUEST = Request(b"", b"", b"", ())
+"""Stands for the request of a raw connection, which has neither method nor path."""
+# The status of a turn that was answered, as for an HTTP exchange.
 _ANSWERED = 200
 
 
-def exchange(peer: Peer, live: WorkerState) -> Exchange:
-    """Of a raw connection, as a whole or for a turn, from now on."""
-    return Exchange(peer, peer.route, NOTHING, live.clock(), peer.route.upstreams)
+def new_exchange(peer: Peer, state: WorkerState) -> Exchange:
+    """Return an exchange that begins now, for a raw connection as a whole or for one turn."""
+    return Exchange(peer, peer.route, NO_REQUEST, state.clock(), peer.route.upstreams)
 
 
-class Turns:
-    """One at a time; `ended` is told of each, with a status if the upstream has answered."""
+class TurnCounter:
+    """Counts the turns of one connection, one after another."""
 
     def __init__(
-        self, live: WorkerState, whole: Exchange, ended: Callable[[Exchange, int | None], None]
+        self, state: WorkerState, whole: Exchange, ended: Callable[[Exchange, int | None], None]
     ) -> None:
-        self._live, self._whole, self._ended = live, whole, ended
-        self.present: Exchange | None = None
-        """The client has spoken and has no answer yet."""
+        """Begin without a turn.
+
+        Args:
+            state: The state of the worker.
+            whole: The exchange of the connection as a whole, whose enrolment its turns share.
+            ended: Called with each turn and its status, which is None without an answer.
+        """
+        self._state, self._whole, self._ended = state, whole, ended
+        self.current: Exchange | None = None
+        """The turn that has no answer yet."""
 
     def begin(self) -> None:
-        """The client speaks; no news while it has no answer."""
-        if self.present is not None:
+        """Begin a turn, unless the client is still waiting for the answer to one."""
+        if self.current is not None:
             return
         whole = self._whole
-        turn = self.present = exchange(whole.peer, self._live)
+        turn = self.current = new_exchange(whole.peer, self._state)
         turn.unit, turn.enrolment, turn.route = whole.unit, whole.enrolment, whole.route
         if turn.enrolment is not None:
-            turn.measured = self._live.plan.measured(turn.route.name, NOTHING, turn.enrolment)
+            turn.measured = self._state.plan.measured(turn.route.name, NO_REQUEST, turn.enrolment)
         whole.peer.exchanges.add(turn)
 
     def end(self, *, answered: bool) -> None:
-        """The upstream has answered, or has left or been left instead."""
-        if self.present is not None:
-            self._ended(self.present, _ANSWERED if answered else None)
-            self.present = None
+        """End the current turn, if there is one: with an answer, or as the connection ends."""
+        if self.current is not None:
+            self._ended(self.current, _ANSWERED if answered else None)
+            self.current = None

@@ -28,7 +28,8 @@ from counterfault.addons.http.stream import SidecarStream
 from counterfault.addons.http.upstream_codec import HTTP2, ToUpstream, nothing
 from counterfault.addons.mitm.private import queued_bytes
 from counterfault.addons.pipeline.exchange import Peer
-from counterfault.addons.tcp.layer import Raw, SidecarTcp
+from counterfault.addons.tcp.enrolment import TcpContext
+from counterfault.addons.tcp.layer import SidecarTcp
 
 type Generator[T] = layer.CommandGenerator[T]
 
@@ -49,13 +50,13 @@ class ConnectionOwner(Peer, Protocol):
 class Entry(layer.Layer):
     """The outermost layer of a client's connection."""
 
-    def __init__(self, context: Context, peer: ConnectionOwner, raw: Raw) -> None:
+    def __init__(self, context: Context, peer: ConnectionOwner, tcp: TcpContext) -> None:
         super().__init__(context)
         # Each request names its upstream; this placeholder never matches one.
         context.server.address = ("upstream.invalid", 1)
         self._child: layer.Layer
         if peer.route.scheme == "tcp":
-            self._child = SidecarTcp(context, peer, raw)
+            self._child = SidecarTcp(context, peer, tcp)
             peer.parts.append(self._child)
         else:
             self._child = layer.NextLayer(context)
@@ -228,7 +229,7 @@ def backlog(parts: Iterable[layer.Layer], source: Connection | None = None) -> i
 
     What a pace holds counts for the connection that it came from alone.
     """
-    waiting = sum(part.waiting(source) for part in parts if isinstance(part, SidecarTcp))
+    waiting = sum(part.held_bytes(source) for part in parts if isinstance(part, SidecarTcp))
     for http_layer in (part for part in parts if isinstance(part, SidecarHttp)):
         if source in http_layer.waiting_for_establishment:
             return 0  # its TLS handshake is what the others wait for
@@ -252,7 +253,7 @@ def _paced(stream: SidecarStream, source: Connection | None) -> int:
 def streams(parts: Iterable[layer.Layer]) -> int:
     """Requests and tunnels under way on a connection; an intercepted tunnel is its requests."""
     found = (s for part in parts if isinstance(part, SidecarHttp) for s in part.streams.values())
-    turns = sum(part.turns.present is not None for part in parts if isinstance(part, SidecarTcp))
+    turns = sum(part.turns.current is not None for part in parts if isinstance(part, SidecarTcp))
     return turns + sum(not isinstance(stream.child_layer, layer.NextLayer) for stream in found)
 
 

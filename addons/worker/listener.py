@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from counterfault.addons.pipeline.exchange import Exchange, Injecting
     from counterfault.addons.pipeline.upstreams import Upstreams
     from counterfault.addons.state import WorkerState
-    from counterfault.addons.tcp.layer import Raw
+    from counterfault.addons.tcp.enrolment import TcpContext
     from counterfault.addons.transport.certificate_issuer import Issuer
     from counterfault.proxy.config.sidecar import Limits
     from counterfault.proxy.engines.plan import Route
@@ -63,7 +63,7 @@ class Shared:
     options: Options
     hooks: Callable[[AcceptedClient], Table]
     injecting: Injecting
-    raw: Raw
+    tcp: TcpContext
     ended: Callable[[Exchange, int | None], None]
     upstreams: Upstreams
     clients: set[AcceptedClient] = field(default_factory=set)
@@ -131,7 +131,7 @@ class AcceptedClient(ClientConnection):
         self._shared = shared
         self._tasks: set[asyncio.Task[None]] = set()
         self.parts: list[layer.Layer] = []
-        entry = Entry(Context(peer, shared.options), self, shared.raw)
+        entry = Entry(Context(peer, shared.options), self, shared.tcp)
         self.layer = hooked = HookDispatcher(self, shared.hooks(self), entry)
         self.answers = hooked.answers
 
@@ -145,7 +145,7 @@ class AcceptedClient(ClientConnection):
 
     @property
     def holding(self) -> bool:
-        return any(exchange.holds for exchange in self.exchanges)
+        return any(exchange.held_faults for exchange in self.exchanges)
 
     def close_if_idle(self) -> None:
         """Close a connection that has outlived its limits; called now and then."""
@@ -187,7 +187,7 @@ class AcceptedClient(ClientConnection):
             self._shared.ended(exchange, None)
         for part in self.parts:
             if isinstance(part, SidecarTcp):
-                part.left()
+                part.client_left()
 
     def gone(self) -> None:
         self._shared.clients.discard(self)

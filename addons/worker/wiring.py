@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from counterfault.addons.faults.pacing import WaitHook, waiting
+from counterfault.addons.faults.pacing import WaitHook, handle_wait
 from counterfault.addons.mitm.hook_dispatch import Table
 from counterfault.addons.mitm.options import options
 from counterfault.addons.pipeline.assign import Assign
@@ -12,7 +12,7 @@ from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.observe import Observe
 from counterfault.addons.pipeline.upstreams import Upstreams
 from counterfault.addons.state import WorkerState
-from counterfault.addons.tcp.layer import Raw
+from counterfault.addons.tcp.enrolment import TcpContext
 from counterfault.addons.transport import tls
 from counterfault.addons.worker.listener import AcceptedClient, Shared
 from counterfault.proxy.config.model import Config
@@ -55,8 +55,8 @@ def share(live: WorkerState) -> Shared:
             ),
             "response": (("observe", observe.response),),
             "error": (("observe", observe.error),),
-            WaitHook.name: (("inject", waiting),),
+            WaitHook.name: (("inject", handle_wait),),
         }
 
-    raw = Raw(live, inject, observe.ended, upstreams)
-    return Shared(live, options(), hooks, inject, raw, observe.ended, upstreams)
+    tcp = TcpContext(live, inject, observe.ended, upstreams)
+    return Shared(live, options(), hooks, inject, tcp, observe.ended, upstreams)

@@ -64,7 +64,7 @@ class Worker:
                 if self._live is not None and self._leased:
                     self._live.lease_until = message["until"]
                     if not self._live.leased():  # whoever is told to leave has it told so
-                        self._live.release_ended()
+                        self._live.release_ended_faults()
             case "drain":
                 self.stop.set()
             case other:
@@ -93,7 +93,7 @@ class Worker:
         if self._live is None:
             self._live = WorkerState(plan, self._budget, workers=config.sidecar.workers)
             self._shared = share(self._live)
-        self._live.swap(plan, slots)
+        self._live.apply_plan(plan, slots)
         self._live.lease_until, self._leased = message["lease_until"], True
         for name in [name for name in self._listeners if name not in plan.routes]:
             self._task(self._listeners.pop(name).close(self._sockets.pop(name)))
@@ -159,8 +159,8 @@ class Worker:
         swept = 0.0
         while True:
             self._report()
-            if self._live is not None and self._live.holds:
-                self._live.release_ended()
+            if self._live is not None and self._live.held_faults:
+                self._live.release_ended_faults()
             if self._shared is not None and time.monotonic() - swept > _SWEEP:
                 swept = time.monotonic()
                 for client in tuple(self._shared.clients):

@@ -15,7 +15,7 @@ from counterfault.addons.mitm.options import options
 from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.upstreams import Upstreams
 from counterfault.addons.state import WorkerState
-from counterfault.addons.tcp.layer import Raw
+from counterfault.addons.tcp.enrolment import TcpContext
 from counterfault.addons.transport import tls
 from counterfault.addons.worker.listener import AcceptedClient, Listener, Shared
 from counterfault.addons.worker.main import eager
@@ -49,8 +49,8 @@ def _shared(upstream: str, port: int) -> Shared:
     live = WorkerState(Plan(sidecar, (), {}), fault_budget.Budget(fault_budget.create()))
     ended, upstreams = (lambda exchange, status: None), Upstreams(live.clock)
     inject = Inject(live)
-    raw = Raw(live, inject, ended, upstreams)
-    return Shared(live, options(), _hooks, inject, raw, ended, upstreams)
+    tcp = TcpContext(live, inject, ended, upstreams)
+    return Shared(live, options(), _hooks, inject, tcp, ended, upstreams)
 
 
 async def _serve(upstream: str, port: int, secure: int, cert: Path, key: Path) -> None:

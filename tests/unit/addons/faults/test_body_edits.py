@@ -52,7 +52,7 @@ def test_a_share_of_what_nobody_knows_the_length_of(parts: Sequence[bytes], shar
     assert got == body[: int(len(body) * share)]
     cut.end()
     assert cut.done == (len(got) < len(body))
-    assert got + cut.rest() == body
+    assert got + cut.flush() == body
 
 
 def test_a_share_is_cut_where_too_much_would_have_to_be_kept() -> None:

@@ -54,7 +54,7 @@ class World:
 def test_bytes_take_the_time_that_their_pace_has_for_them() -> None:
     world = World()
     claim = world.claim()
-    world.valve.slow(Pace(10, 0.5), claim)
+    world.valve.limit_rate(Pace(10, 0.5), claim)
     world.put(b"0123456789abcdefghijXYZ")
     end = events.ConnectionClosed(SERVER)
     world.valve.put(end)
@@ -69,8 +69,8 @@ def test_bytes_take_the_time_that_their_pace_has_for_them() -> None:
 def test_the_slowest_of_two_paces_holds_until_its_fault_ends() -> None:
     world = World()
     slow, slower = world.claim(), world.claim()
-    world.valve.slow(Pace(10, 0.1), slow)
-    world.valve.slow(Pace(10, 1.0), slower)
+    world.valve.limit_rate(Pace(10, 0.1), slow)
+    world.valve.limit_rate(Pace(10, 1.0), slower)
     world.put(b"x" * 20)
     assert isinstance(world.valve.next(), Wait)
     world.now += 1
@@ -83,7 +83,7 @@ def test_the_slowest_of_two_paces_holds_until_its_fault_ends() -> None:
 def test_a_fault_that_ends_lets_everything_through_at_once() -> None:
     world = World()
     claim = world.claim()
-    world.valve.slow(Pace(1, 60.0), claim)
+    world.valve.limit_rate(Pace(1, 60.0), claim)
     world.put(b"abc")
     world.put(b"def")
     assert isinstance(world.valve.next(), Wait)
@@ -94,7 +94,7 @@ def test_a_fault_that_ends_lets_everything_through_at_once() -> None:
 
 def test_what_a_slow_source_leaves_unused_is_no_burst_later() -> None:
     world = World()
-    world.valve.slow(Pace(10, 1.0), world.claim())
+    world.valve.limit_rate(Pace(10, 1.0), world.claim())
     world.put(b"x" * 10)
     world.run()
     world.now += 60
