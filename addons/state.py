@@ -10,7 +10,8 @@ from typing import Protocol
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Injection, Plan
 from counterfault.proxy.experiments.cohorts import Enrolment
-from counterfault.proxy.measurement.counters import DOSE, STEADY, USERS, Counters, internal
+from counterfault.proxy.measurement.counters import Counters
+from counterfault.proxy.measurement.keys import InternalErrorKey
 
 log = logging.getLogger("counterfault")
 
@@ -33,7 +34,7 @@ class WorkerState:
     budget_cells: dict[str, int] = field(default_factory=dict)
     """The cell of each run in the budget."""
     workers: int = 1
-    tally: Counters = field(default_factory=Counters)
+    counters: Counters = field(default_factory=Counters)
     clock: Callable[[], float] = time.monotonic
     """Returns monotonic seconds, which all processes of the machine share."""
     random: Callable[[], float] = random.random
@@ -54,7 +55,7 @@ class WorkerState:
         """Act on a new plan, and release the faults of runs that it has ended."""
         self.plan, self.budget_cells = plan, budget_cells
         self.release_ended_faults()
-        self.tally.forget(lambda key: _of_ended_epoch(key, plan))
+        self.counters.forget_others(plan.kept_epochs)  # the supervisor has the others
 
     def release_ended_faults(self) -> None:
         """Release the held faults that the plan and the lease no longer allow."""
@@ -64,20 +65,15 @@ class WorkerState:
     def count_user(self, enrolment: Enrolment) -> None:
         """Count the user of an enrolment that the present plan has made."""
         if enrolment.user is not None:
-            edit = self.plan.edits[enrolment.experiment]
-            self.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
+            revision = self.plan.revision_of(enrolment)
+            self.counters.count_user(
+                enrolment.experiment, revision, enrolment.cohort, enrolment.user
+            )
 
     def failed(self, where: str, error: BaseException) -> None:
         """Count and log an internal error; traffic goes on.
 
         `where` is the part that failed, a label of `counterfault_internal_errors_total`.
         """
-        self.tally.add(internal(where))
+        self.counters.add(InternalErrorKey(where))
         log.error("%s: %s: %s", where, type(error).__name__, error)
-
-
-def _of_ended_epoch(key: tuple[str | int, ...], plan: Plan) -> bool:
-    """Counts of an epoch that no experiment of this plan is in; the supervisor has them."""
-    if key[0] == USERS:
-        return plan.edits.get(str(key[1])) != key[2]
-    return key[0] in (STEADY, DOSE) and (key[1], key[2]) not in plan.epochs

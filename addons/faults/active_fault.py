@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from counterfault.addons.state import HeldFault, WorkerState
 from counterfault.proxy.engines.plan import Injection
+from counterfault.proxy.measurement.keys import FaultResult
 
-type Count = Callable[[Injection, str], None]
+type Count = Callable[[Injection, FaultResult], None]
 
 
 class ActiveFault:
@@ -37,7 +38,7 @@ class ActiveFault:
         """Count the fault as performed, the first time: it has begun to have its effect."""
         if not self._counted:
             self._counted = True
-            self._count(self.injection, "performed")
+            self._count(self.injection, FaultResult.PERFORMED)
 
     def release(self) -> None:
         """End the fault and all waits for it; one that had no effect is counted as failed."""
@@ -51,7 +52,7 @@ class ActiveFault:
         self._state.budget.release()
         if not self._counted:
             self._counted = True
-            self._count(self.injection, "failed")
+            self._count(self.injection, FaultResult.FAILED)
             cell = self._state.budget_cells.get(self.injection.experiment)
             if cell is not None:
                 self._state.budget.refund(cell)

@@ -68,9 +68,7 @@ class Assign:
         measured = plan.measured(listener, request, enrolment)
         decision = plan.decide(listener, request, enrolment, self._live.random)
         exchange.enrolment, exchange.measured, exchange.decision = enrolment, measured, decision
-        if enrolment.user is not None:
-            edit = plan.edits[enrolment.experiment]
-            self._live.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
+        self._live.count_user(enrolment)
 
     def _nodes(self, route: Route, unit: bytes | None) -> tuple[str, ...]:
         """Where to try, in order: sticky by unit, in turn for requests without one."""

@@ -18,11 +18,11 @@ from counterfault.proxy.engines.plan import (
     Decision,
     EachMessage,
     Injection,
-    Measured,
     Plan,
     Route,
 )
 from counterfault.proxy.experiments.cohorts import Cohort, Enrolment
+from counterfault.proxy.measurement.exchanges import Measured
 from counterfault.proxy.values.request import Request
 
 if TYPE_CHECKING:

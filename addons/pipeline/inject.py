@@ -15,7 +15,7 @@ from counterfault.proxy.engines.fault_budget import Grant
 from counterfault.proxy.engines.plan import EachMessage, Injection, Plan
 from counterfault.proxy.experiments.cohorts import Enrolment
 from counterfault.proxy.faults.actions import Edit
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import FaultResult, dose_key, fault_key
 
 type Waiting = Coroutine[None, None, None]
 
@@ -56,8 +56,8 @@ class Inject:
     def ended(self, exchange: Exchange) -> None:
         """What was drawn and could not be tried any more has failed; nothing is held any more."""
         for injection in exchange.pending:
-            self._count(exchange, injection, "planned")
-            self._count(exchange, injection, "failed")
+            self._count(exchange, injection, FaultResult.PLANNED)
+            self._count(exchange, injection, FaultResult.FAILED)
         exchange.pending.clear()
         exchange.release()
 
@@ -75,9 +75,7 @@ class Inject:
         enrolment = plan.assign(request, exchange.unit, exchange.tag)
         if enrolment is None or listener not in plan.routes:
             return ()
-        if enrolment.user is not None:
-            edit = plan.edits[enrolment.experiment]
-            self._live.tally.meet(enrolment.experiment, edit, enrolment.cohort, enrolment.user)
+        self._live.count_user(enrolment)
         return plan.messages(listener, request, enrolment)
 
     def _loses(self, exchange: Exchange, enrolment: Enrolment) -> bool:
@@ -96,14 +94,14 @@ class Inject:
         reached.
         """
         live = self._live
-        self._count(exchange, injection, "planned")
+        self._count(exchange, injection, FaultResult.PLANNED)
         if not live.allows(injection):
-            self._count(exchange, injection, "failed")
+            self._count(exchange, injection, FaultResult.FAILED)
             return None
         limits = live.plan.limits
         cell = live.budget_cells[injection.experiment]
         if not live.budget.take(cell, limits.active_faults, injection.most):
-            self._count(exchange, injection, "overflow")
+            self._count(exchange, injection, FaultResult.OVERFLOW)
             return None
         return ActiveFault(live, injection, partial(self._count, exchange), exchange.held_faults)
 
@@ -123,8 +121,8 @@ class Inject:
             case Grant.NO:
                 return False
             case Grant.FULL:
-                self._count(exchange, injection, "planned")
-                self._count(exchange, injection, "overflow")
+                self._count(exchange, injection, FaultResult.PLANNED)
+                self._count(exchange, injection, FaultResult.OVERFLOW)
                 return False
             case other:
                 assert_never(other)
@@ -150,9 +148,9 @@ class Inject:
             if not lasts:
                 claim.release()
 
-    def _count(self, exchange: Exchange, injection: Injection, result: str) -> None:
+    def _count(self, exchange: Exchange, injection: Injection, result: FaultResult) -> None:
         name, listener = injection.experiment, exchange.route.name
-        add = self._live.tally.add
-        add(counters.dose(name, injection.epoch, injection.rule, result))
-        if result != "planned":
-            add(counters.faults(name, listener, injection.fault, result))
+        add = self._live.counters.add
+        add(dose_key(name, injection.epoch, injection.rule, result))
+        if result is not FaultResult.PLANNED:
+            add(fault_key(name, listener, injection.fault, result))

@@ -6,8 +6,7 @@ from mitmproxy import http
 
 from counterfault.addons.pipeline.exchange import Exchange, exchange_of
 from counterfault.addons.state import WorkerState
-from counterfault.proxy.measurement import counters
-from counterfault.proxy.measurement.outcomes import cell_of
+from counterfault.proxy.measurement.exchanges import count_exchange
 
 
 class Observe:
@@ -36,28 +35,14 @@ class Observe:
         if exchange.held_faults or exchange.pending:
             self._finish(exchange)
         duration = self._live.clock() - exchange.started
-        listener, experiment, cohort = exchange.route.name, exchange.experiment, exchange.cohort
-        add = self._live.tally.add
-        add(counters.requests(listener, experiment, cohort, counters.code_of(status)))
-        add(counters.seconds(listener, experiment, cohort, duration))
-        add(counters.seconds_sum(listener, experiment, cohort), duration)
-        self._steady(exchange, status, duration)
-
-    def _steady(self, exchange: Exchange, status: int | None, duration: float) -> None:
         enrolment = exchange.enrolment
-        if enrolment is None:
-            return
-        for measured in exchange.measured:
-            metric = measured.metric
-            if metric.match.counts(status):
-                cell = cell_of(metric, status, duration)
-                self._live.tally.add(
-                    counters.steady(
-                        enrolment.experiment,
-                        measured.epoch,
-                        metric.name,
-                        enrolment.cohort,
-                        enrolment.replicate,
-                        cell,
-                    )
-                )
+        count_exchange(
+            self._live.counters,
+            exchange.route.name,
+            exchange.experiment,
+            exchange.cohort,
+            status,
+            duration,
+            enrolment.replicate if enrolment else 0,
+            exchange.measured,
+        )

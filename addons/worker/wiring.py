@@ -16,14 +16,6 @@ from counterfault.addons.tcp.enrolment import TcpContext
 from counterfault.addons.transport import tls
 from counterfault.addons.worker.listener import AcceptedClient, Shared
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.experiments.lifecycle import State
-
-
-class Status:
-    """A run as it came over the wire."""
-
-    def __init__(self, state: str, epoch: str, slot: int) -> None:
-        self.state, self.epoch, self.slot = State(state), epoch, slot
 
 
 def tls_of(config: Config, name: str) -> tuple[Any, Path | None]:

@@ -17,12 +17,13 @@ from counterfault import __version__
 from counterfault.addons.state import WorkerState
 from counterfault.addons.transport.certificate_issuer import Issuer, issuer_of
 from counterfault.addons.worker.listener import Listener, Shared
-from counterfault.addons.worker.wiring import Status, share, tls_of
+from counterfault.addons.worker.wiring import share, tls_of
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.channel import Channel, Message
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Plan
-from counterfault.proxy.measurement.counters import Rows
+from counterfault.proxy.experiments.run_status import RunStatus
+from counterfault.proxy.measurement.keys import Rows
 
 log = logging.getLogger("counterfault")
 
@@ -84,7 +85,7 @@ class Worker:
     def _swap(self, message: Message) -> None:
         config = Config.from_wire(message["config"])
         self._handover_socket = message["handover_socket"]
-        runs = {name: Status(**run) for name, run in message["runs"].items()}
+        runs = {name: RunStatus.from_wire(run) for name, run in message["runs"].items()}
         plan = Plan(config.sidecar, config.experiments, runs)
         slots = {name: run.slot for name, run in runs.items()}
         # What can fail comes first: files may have gone since the supervisor looked.
@@ -152,7 +153,7 @@ class Worker:
         }
         self._channel.send(about, fds)
         self._told_tasks = 0
-        self._say(self._live.tally.everything() if self._live else [])
+        self._say(self._live.counters.everything() if self._live else [])
 
     async def beat(self) -> None:
         """Send what changed and let go of what the lease no longer covers, to the end."""
@@ -170,7 +171,7 @@ class Worker:
     def _report(self) -> None:
         if self._live is None or self._channel.stalled:
             return
-        self._say(self._live.tally.take_changed())
+        self._say(self._live.counters.take_changed())
         tasks = len(asyncio.all_tasks())
         if tasks != self._told_tasks:
             self._told_tasks = tasks

@@ -5,17 +5,16 @@ from itertools import pairwise
 from typing import Any
 
 from counterfault.proxy.analysis.wording import kind_of
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import OVER, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import DurationKey
 from counterfault.proxy.supervisor.supervisor import Supervisor, UnknownExperiment
 from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
 
 type Data = dict[str, Any]
 
-COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
 _ESTIMATE = ("effect", "lower", "upper")
 # Finer ones would show noise rather than a shape.
 _JOINED = 2
@@ -49,7 +48,7 @@ def _present(supervisor: Supervisor, name: str) -> list[Data]:
 def _course(metric: Metric, points: Sequence[Data]) -> Data:
     """How one metric went: what each cohort counted since the point before, and the estimate."""
     seen = [point["metrics"].get(metric.name) or {} for point in points]
-    levels = {str(c): [(m.get(c) or {}).get("level") for m in seen] for c in COHORTS}
+    levels = {str(c): [(m.get(c) or {}).get("level") for m in seen] for c in ENROLLED}
     if metric.rate is not None:
         levels = {c: _per_second(points, values) for c, values in levels.items()}
     return {
@@ -87,7 +86,7 @@ def _of_metric(supervisor: Supervisor, run: Run, metric: Metric) -> Data | None:
         past = (supervisor.account(run.experiment) or {}).get("samples", {}).get(metric.name)
     for phase in (State.RUNNING, State.BASELINE):
         if past is not None:
-            sides = [_summed(past[str(phase)][str(c)]) for c in COHORTS]
+            sides = [_summed(past[str(phase)][str(c)]) for c in ENROLLED]
         else:
             pair = supervisor.judge.watch.pair(run, metric, phase)
             sides = [pair.control.cells, pair.experiment.cells]
@@ -103,12 +102,12 @@ def _summed(columns: Mapping[str, Sequence[int]]) -> dict[int, int]:
 
 def _of_listener(supervisor: Supervisor, e: Experiment, listener: str) -> Data | None:
     def cells(cohort: Cohort) -> dict[int, int]:
-        keys = ((counters.SECONDS, listener, e.name, str(cohort), i) for i in buckets)
+        keys = (DurationKey(listener, e.name, str(cohort), i) for i in buckets)
         counts = ((int(key[-1]), int(supervisor.totals.get(key))) for key in keys)
         return {cell: count for cell, count in counts if count}
 
     buckets = range(len(DURATION_BUCKETS) + 1)
-    sides = [cells(c) for c in COHORTS]
+    sides = [cells(c) for c in ENROLLED]
     if not any(sides):
         return None
     said = f"all requests at {listener} since the supervisor started"

@@ -20,16 +20,23 @@ from prometheus_client.utils import floatToGoString
 
 from counterfault import __version__
 from counterfault.proxy.admin.run_metrics import of_runs
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
 from counterfault.proxy.experiments.lifecycle import State
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.exchanges import CODES
+from counterfault.proxy.measurement.keys import (
+    RESULTS,
+    DurationKey,
+    DurationSumKey,
+    FaultKey,
+    InternalErrorKey,
+    RequestKey,
+)
 from counterfault.proxy.supervisor.supervisor import Supervisor
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 # Where an error of our own can come from; elsewhere would be a label taken from nowhere.
 WHERE = ("assign", "inject", "observe", "protocol", "history", "supervisor", "admin")
 
-_ENROLLED = (Cohort.CONTROL, Cohort.EXPERIMENT)
 _BOUNDS = (*map(floatToGoString, DURATION_BUCKETS), "+Inf")
 _BUILD = {"version": __version__, "python": python_version(), "mitmproxy": version("mitmproxy")}
 
@@ -71,7 +78,7 @@ class MetricsCollector(Collector):
 
     def _groups(self) -> Iterator[tuple[str, str, str]]:
         """Each listener with each experiment's cohorts, and with everybody else."""
-        enrolled = product((e.name for e in self._experiments), _ENROLLED)
+        enrolled = product((e.name for e in self._experiments), ENROLLED)
         groups = [("", Cohort.BYSTANDER), *enrolled]
         for listener in self._supervisor.config.sidecar.listeners:
             for experiment, cohort in groups:
@@ -83,8 +90,8 @@ class MetricsCollector(Collector):
             "Exchanges that have ended, by status class; error: the client got no whole answer.",
             labels=("service", "listener", "experiment", "cohort", "code"),
         )
-        for group, code in product(self._groups(), counters.CODES):
-            value = self._get(counters.requests(*group, code))
+        for group, code in product(self._groups(), CODES):
+            value = self._get(RequestKey(*group, code))
             family.add_metric((self._service, *group, code), value)
         return family
 
@@ -95,9 +102,9 @@ class MetricsCollector(Collector):
             labels=("service", "listener", "experiment", "cohort"),
         )
         for group in self._groups():
-            cells = (self._get((counters.SECONDS, *group, i)) for i in range(len(_BOUNDS)))
+            cells = (self._get(DurationKey(*group, i)) for i in range(len(_BOUNDS)))
             buckets = list(zip(_BOUNDS, accumulate(cells), strict=True))
-            total = self._get(counters.seconds_sum(*group))
+            total = self._get(DurationSumKey(*group))
             family.add_metric((self._service, *group), buckets, total)
         return family
 
@@ -109,8 +116,8 @@ class MetricsCollector(Collector):
         )
         for e in self._experiments:
             rules = dict.fromkeys((e.name, rule.at, rule.fault.name) for rule in e.faults)
-            for (name, listener, fault), result in product(rules, counters.RESULTS):
-                value = self._get(counters.faults(name, listener, fault, result))
+            for (name, listener, fault), result in product(rules, RESULTS):
+                value = self._get(FaultKey(name, listener, fault, result))
                 family.add_metric((self._service, name, listener, fault, result), value)
         return family
 
@@ -133,7 +140,7 @@ class MetricsCollector(Collector):
             labels=("service", "where"),
         )
         for where in WHERE:
-            family.add_metric((self._service, where), self._get(counters.internal(where)))
+            family.add_metric((self._service, where), self._get(InternalErrorKey(where)))
         return family
 
     def _tasks(self) -> Metric:

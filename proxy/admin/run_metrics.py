@@ -6,7 +6,7 @@ from itertools import product
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from counterfault.proxy.analysis.verdict import Findings, Result
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Run, State
 from counterfault.proxy.experiments.steady_state import Slow, SuccessRate
@@ -15,7 +15,6 @@ from counterfault.proxy.supervisor.supervisor import Supervisor
 # Exported replicates; the 64 of the analysis would be four times the series.
 REPLICATES = 16
 
-_ENROLLED = (Cohort.CONTROL, Cohort.EXPERIMENT)
 _NAN = float("nan")
 
 
@@ -48,7 +47,7 @@ def _events(supervisor: Supervisor) -> Metric:
                 continue
             pair = supervisor.judge.watch.pair(run, metric, State.RUNNING)
             is_share = isinstance(metric.kind, SuccessRate | Slow)
-            for cohort, sample in zip(_ENROLLED, (pair.control, pair.experiment), strict=True):
+            for cohort, sample in zip(ENROLLED, (pair.control, pair.experiment), strict=True):
                 series = (supervisor.config.sidecar.service, e.name, str(e.run), metric.name)
                 for outcome, events in zip(("good", "bad"), sample.outcomes, strict=True):
                     if outcome == "bad" and not is_share:
@@ -65,8 +64,8 @@ def _users(supervisor: Supervisor) -> Metric:
         "Users that a run has met; an estimate past 16384.",
         labels=("service", "experiment", "cohort"),
     )
-    for (e, run, _), cohort in product(_runs(supervisor), _ENROLLED):
-        users = supervisor.totals.users(e.name, run.edit).estimate(cohort)
+    for (e, run, _), cohort in product(_runs(supervisor), ENROLLED):
+        users = supervisor.totals.users(e.name, run.revision).estimate(cohort)
         family.add_metric((supervisor.config.sidecar.service, e.name, cohort), users)
     return family
 

@@ -6,11 +6,12 @@ from counterfault import __version__
 from counterfault.proxy.analysis.forecast import forecast
 from counterfault.proxy.analysis.verdict import conclude
 from counterfault.proxy.analysis.wording import kind_of, tolerance_of
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.exchanges import CODES
+from counterfault.proxy.measurement.keys import DoseKey, DurationKey, FaultResult, RequestKey
 from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
 from counterfault.proxy.measurement.samples import Pair, Sample
 from counterfault.proxy.measurement.user_sample import UserSample
@@ -21,9 +22,6 @@ from counterfault.proxy.supervisor.supervisor import Supervisor, UnknownExperime
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 type View = dict[str, Any]
-
-COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
-_DOSES = ("planned", *counters.RESULTS)
 
 
 def overview(supervisor: Supervisor) -> View:
@@ -115,7 +113,7 @@ def _experiment(supervisor: Supervisor, e: Experiment) -> View:
         "cohorts": {"experiment": e.cohorts.experiment, "control": e.cohorts.control},
         "faults": [_fault(supervisor, e, run, i) for i in range(len(e.faults))],
         "listeners": {
-            listener: {str(c): _traffic(supervisor, listener, e.name, c) for c in COHORTS}
+            listener: {str(c): _traffic(supervisor, listener, e.name, c) for c in ENROLLED}
             for listener in supervisor.config.sidecar.listeners
         },
         "steady_state": [_metric(supervisor, run, metric) for metric in e.steady_state],
@@ -167,11 +165,10 @@ def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> View:
     rule = e.faults[index]
     epochs = [run.epoch_of(phase) for phase in PHASES]
     doses = {
-        result: sum(
-            int(supervisor.totals.get(counters.dose(e.name, epoch, index, result)))
-            for epoch in epochs
+        str(result): sum(
+            int(supervisor.totals.get(DoseKey(e.name, epoch, index, result))) for epoch in epochs
         )
-        for result in _DOSES
+        for result in FaultResult
     }
     dose = rule.dose.share if rule.dose.limit is None else str(rule.dose)
     said = {"at": rule.at, "fault": rule.fault.name, "dose": dose, "when": rule.when}
@@ -180,9 +177,9 @@ def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> View:
 
 def _traffic(supervisor: Supervisor, listener: str, experiment: str, cohort: str) -> View:
     get, group = supervisor.totals.get, (listener, experiment, cohort)
-    codes = {code: int(get(counters.requests(*group, code))) for code in counters.CODES}
+    codes = {code: int(get(RequestKey(*group, code))) for code in CODES}
     buckets = range(len(DURATION_BUCKETS) + 1)
-    durations = {i: int(get((counters.SECONDS, *group, i))) for i in buckets}
+    durations = {i: int(get(DurationKey(*group, i))) for i in buckets}
     return {
         "requests": sum(codes.values()),
         "errors": codes["5xx"] + codes["error"],

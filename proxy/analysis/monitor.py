@@ -14,11 +14,11 @@ from counterfault.proxy.analysis.external.reading import Reading
 from counterfault.proxy.analysis.external.readings import ExternalReadings
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.verdict import Dose, Findings
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult
 from counterfault.proxy.measurement.samples import Pair, Sample, cells_for
 from counterfault.proxy.measurement.totals import Totals
 
@@ -34,7 +34,7 @@ _ALARM = log(1 / 0.001)
 class _Memory:
     """What a look must know of earlier ones."""
 
-    edit: str
+    revision: str
     control: dict[str, deque[tuple[float, Sample]]] = field(default_factory=dict)
     """Snapshots of control, oldest first, in steps of time."""
     compared: dict[str, Comparison] = field(default_factory=dict)
@@ -54,8 +54,8 @@ class Monitor:
     def look(self, run: Run, experiment: Experiment, now: float) -> Findings:
         """What is known of a run now."""
         memory = self._memory.get(run.experiment)
-        if memory is None or memory.edit != run.edit:
-            memory = self._memory[run.experiment] = _Memory(run.edit)
+        if memory is None or memory.revision != run.revision:
+            memory = self._memory[run.experiment] = _Memory(run.revision)
         metrics = experiment.steady_state
         threshold = Threshold.of(experiment.guard.confidence, len(metrics))
         comparisons = tuple(self._compared(run, experiment, m, threshold, now) for m in metrics)
@@ -74,7 +74,7 @@ class Monitor:
         epoch, cells = run.epoch_of(state), cells_for(metric)
         control, experiment = (
             self._totals.sample(run.experiment, epoch, metric.name, cohort, cells)
-            for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
+            for cohort in ENROLLED
         )
         return Pair(control, experiment)
 
@@ -90,15 +90,15 @@ class Monitor:
         return last
 
     def _ratio(self, run: Run, experiment: Experiment) -> SampleRatio:
-        users, cohorts = self._totals.users(run.experiment, run.edit), experiment.cohorts
+        users, cohorts = self._totals.users(run.experiment, run.revision), experiment.cohorts
         share = cohorts.experiment / (cohorts.experiment + cohorts.control)
         return SampleRatio(len(users.control), len(users.experiment), share)
 
     def _dose(self, run: Run, experiment: Experiment) -> Dose:
         epoch, rules = run.epoch_of(State.RUNNING), range(len(experiment.faults))
         counts = (
-            sum(self._totals.get(counters.dose(run.experiment, epoch, i, what)) for i in rules)
-            for what in ("planned", "performed")
+            sum(self._totals.get(DoseKey(run.experiment, epoch, i, result)) for i in rules)
+            for result in (FaultResult.PLANNED, FaultResult.PERFORMED)
         )
         planned, performed = map(int, counts)
         return Dose(planned, performed)

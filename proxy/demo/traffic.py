@@ -19,8 +19,7 @@ from typing import Any
 
 from counterfault.proxy.demo.http_client import FAILED, HttpClient
 from counterfault.proxy.demo.services import PRODUCTS
-from counterfault.proxy.measurement.counters import latency_cell
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import LATENCY_BUCKETS, latency_bucket
 
 USERS = 4000
 # Above 0.8 a handful of users would decide what their cohort looks like.
@@ -134,7 +133,7 @@ class Traffic:
             self.seen.failed += not answer.good
         except FAILED:
             self.seen.failed += 1
-        self.seen.cells[latency_cell(asyncio.get_running_loop().time() - due)] += 1
+        self.seen.cells[latency_bucket(asyncio.get_running_loop().time() - due)] += 1
 
 
 async def drive(target: str, rate: float, seconds: float, seed: int) -> Seen:

@@ -1,9 +1,11 @@
 """The interface of a data plane, as the supervisor uses it."""
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.fault_budget import Budget
+from counterfault.proxy.experiments.run_status import RunStatus
 
 
 class Engine(Protocol):
@@ -17,7 +19,7 @@ class Engine(Protocol):
     async def prepare(self, config: Config) -> None:
         """Start what plans of this configuration will need, within a bounded time."""
 
-    def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
+    def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
         """Send a plan. Returns its generation, for `applied`.
 
         `lease_until` in seconds of the monotonic clock.

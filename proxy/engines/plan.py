@@ -6,18 +6,20 @@ Compiled from the configuration and the state of each run; swapped whole.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol
 
 from counterfault.proxy.config.sidecar import Sidecar, UnitSource
 from counterfault.proxy.engines.upstream_ring import ByteRing
 from counterfault.proxy.experiments.cohorts import Cohort, Enrolment, first_claim, user
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.fault_rule import FaultRule
-from counterfault.proxy.experiments.lifecycle import LIVE, State
+from counterfault.proxy.experiments.lifecycle import LIVE, Epoch, State
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.faults import Random
 from counterfault.proxy.faults.actions import Action, Hang
 from counterfault.proxy.faults.dose import Limit
+from counterfault.proxy.measurement.exchanges import Measured
+from counterfault.proxy.measurement.keys import KeptEpochs
 from counterfault.proxy.values.addresses import Network
 from counterfault.proxy.values.request import Headers, Request, baggage, cookie, first
 
@@ -30,21 +32,12 @@ type Source = tuple[Find, bytes]
 FINDERS: dict[str, Find] = {"baggage": baggage, "header": first, "cookie": cookie}
 
 
-class Status(Protocol):
-    """What a plan needs to know of a run."""
-
-    @property
-    def state(self) -> State: ...
-    @property
-    def epoch(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Injection:
     """One fault drawn for one request."""
 
     experiment: str
-    epoch: str
+    epoch: Epoch
     rule: int
     fault: str
     action: Action
@@ -86,20 +79,12 @@ NOTHING = Decision()
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A steady-state metric that one exchange counts for."""
-
-    metric: Metric
-    epoch: str
-
-
-@dataclass(frozen=True, slots=True)
 class Arm:
     """One experiment at one listener."""
 
     name: str
     state: State
-    epoch: str
+    epoch: Epoch
     rules: tuple[tuple[int, FaultRule], ...]
     metrics: tuple[Metric, ...]
     most_faults: int | None
@@ -170,15 +155,15 @@ class Plan:
         self,
         sidecar: Sidecar,
         experiments: tuple[Experiment, ...],
-        runs: Mapping[str, Status],
+        runs: Mapping[str, RunStatus],
     ) -> None:
         self.limits = sidecar.limits
         self.known = frozenset(e.name for e in experiments)
         live = [e for e in experiments if e.name in runs and runs[e.name].state in LIVE]
         self.enrolling = frozenset(e.name for e in live)
         self.routes = {name: _route(sidecar, name, live, runs) for name in sidecar.listeners}
-        self.epochs = frozenset((e.name, runs[e.name].epoch) for e in live)
-        self.edits = {e.name: runs[e.name].epoch.rpartition(".")[0] for e in live}
+        self.kept_epochs = KeptEpochs((e.name, runs[e.name].epoch) for e in live)
+        self._revisions = {e.name: runs[e.name].epoch.revision for e in live}
         self._salts = {e.name: e.salt for e in live}
         self._sources = tuple(_source(s) for s in sidecar.unit)
         self._protected = frozenset(path.encode() for path in sidecar.protect)
@@ -238,9 +223,13 @@ class Plan:
         arm = self.routes[listener].arms.get(enrolment.experiment)
         return () if arm is None else arm.measured(request)
 
-    def injects(self, experiment: str, epoch: str) -> bool:
+    def revision_of(self, enrolment: Enrolment) -> str:
+        """The revision of the run that an enrolment of this plan belongs to."""
+        return self._revisions[enrolment.experiment]
+
+    def injects(self, experiment: str, epoch: Epoch) -> bool:
         """Whether faults drawn in this epoch may still be performed."""
-        return (experiment, epoch) in self.epochs
+        return self.kept_epochs.has_epoch(experiment, epoch)
 
 
 def _source(source: UnitSource) -> Source:
@@ -252,7 +241,7 @@ def _source(source: UnitSource) -> Source:
 
 
 def _route(
-    sidecar: Sidecar, name: str, live: list[Experiment], runs: Mapping[str, Status]
+    sidecar: Sidecar, name: str, live: list[Experiment], runs: Mapping[str, RunStatus]
 ) -> Route:
     listener = sidecar.listeners[name]
     arms = {}

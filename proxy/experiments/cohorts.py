@@ -30,6 +30,10 @@ class Cohort(StrEnum):
     BYSTANDER = "bystander"
 
 
+ENROLLED = (Cohort.CONTROL, Cohort.EXPERIMENT)
+"""The cohorts of an experiment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Enrolment:
     """A unit's place in one experiment."""

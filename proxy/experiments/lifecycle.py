@@ -75,6 +75,30 @@ NEXT: dict[tuple[State, Event], State] = {
 }
 
 
+class Epoch(str):
+    """`run.revision.state`, such as `2.0.running`: a stretch of time whose counts belong together.
+
+    A string, since it is part of counter keys and messages: it hashes as fast, and JSON, SQLite and
+    Lua take it as it is.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, revision: str, state: State) -> "Epoch":
+        return cls(f"{revision}.{state}")
+
+    @property
+    def revision(self) -> str:
+        """The run and its revision, such as `2.0`: what is comparable lies within one."""
+        return self.rpartition(".")[0]
+
+    @property
+    def state(self) -> State:
+        """The state of the run. Raises ValueError if the string does not end with one."""
+        return State(self.rpartition(".")[2])
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of an experiment.
@@ -92,18 +116,26 @@ class Run:
     entered: float = 0.0
 
     @property
-    def edit(self) -> str:
-        """Names what is comparable: an edit or another run begins anew."""
+    def revision(self) -> str:
+        """The number of the run and of its edits, such as `2.0`.
+
+        Counts of one revision are comparable; an edit and another run begin a new one.
+        """
         return f"{self.run}.{self.edits}"
 
     @property
-    def epoch(self) -> str:
-        """Names the stretch of time whose counts belong together."""
+    def epoch(self) -> Epoch:
+        """The epoch that the run is in now."""
         return self.epoch_of(self.state)
 
-    def epoch_of(self, state: State) -> str:
-        """The epoch of another state of the same run."""
-        return f"{self.edit}.{state}"
+    def epoch_of(self, state: State) -> Epoch:
+        """The epoch of another state of the same revision."""
+        return Epoch.of(self.revision, state)
+
+    @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """All epochs of the present revision."""
+        return tuple(self.epoch_of(state) for state in State)
 
 
 def advance(run: Run, event: Event, now: float, reason: str = "") -> Run:

@@ -1,75 +1,15 @@
-"""What a worker counts: under which keys, and in which buckets of durations."""
+"""The counts of one process."""
 
-from bisect import bisect_left
-from collections.abc import Callable
-
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
+from counterfault.proxy.measurement.keys import KeptEpochs, Key, Rows, UserKey
 from counterfault.proxy.measurement.user_sample import UserSample
-from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
-
-type Key = tuple[str | int, ...]
-"""The kind of count, then its labels; see the constructors below."""
-type Rows = list[tuple[Key, float]]
-
-# 1 ms * 2^(i/2), and one minute.
-# 100 us * 2^(i/8): fine enough that a quantile's tolerance of 20 % is not lost in a bucket.
-CODES = ("1xx", "2xx", "3xx", "4xx", "5xx", "error")
-RESULTS = ("performed", "overflow", "failed")
-
-REQUESTS, SECONDS, SECONDS_SUM = "requests", "seconds", "seconds_sum"
-FAULTS, DOSE, STEADY, INTERNAL = "faults", "dose", "steady", "internal"
-USERS = "users"
-
-
-def code_of(status: int | None) -> str:
-    """The `code` label: a status class, or `error` for an exchange without an answer."""
-    return CODES[status // 100 - 1] if status is not None and 100 <= status <= 599 else "error"
-
-
-def requests(listener: str, experiment: str, cohort: str, code: str) -> Key:
-    return (REQUESTS, listener, experiment, cohort, code)
-
-
-def seconds(listener: str, experiment: str, cohort: str, duration: float) -> Key:
-    return (SECONDS, listener, experiment, cohort, bisect_left(DURATION_BUCKETS, duration))
-
-
-def seconds_sum(listener: str, experiment: str, cohort: str) -> Key:
-    return (SECONDS_SUM, listener, experiment, cohort)
-
-
-def faults(experiment: str, listener: str, fault: str, result: str) -> Key:
-    return (FAULTS, experiment, listener, fault, result)
-
-
-def dose(experiment: str, epoch: str, rule: int, result: str) -> Key:
-    """How often a rule of a run came to what; `result` may also be `planned`."""
-    return (DOSE, experiment, epoch, rule, result)
-
-
-def steady(
-    experiment: str, epoch: str, metric: str, cohort: str, replicate: int, cell: str | int
-) -> Key:
-    """A steady-state event: `cell` is `good`, `bad` or the index of a latency bucket."""
-    return (STEADY, experiment, epoch, metric, cohort, replicate, cell)
-
-
-def user(experiment: str, edit: str, cohort: str, number: int) -> Key:
-    """A user that a run has met, by a hash; see `measurement.user_sample`."""
-    return (USERS, experiment, edit, cohort, number)
-
-
-def latency_cell(duration: float) -> int:
-    """The latency bucket, 0 to 160; 160 is what lies above the last bound."""
-    return bisect_left(LATENCY_BUCKETS, duration)
-
-
-def internal(where: str) -> Key:
-    return (INTERNAL, where)
 
 
 class Counters:
-    """Counts of one process, with the cells that changed since they were last taken."""
+    """Counts that only grow, and which of them changed since they were last taken.
+
+    Not for use by several threads.
+    """
 
     def __init__(self) -> None:
         self.counts: dict[Key, float] = {}
@@ -77,39 +17,40 @@ class Counters:
         self._users: dict[tuple[str, str], UserSample] = {}
 
     def add(self, key: Key, amount: float = 1) -> None:
+        """Count `amount` more: events, or seconds under a `DurationSumKey`."""
         self.counts[key] = self.counts.get(key, 0) + amount
         self._changed.add(key)
 
-    def meet(self, experiment: str, edit: str, cohort: Cohort, number: int) -> None:
-        """A user has been enrolled, perhaps not for the first time."""
-        users = self._users.get((experiment, edit))
+    def count_user(self, experiment: str, revision: str, cohort: Cohort, user: int) -> None:
+        """Count an enrolled user, by a hash below 2^32. One who was counted before is not again."""
+        users = self._users.get((experiment, revision))
         if users is None:
-            users = self._users[experiment, edit] = UserSample()
-        if users.add(cohort, number):
-            self._changed.add(user(experiment, edit, cohort, number))
+            users = self._users[experiment, revision] = UserSample()
+        if users.add(cohort, user):
+            self._changed.add(UserKey(experiment, revision, cohort, user))
 
     def take_changed(self) -> Rows:
-        """The changed cells with their cumulative values."""
-        rows = [(key, self._value(key)) for key in self._changed]
+        """The cumulative counts that changed since the last call."""
+        rows = [(key, self._count(key)) for key in self._changed]
         self._changed.clear()
-        return [(key, value) for key, value in rows if value]
+        return [(key, count) for key, count in rows if count]
 
     def everything(self) -> Rows:
-        met = [
-            (user(experiment, edit, cohort, number), 1.0)
-            for (experiment, edit), users in self._users.items()
-            for cohort in (Cohort.CONTROL, Cohort.EXPERIMENT)
-            for number in users.of(cohort)
+        """All cumulative counts, with the users that are kept."""
+        users = [
+            (UserKey(experiment, revision, cohort, user), 1.0)
+            for (experiment, revision), users in self._users.items()
+            for cohort in ENROLLED
+            for user in users.of(cohort)
         ]
-        return [*self.counts.items(), *met]
+        return [*self.counts.items(), *users]
 
-    def forget(self, gone: Callable[[Key], bool]) -> None:
-        """Drop cells that no longer mean anything, such as those of a discarded epoch."""
-        for key in [key for key in self.counts if gone(key)]:
+    def forget_others(self, kept: KeptEpochs) -> None:
+        """Drop the counts of all epochs but these, and the users of all revisions but theirs."""
+        for key in [key for key in self.counts if not kept.keeps(key)]:
             del self.counts[key]
-        for experiment, edit in list(self._users):
-            if gone((USERS, experiment, edit)):
-                del self._users[experiment, edit]
+        for group in [group for group in self._users if not kept.has_revision(*group)]:
+            del self._users[group]
 
-    def _value(self, key: Key) -> float:
-        return 1.0 if key[0] == USERS else self.counts.get(key, 0)
+    def _count(self, key: Key) -> float:
+        return 1.0 if isinstance(key, UserKey) else self.counts.get(key, 0)

@@ -1,4 +1,4 @@
-"""Where an exchange falls in a metric's sample."""
+"""The outcome of an exchange for a steady-state metric."""
 
 from counterfault.proxy.experiments.steady_state import (
     Latency,
@@ -8,11 +8,14 @@ from counterfault.proxy.experiments.steady_state import (
     Slow,
     SuccessRate,
 )
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.values.buckets import latency_bucket
 
 
-def cell_of(metric: Metric, status: int | None, duration: float) -> str | int:
-    """`good`, `bad` or the latency's bucket; an exchange without an answer is bad."""
+def outcome_of(metric: Metric, status: int | None, duration: float) -> str | int:
+    """`good`, `bad`, or the index of the latency bucket for a metric of latencies.
+
+    `status` None: the client got no whole response, which is bad. `duration` is in seconds.
+    """
     failed = status is None
     match metric.kind:
         case SuccessRate():
@@ -20,6 +23,6 @@ def cell_of(metric: Metric, status: int | None, duration: float) -> str | int:
         case Slow(over=over):
             return "bad" if failed or duration > over else "good"
         case Latency():
-            return counters.latency_cell(duration)
-        case Rate() | Prometheus():  # no listener has a metric of Prometheus'
+            return latency_bucket(duration)
+        case Rate() | Prometheus():  # a metric of Prometheus is measured at no listener
             return "good"

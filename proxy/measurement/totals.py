@@ -1,36 +1,42 @@
-"""The counts of all workers, as one sum that never goes down."""
+"""The counts of all processes, as one sum that never goes down."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 
 from counterfault.proxy.experiments.cohorts import Cohort
-from counterfault.proxy.measurement.counters import STEADY, USERS, Key
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.measurement.keys import KeptEpochs, Key, SteadyKey, UserKey
 from counterfault.proxy.measurement.samples import Counts, Sample, cells_of, column
 from counterfault.proxy.measurement.user_sample import UserSample
 
-type Group = tuple[str | int, ...]
-"""What a sample is of: experiment, epoch, metric and cohort; or users: experiment and edit."""
+type _Group = tuple[str, Epoch, str, str]
+"""What a sample is of: experiment, epoch, metric and cohort."""
 
 
 class Totals:
-    """Counts of all workers that ever were; a dead incarnation's last word stays in the sum."""
+    """Sums the counts of all processes that ever reported.
+
+    A process is known by its `incarnation`, which no later process shares. What one that has died
+    reported last stays in the sum.
+    """
 
     def __init__(self) -> None:
         self._parts: dict[str, dict[Key, float]] = {}
         self._sum: dict[Key, float] = {}
-        self._counts: dict[Group, Counts] = {}
-        self._samples: dict[Group, Sample] = {}
+        self._counts: dict[_Group, Counts] = {}
+        self._samples: dict[_Group, Sample] = {}
         """Copies of counts that have not changed since."""
-        self._users: defaultdict[Group, UserSample] = defaultdict(UserSample)
+        self._users: defaultdict[tuple[str, str], UserSample] = defaultdict(UserSample)
 
     def update(self, incarnation: str, rows: Iterable[tuple[Key, float]]) -> None:
-        """Take cumulative values; one that is lower than before is late and is ignored."""
+        """Take cumulative counts of a process. A count that is lower than before came late, and is
+        ignored.
+        """
         part = self._parts.setdefault(incarnation, {})
         for key, value in rows:
-            if key[0] == USERS:
-                _, experiment, edit, cohort, number = key
-                self._users[experiment, edit].add(Cohort(str(cohort)), int(number))
+            if isinstance(key, UserKey):
+                self._users[key.experiment, key.revision].add(Cohort(key.cohort), key.user)
                 continue
             gain = value - part.get(key, 0)
             if gain > 0:
@@ -38,19 +44,22 @@ class Totals:
                 self._add(key, gain)
 
     def retire(self, incarnation: str) -> None:
-        """The incarnation is gone: keep what it counted, forget who did."""
+        """Forget who counted, since the process is gone; what it counted stays in the sum."""
         self._parts.pop(incarnation, None)
 
     def get(self, key: Key) -> float:
-        """The sum of a cell; steady-state events are in `sample`."""
+        """The sum over all processes; 0 for steady-state events, which are in `sample`."""
         return self._sum.get(key, 0)
 
     def part(self, incarnation: str, key: Key) -> float:
-        """What one incarnation has said of a key."""
+        """The last count that one process reported."""
         return self._parts.get(incarnation, {}).get(key, 0)
 
-    def sample(self, experiment: str, epoch: str, metric: str, cohort: str, cells: int) -> Sample:
-        """A steady-state metric's events so far, which stays as it is; the same until it grows."""
+    def sample(self, experiment: str, epoch: Epoch, metric: str, cohort: str, cells: int) -> Sample:
+        """The events of a steady-state metric so far, with `cells` columns.
+
+        The sample never changes; the same one is returned until there are more events.
+        """
         group = (experiment, epoch, metric, cohort)
         found = self._samples.get(group)
         if found is None:
@@ -62,29 +71,30 @@ class Totals:
             found = self._samples[group] = Sample(counts)
         return found
 
-    def users(self, experiment: str, edit: str) -> UserSample:
-        """The users that a run has met."""
-        return self._users.get((experiment, edit)) or UserSample()
+    def users(self, experiment: str, revision: str) -> UserSample:
+        """The users that a revision of a run has enrolled."""
+        return self._users.get((experiment, revision)) or UserSample()
 
-    def forget(self, gone: Callable[[Key], bool]) -> None:
-        for cells in (self._sum, *self._parts.values()):
-            for key in [key for key in cells if gone(key)]:
-                del cells[key]
-        for group in [group for group in self._counts if gone((STEADY, *group))]:
+    def forget_others(self, kept: KeptEpochs) -> None:
+        """Drop the counts of all epochs but these, and the users of all revisions but theirs."""
+        for counts in (self._sum, *self._parts.values()):
+            for key in [key for key in counts if not kept.keeps(key)]:
+                del counts[key]
+        for group in [group for group in self._counts if not kept.has_epoch(*group[:2])]:
             del self._counts[group]
             self._samples.pop(group, None)
-        for group in [group for group in self._users if gone((USERS, *group))]:
-            del self._users[group]
+        for users in [users for users in self._users if not kept.has_revision(*users)]:
+            del self._users[users]
 
     def _add(self, key: Key, gain: float) -> None:
-        if key[0] != STEADY:
+        if not isinstance(key, SteadyKey):
             self._sum[key] = self._sum.get(key, 0) + gain
             return
-        group, replicate, cell = key[1:5], key[5], key[6]
+        group = (key.experiment, key.epoch, key.metric, key.cohort)
         counts = self._counts.get(group)
         if counts is None:
-            counts = self._counts[group] = Sample.empty(cells_of(cell)).counts
-        counts[int(replicate), column(cell)] += gain
+            counts = self._counts[group] = Sample.empty(cells_of(key.outcome)).counts
+        counts[key.replicate, column(key.outcome)] += gain
         self._samples.pop(group, None)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.measurement.quantiles import latency_quantile
 from counterfault.proxy.report.svg import BOTTOM, TOP, Scale, across, axes, shape, svg, upwards
-from counterfault.proxy.report.wording import COHORTS, Data
+from counterfault.proxy.report.wording import Data
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from counterfault.proxy.values.units import human
 
@@ -42,26 +43,26 @@ def rows(record: Data, metric: Data) -> Iterator[Row]:
     """Both cohorts in each phase in which anything was counted."""
     phases = record["samples"].get(metric["name"], {})
     for phase, said in _PHASES.items():
-        cells = {cohort: _cells(phases, phase, cohort) for cohort in COHORTS}
+        cells = {cohort: _cells(phases, phase, cohort) for cohort in ENROLLED}
         if any(cells.values()):
-            for cohort in COHORTS:
+            for cohort in ENROLLED:
                 yield Row(said, cohort, tuple(_values(metric["kind"], cells[cohort])))
 
 
 def latencies(record: Data, metric: Data) -> str | None:
     """Both cohorts' latencies while the faults were on; None if it is not about latencies."""
     phases = record["samples"].get(metric["name"], {})
-    cells = {cohort: _cells(phases, "running", cohort) for cohort in COHORTS}
+    cells = {cohort: _cells(phases, "running", cohort) for cohort in ENROLLED}
     if metric["kind"] != "latency" or not any(cells.values()):
         return None
-    parts = {cohort: _shares(cells[cohort]) for cohort in COHORTS}
+    parts = {cohort: _shares(cells[cohort]) for cohort in ENROLLED}
     groups = [group for found in parts.values() for group in found]
     x = across(_edge(min(groups) - 2), _edge(max(groups) + 3), log=True)
     y = upwards(0, max(s for found in parts.values() for s in found.values()) * 1.15)
     layers = [
         *axes(x, y, _decades(x), human, lambda v: f"{v * 100:.3g}%"),
-        *(part for cohort in COHORTS for part in _steps(x, y, parts[cohort], cohort)),
-        *(part for cohort in COHORTS for part in _mark(x, metric, cohort)),
+        *(part for cohort in ENROLLED for part in _steps(x, y, parts[cohort], cohort)),
+        *(part for cohort in ENROLLED for part in _mark(x, metric, cohort)),
     ]
     return svg(f"{metric['name']}: distribution of latencies while the faults were on", layers)
 

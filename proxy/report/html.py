@@ -10,6 +10,7 @@ from importlib.resources import files
 import yaml
 from tornado.template import Template
 
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.report import distribution, timeseries, wording
 from counterfault.proxy.report.wording import Data
 
@@ -62,6 +63,7 @@ def render(record: Data, zone: tzinfo | None) -> str:
         r=record,
         metrics=metrics,
         words=wording,
+        ENROLLED=ENROLLED,
         moment=partial(wording.moment, zone=zone),
         span=wording.span(record),
         configuration=_as_yaml(record["configuration"]),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, tzinfo
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from counterfault.proxy.analysis.verdict import LEAST_DOSE, Result
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.report import text, wording
 from counterfault.proxy.report.wording import Data
 
@@ -123,7 +124,7 @@ def _numbers(metric: Data) -> Iterator[tuple[str, str]]:
         unknown = name in ("effect", "detectable") and metric[name] is None
         yield name, "unknown" if unknown else wording.size(metric[name], unit)
     yield "evidence", wording.evidence(metric)
-    for cohort, level in zip(wording.COHORTS, metric["levels"], strict=True):
+    for cohort, level in zip(ENROLLED, metric["levels"], strict=True):
         yield cohort, f"{level}, {wording.events(metric, cohort)}"
 
 

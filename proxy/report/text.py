@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import tzinfo
 from textwrap import wrap
 
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.report import wording
 from counterfault.proxy.report.wording import Data
 from counterfault.proxy.values.units import human
@@ -50,7 +51,7 @@ def _metric(metric: Data) -> Iterator[str]:
     where = "" if metric["kind"] == "prometheus" else f" at {metric['at']}"
     what = f"{metric['kind']}{where}, {metric['tolerance']}"
     yield f"{metric['name']}: {wording.finding(metric)} ({what})"
-    for cohort, level in zip(wording.COHORTS, metric["levels"], strict=True):
+    for cohort, level in zip(ENROLLED, metric["levels"], strict=True):
         yield from _entry(cohort, f"{level}, {wording.events(metric, cohort)}")
     yield from _entry("worse by", wording.effect(metric))
     yield from _entry("evidence", f"{wording.evidence(metric)} (ln of e-values)")

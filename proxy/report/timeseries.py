@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
-from counterfault.proxy.experiments.lifecycle import LIVE, State
+from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.experiments.lifecycle import LIVE, Epoch, State
 from counterfault.proxy.report.svg import (
     BOTTOM,
     TOP,
@@ -20,7 +21,7 @@ from counterfault.proxy.report.svg import (
     upwards,
 )
 from counterfault.proxy.report.svg import svg as drawn
-from counterfault.proxy.report.wording import COHORTS, Data, size
+from counterfault.proxy.report.wording import Data, size
 from counterfault.proxy.values.units import human
 
 # A moment has few requests, and its level jumps about: so many stretches of time are shown at most.
@@ -33,7 +34,7 @@ _TIMES = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 
 
 @dataclass(frozen=True, slots=True)
 class TimeSeries:
-    """The points of the last edit of a run, and its phases; times in seconds since it began."""
+    """The points of the last revision of a run, and its phases; times in seconds since it began."""
 
     points: tuple[tuple[float, Data], ...]
     phases: tuple[tuple[float, float, str], ...]
@@ -46,8 +47,8 @@ class TimeSeries:
         if not times:
             return cls((), (), 0.0)
         begin, end = min(times), max(times)
-        edit = points[-1]["epoch"].rpartition(".")[0] if points else ""
-        kept = tuple((p["at"] - begin, p) for p in points if _edit(p) == edit)
+        revision = _revision(points[-1]) if points else ""
+        kept = tuple((p["at"] - begin, p) for p in points if _revision(p) == revision)
         changes = [(e["at"] - begin, e["state"]) for e in timeline]
         ends = [at for at, _ in changes[1:]] + [end - begin]
         phases = zip(changes, ends, strict=False)
@@ -58,7 +59,7 @@ class TimeSeries:
 def levels(course: TimeSeries, metric: Data) -> str | None:
     """The chart of both cohorts' levels; None if there is nothing to show."""
     name, kind = metric["name"], _kind(metric)
-    lines = {cohort: list(_levels(course, name, kind, cohort)) for cohort in COHORTS}
+    lines = {cohort: list(_levels(course, name, kind, cohort)) for cohort in ENROLLED}
     known = [value for points in lines.values() for _, value in points if value is not None]
     if not known:
         return None
@@ -67,7 +68,7 @@ def levels(course: TimeSeries, metric: Data) -> str | None:
     layers = [
         *_phases(course, x),
         *axes(x, y, _times(course.end), human, text),
-        *(part for cohort in COHORTS for part in line(x, y, lines[cohort], cohort)),
+        *(part for cohort in ENROLLED for part in line(x, y, lines[cohort], cohort)),
     ]
     return drawn(f"{name}: {_what(metric)} over time, both cohorts", layers)
 
@@ -170,8 +171,8 @@ def _times(length: float) -> list[float]:
     return [float(step * i) for i in range(int(length // step) + 1)]
 
 
-def _edit(point: Data) -> str:
-    return str(point["epoch"]).rpartition(".")[0]
+def _revision(point: Data) -> str:
+    return Epoch(point["epoch"]).revision
 
 
 def _kind(metric: Data) -> str:

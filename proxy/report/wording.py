@@ -6,11 +6,11 @@ from typing import Any
 
 from counterfault.proxy.analysis.sample_ratio import ALPHA
 from counterfault.proxy.analysis.verdict import LEAST_DOSE
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.values.units import human, percent
 
 type Data = dict[str, Any]
 
-COHORTS = ("control", "experiment")
 OFF_AT = log(1 / ALPHA)
 _EVENTS = {"rate": "events", "prometheus": "events"}
 _NOTHING = 5e-7
@@ -109,7 +109,7 @@ def shares(record: Data) -> str:
     planned = record["cohorts"]
     if planned is None:
         return "unknown: the configuration is of another version"
-    return ", ".join(f"{percent(planned[c])} {c}" for c in COHORTS)
+    return ", ".join(f"{percent(planned[c])} {c}" for c in ENROLLED)
 
 
 def moment(at: float, zone: tzinfo | None, *, day: bool = True) -> str:

@@ -31,12 +31,12 @@ class Evaluator:
         """Find out what the counts of the live runs say now."""
         now = self._clock()
         for run, experiment in live:
-            self._found[run.experiment] = run.edit, self.watch.look(run, experiment, now)
+            self._found[run.experiment] = run.revision, self.watch.look(run, experiment, now)
 
     def findings(self, run: Run) -> Findings | None:
         """What was found when a run was last looked at."""
-        edit, found = self._found.get(run.experiment, ("", None))
-        return found if edit == run.edit else None
+        revision, found = self._found.get(run.experiment, ("", None))
+        return found if revision == run.revision else None
 
     def verdict(self, run: Run) -> Verdict:
         """On a run as it is now."""
@@ -57,7 +57,7 @@ class Evaluator:
         found = self.findings(run)
         if found is None:
             return None
-        users = self._totals.users(run.experiment, run.edit)
+        users = self._totals.users(run.experiment, run.revision)
         return account(conclude(run, found), found, users)
 
     def record(self, run: Run, experiment: Experiment | None) -> Data:

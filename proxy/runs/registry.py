@@ -14,6 +14,7 @@ from counterfault.proxy.engines.fault_budget import RUNS, Budget
 from counterfault.proxy.experiments import lifecycle
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Event, Reason, Run, State
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.runs.history import Data, History, HistoryError
 from counterfault.proxy.runs.record import recorded
 from counterfault.proxy.runs.summary import as_data
@@ -162,14 +163,10 @@ class RunRegistry:
         wall = self._wall()
         self._read(lambda history: history.note(points, accounts, wall))
 
-    def live(self) -> dict[str, dict[str, Any]]:
-        """What a data plane needs to know of the runs under way."""
+    def live(self) -> dict[str, RunStatus]:
+        """The status of each run under way, by the name of its experiment."""
         return {
-            name: {
-                "state": run.state,
-                "epoch": run.epoch,
-                "slot": self._cells[name, run.run],
-            }
+            name: RunStatus(run.epoch, self._cells[name, run.run])
             for name, run in self.runs.items()
             if run.state in LIVE
         }

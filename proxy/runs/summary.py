@@ -10,14 +10,13 @@ from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.sample_size import needed
 from counterfault.proxy.analysis.verdict import Dose, Findings, Verdict
 from counterfault.proxy.analysis.wording import finding, kind_of, level, tolerance_of
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.measurement.samples import Pair
 from counterfault.proxy.measurement.user_sample import UserSample
 
 type Data = dict[str, Any]
 
-COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
 VERSIONS = {"counterfault": __version__, "python": python_version()}
 
 
@@ -52,7 +51,7 @@ def _dose(dose: Dose) -> Data:
 
 def _users(ratio: SampleRatio | None, users: UserSample) -> Data:
     return {
-        **{str(cohort): users.estimate(cohort) for cohort in COHORTS},
+        **{str(cohort): users.estimate(cohort) for cohort in ENROLLED},
         "expected_share": ratio.share if ratio else None,
         "evidence": ratio.evidence if ratio else 0.0,
         "off": ratio.off if ratio else False,
@@ -103,7 +102,7 @@ def _sides(c: Comparison, pair: Pair) -> Data:
     )
     return {
         str(cohort): {"events": sample.events, "bad": sample.bad, "level": _finite(level)}
-        for cohort, sample, level in zip(COHORTS, samples, levels, strict=True)
+        for cohort, sample, level in zip(ENROLLED, samples, levels, strict=True)
     }
 
 

@@ -22,7 +22,7 @@ from counterfault.proxy.analysis.external.prometheus_response import (
 from counterfault.proxy.analysis.external.readings import When
 from counterfault.proxy.config.files import read_regular_file, reason_of
 from counterfault.proxy.config.sidecar import PrometheusServer
-from counterfault.proxy.experiments.cohorts import Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
 from counterfault.proxy.experiments.lifecycle import Run
 from counterfault.proxy.experiments.steady_state import Metric, Prometheus
 from counterfault.proxy.supervisor.supervisor import TICK, Supervisor
@@ -39,7 +39,6 @@ _MOST_BODY = 4 << 20
 _MOST_TOKEN = 16 << 10
 # What keeps a client from having an answer: the network, the certificate, or no HTTP.
 _BROKEN = (HTTPClientError, HTTPInputError, UnsatisfiableReadError, OSError, ValueError)
-_COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +153,11 @@ async def _answers(
     try:
         requests = (
             _request(server, question.query(cohort), question.when.wall, token, ca)
-            for cohort in _COHORTS
+            for cohort in ENROLLED
         )
         # Both are waited for, even if the first has failed: none is left behind.
         said = await asyncio.gather(*(_answer(client, r) for r in requests), return_exceptions=True)
-        return {cohort: _whole(one) for cohort, one in zip(_COHORTS, said, strict=True)}
+        return {cohort: _whole(one) for cohort, one in zip(ENROLLED, said, strict=True)}
     finally:
         client.close()
 

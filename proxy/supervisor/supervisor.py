@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from counterfault.proxy.analysis.verdict import Result
@@ -13,7 +13,7 @@ from counterfault.proxy.config.model import Config, ConfigError
 from counterfault.proxy.engines.engine import Engine
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Reason, Run
-from counterfault.proxy.measurement.counters import DOSE, STEADY, USERS, Key, internal
+from counterfault.proxy.measurement.keys import InternalErrorKey, KeptEpochs
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.runs.evaluator import Evaluator
 from counterfault.proxy.runs.history import Data
@@ -174,7 +174,7 @@ class Supervisor:
 
     def failed(self, where: str, error: BaseException) -> None:
         """Count and log an error of our own."""
-        key = internal(where)
+        key = InternalErrorKey(where)
         self.totals.update(_OWN, [(key, self.totals.part(_OWN, key) + 1)])
         log.error("%s: %s", where, error)
 
@@ -223,8 +223,9 @@ class Supervisor:
     def _push(self) -> int:
         self._stop_if_late()
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
-        kept = {(run.experiment, run.edit) for run in self.ledger.runs.values()}
-        self.totals.forget(lambda key: _discarded(key, kept))
+        runs = self.ledger.runs.values()
+        kept = KeptEpochs((run.experiment, epoch) for run in runs for epoch in run.epochs)
+        self.totals.forget_others(kept)
         return self.engine.push(self.config, self.ledger.live(), self.lease_until)
 
     def _refuse_fixed(self, config: Config) -> None:
@@ -257,11 +258,3 @@ async def ticking(supervisor: Supervisor) -> None:
         except Exception as e:
             supervisor.failed("supervisor", e)
         await asyncio.sleep(min(TICK, supervisor.config.sidecar.limits.lease) / 4)
-
-
-def _discarded(key: Key, kept: Collection[tuple[str, str]]) -> bool:
-    """Whether a count belongs to a run, or to an edit of one, that is no more."""
-    if key[0] not in (STEADY, DOSE, USERS):
-        return False
-    edit = str(key[2]) if key[0] == USERS else str(key[2]).rpartition(".")[0]
-    return (key[1], edit) not in kept

@@ -11,7 +11,9 @@ from typing import Any
 
 from counterfault.proxy.admin.views import report
 from counterfault.proxy.experiments.cohorts import CIRCLE, REPLICATES
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult, SteadyKey, UserKey
+from counterfault.proxy.values.buckets import latency_bucket
 from tests.support.supervisor_world import SLOW, World
 
 COHORTS = ("control", "experiment")
@@ -46,24 +48,24 @@ class Story:
                 harmed = run.state == "running" and cohort == "experiment"
                 for _ in range(rate):
                     self._request(run.epoch, cohort, harmed)
-                self._meet(run.edit, cohort)
+                self._meet(run.revision, cohort)
             if run.state == "running":
-                for result in ("planned", "performed") if self.faults else ():
-                    self.world.count(counters.dose("slow", run.epoch, 0, result), self.faults)
+                for result in (FaultResult.PLANNED, FaultResult.PERFORMED) if self.faults else ():
+                    self.world.count(DoseKey("slow", run.epoch, 0, result), self.faults)
             self.world.pass_time(1)
 
-    def _request(self, epoch: str, cohort: str, harmed: bool) -> None:
+    def _request(self, epoch: Epoch, cohort: str, harmed: bool) -> None:
         replicate = self._random.randrange(REPLICATES)
         bad = self._random.random() < 0.01 + (self.harm if harmed else 0.0)
-        cell = counters.latency_cell(self._random.lognormvariate(-3.0, 0.6))
+        cell = latency_bucket(self._random.lognormvariate(-3.0, 0.6))
         for metric, what in (("success", "bad" if bad else "good"), ("p95", cell)):
-            self.world.count(counters.steady("slow", epoch, metric, cohort, replicate, what))
-        self.world.count(counters.steady("slow", epoch, "orders", cohort, replicate, "good"))
+            self.world.count(SteadyKey("slow", epoch, metric, cohort, replicate, what))
+        self.world.count(SteadyKey("slow", epoch, "orders", cohort, replicate, "good"))
 
-    def _meet(self, edit: str, cohort: str) -> None:
+    def _meet(self, revision: str, cohort: str) -> None:
         for _ in range(3):
             number = self._random.randrange(CIRCLE)
-            self.world.count(counters.user("slow", edit, cohort, number))
+            self.world.count(UserKey("slow", revision, cohort, number))
 
 
 @contextmanager

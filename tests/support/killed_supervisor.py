@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from counterfault.proxy.experiments.lifecycle import OVER
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.experiments.lifecycle import OVER, Epoch
+from counterfault.proxy.measurement.keys import SteadyKey
 from counterfault.proxy.runs.history import HistoryError
 from tests.support.history_invariants import Runs, legal
 from tests.support.supervisor_world import SLOW, World
@@ -31,7 +31,7 @@ def _live(directory: Path, first: int) -> None:
         for second in range(9):
             epoch = world.supervisor.ledger.runs["slow"].epoch
             for replicate in range(64):
-                key = counters.steady("slow", epoch, "success", "control", replicate, "good")
+                key = SteadyKey("slow", Epoch(epoch), "success", "control", replicate, "good")
                 world.count(key, second)
             world.pass_time(1)
             if second == number % 16:

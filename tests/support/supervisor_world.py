@@ -1,6 +1,6 @@
 """A supervisor for tests: real ledger and totals, a data plane that does nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.fault_budget import Budget
-from counterfault.proxy.measurement.counters import Key
+from counterfault.proxy.experiments.run_status import RunStatus
+from counterfault.proxy.measurement.keys import Key
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.supervisor.supervisor import Supervisor
 
@@ -57,7 +58,7 @@ class Idle:
     pids: list[int] = field(default_factory=lambda: [1, 2])
     tasks: int = 4
     generation: int = 0
-    runs: dict[str, Any] = field(default_factory=dict)
+    runs: Mapping[str, RunStatus] = field(default_factory=dict)
     confirm: Callable[[], Any] | None = None
 
     def bind(self, config: Config) -> None:
@@ -66,7 +67,7 @@ class Idle:
     async def prepare(self, config: Config) -> None:
         """Nothing is needed."""
 
-    def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
+    def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
         self.generation += 1
         self.runs = runs
         return self.generation

@@ -3,7 +3,8 @@
 import numpy as np
 
 from counterfault.proxy.experiments.cohorts import Cohort
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult, Key, SteadyKey, UserKey
 from counterfault.proxy.measurement.totals import Totals
 
 COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
@@ -22,7 +23,8 @@ class Counted:
         for replicate in range(64):
             for cell, count in cells.items():
                 self._row(
-                    counters.steady(self._experiment, epoch, metric, cohort, replicate, cell), count
+                    SteadyKey(self._experiment, Epoch(epoch), metric, cohort, replicate, cell),
+                    count,
                 )
 
     def add_both(self, epoch: str, metric: str, **cells: int) -> None:
@@ -30,16 +32,16 @@ class Counted:
             self.add(epoch, metric, cohort, **cells)
 
     def dose(self, epoch: str, planned: int, performed: int) -> None:
-        self._row(counters.dose(self._experiment, epoch, 0, "planned"), planned)
-        self._row(counters.dose(self._experiment, epoch, 0, "performed"), performed)
+        self._row(DoseKey(self._experiment, Epoch(epoch), 0, FaultResult.PLANNED), planned)
+        self._row(DoseKey(self._experiment, Epoch(epoch), 0, FaultResult.PERFORMED), performed)
 
     def users(self, edit: str, control: int, experiment: int) -> None:
         draw = np.random.default_rng(1)
         for cohort, count in zip(COHORTS, (control, experiment), strict=True):
             hashes = draw.choice(2**32, count, replace=False)
-            rows = [(counters.user(self._experiment, edit, cohort, int(h)), 1.0) for h in hashes]
+            rows = [(UserKey(self._experiment, edit, cohort, int(h)), 1.0) for h in hashes]
             self.totals.update("w", rows)
 
-    def _row(self, key: counters.Key, count: float) -> None:
+    def _row(self, key: Key, count: float) -> None:
         self._so_far[key] = self._so_far.get(key, 0) + count
         self.totals.update("w", [(key, self._so_far[key])])

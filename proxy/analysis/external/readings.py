@@ -19,7 +19,7 @@ from counterfault.proxy.analysis.external.reading import Reading, effect
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.lifecycle import Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import SteadyKey
 from counterfault.proxy.measurement.totals import Totals
 
 # Without a good answer for so many seconds there is no data.
@@ -43,7 +43,7 @@ class When:
 class _Memory:
     """What is known of one metric of a run."""
 
-    edit: str
+    revision: str
     began: float
     good: When | None = None
     """Of the last good answer."""
@@ -113,13 +113,13 @@ class ExternalReadings:
     def why(self, run: Run, metric: Metric) -> str:
         """Why the last answer was none; empty: it was good, or there has been none yet."""
         memory = self._memory.get((run.experiment, metric.name))
-        return memory.why if memory is not None and memory.edit == run.edit else ""
+        return memory.why if memory is not None and memory.revision == run.revision else ""
 
     def _remembered(self, run: Run, metric: Metric, now: float) -> _Memory:
         key = (run.experiment, metric.name)
         memory = self._memory.get(key)
-        if memory is None or memory.edit != run.edit:
-            memory = self._memory[key] = _Memory(run.edit, now)
+        if memory is None or memory.revision != run.revision:
+            memory = self._memory[key] = _Memory(run.revision, now)
         return memory
 
     def _count(
@@ -131,9 +131,7 @@ class ExternalReadings:
             known[series] = value
             if gain:
                 replicate = replicate_of(series)
-                key = counters.steady(
-                    run.experiment, run.epoch, metric.name, cohort, replicate, "good"
-                )
+                key = SteadyKey(run.experiment, run.epoch, metric.name, cohort, replicate, "good")
                 self._totals.update(_OWN, [(key, self._totals.part(_OWN, key) + gain)])
 
 

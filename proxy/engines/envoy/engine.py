@@ -3,16 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.channel import Channel, Message
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.config.compiler import Found, bootstrap, compiled
 from counterfault.proxy.engines.envoy.config.names import ADMIN, HOLD, LINES, LISTENERS
-from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.detour import worker_config
 from counterfault.proxy.engines.envoy.detour.worker_config import theirs
 from counterfault.proxy.engines.envoy.detour.workers import DetourWorkers
@@ -31,7 +29,8 @@ from counterfault.proxy.engines.graceful_close import closing
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.engines.mitmproxy.worker_process import Report
 from counterfault.proxy.engines.ports import PortTaken, why_taken
-from counterfault.proxy.measurement.counters import Rows
+from counterfault.proxy.experiments.run_status import RunStatus
+from counterfault.proxy.measurement.keys import Rows
 from counterfault.proxy.values.addresses import HostPort, host_port
 
 log = logging.getLogger("counterfault")
@@ -125,17 +124,16 @@ class EnvoyEngine:
         """Have workers ready before the first detour."""
         await self._rear.prepare(config, self._lease_until)
 
-    def push(self, config: Config, runs: dict[str, Any], lease_until: float) -> int:
+    def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
         """Begin to act on a plan; answers its generation, see `applied`."""
-        status = {name: Status.of(run) for name, run in runs.items()}
         if self._lease_until < time.monotonic():
             self._leased = False  # what has ended with it may not go on: it is not in this plan
         self._extend(lease_until)
-        self._holds.release({(name, run.epoch) for name, run in status.items()})
+        self._holds.release({(name, run.epoch) for name, run in runs.items()})
         theirs = self._rear.push(config, runs, lease_until)
         self._config = config
-        self._ear.expect(config, status, self._rear.ports())
-        return self._plans.push(config, status, theirs)
+        self._ear.expect(config, runs, self._rear.ports())
+        return self._plans.push(config, runs, theirs)
 
     def renew(self, lease_until: float) -> None:
         self._extend(lease_until)

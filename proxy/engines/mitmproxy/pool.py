@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from counterfault import __version__
 from counterfault.proxy.config.model import Config
@@ -20,6 +19,7 @@ from counterfault.proxy.engines.mitmproxy.slots import Slot, Slots
 from counterfault.proxy.engines.mitmproxy.spawner import Spawner
 from counterfault.proxy.engines.mitmproxy.worker_process import OpenChannel, Report, WorkerProcess
 from counterfault.proxy.engines.ports import why_taken
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.values.addresses import host_port
 
 log = logging.getLogger("counterfault")
@@ -119,7 +119,7 @@ class WorkerPool:
     async def prepare(self, config: Config) -> None:
         """Do nothing: running workers have all that a plan needs."""
 
-    def push(self, config: Config, runs: Mapping[str, Any], lease_until: float) -> int:
+    def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
         """Send a plan to all workers. Returns its generation, for `applied`.
 
         `lease_until` in seconds of the monotonic clock.
@@ -131,7 +131,7 @@ class WorkerPool:
             "type": "plan",
             "generation": self._generation,
             "config": config.wire(),
-            "runs": dict(runs),
+            "runs": {name: run.to_wire() for name, run in runs.items()},
             "handover_socket": self._handover_socket,
             "authority": str(authority) if authority else None,
         }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from counterfault.proxy.engines.channel import Channel, Closed, Message, Receive
-from counterfault.proxy.measurement.counters import Rows
+from counterfault.proxy.measurement.keys import Rows, key_from_wire
 
 log = logging.getLogger("counterfault")
 
@@ -93,7 +93,7 @@ class WorkerProcess:
         match message["type"]:
             case "cells":
                 self.incarnation = message["from"]
-                self._report(self.incarnation, [(tuple(k), v) for k, v in message["rows"]])
+                self._report(self.incarnation, [(key_from_wire(k), v) for k, v in message["rows"]])
             case "tasks":
                 self.tasks = message["count"]
             case "applied":

@@ -12,8 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from counterfault.proxy.admin import metrics
 from counterfault.proxy.config.document import Problem
 from counterfault.proxy.config.model import ConfigError
-from counterfault.proxy.measurement import counters
-from counterfault.proxy.values.buckets import DURATION_BUCKETS
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.measurement.exchanges import CODES, code_of
+from counterfault.proxy.measurement.keys import (
+    RESULTS,
+    DurationKey,
+    DurationSumKey,
+    FaultKey,
+    FaultResult,
+    InternalErrorKey,
+    RequestKey,
+    SteadyKey,
+)
+from counterfault.proxy.values.buckets import DURATION_BUCKETS, duration_bucket
 from tests.support.supervisor_world import SLOW, START, World
 
 REQUESTS = "counterfault_requests_total"
@@ -54,15 +65,15 @@ def names(world: World, name: str) -> list[dict[str, str]]:
 def traffic(world: World, experiment: str, cohort: str, listener: str = "inbound") -> None:
     """One exchange and one of everything that may come of it."""
     for status in (101, 200, 302, 404, 503, None):
-        world.count(counters.requests(listener, experiment, cohort, counters.code_of(status)))
+        world.count(RequestKey(listener, experiment, cohort, code_of(status)))
     for duration in (0.0, 0.0031, 0.2, 1000.0):
-        world.count(counters.seconds(listener, experiment, cohort, duration))
-    world.count(counters.seconds_sum(listener, experiment, cohort), 1000.2031)
+        world.count(DurationKey(listener, experiment, cohort, duration_bucket(duration)))
+    world.count(DurationSumKey(listener, experiment, cohort), 1000.2031)
     for fault in ("latency", "error", "drop"):
-        world.count(counters.faults(experiment, listener, fault, "performed"))
+        world.count(FaultKey(experiment, listener, fault, FaultResult.PERFORMED))
     for epoch, cell in (("1.0.running", "good"), ("1.0.baseline", "bad"), ("7.0.running", 12)):
-        world.count(counters.steady(experiment, epoch, "success", cohort, 63, cell))
-    world.count(counters.internal("elsewhere"))
+        world.count(SteadyKey(experiment, Epoch(epoch), "success", cohort, 63, cell))
+    world.count(InternalErrorKey("elsewhere"))
 
 
 def test_every_series_of_the_contract_is_there_before_any_traffic(world):
@@ -96,13 +107,13 @@ def test_the_combinations_follow_from_the_configuration(world):
     groups = {(x["listener"], x["experiment"], x["cohort"]) for x in names(world, REQUESTS)}
     cohorts = [("", "bystander"), ("slow", "control"), ("slow", "experiment")]
     assert groups == {(at, *cohort) for at in ("inbound", "payments") for cohort in cohorts}
-    assert len(names(world, REQUESTS)) == len(groups) * len(counters.CODES)
+    assert len(names(world, REQUESTS)) == len(groups) * len(CODES)
     faults = names(world, "counterfault_faults_total")
     assert {(x["listener"], x["fault"]) for x in faults} == {
         ("payments", "latency"),
         ("payments", "error"),
     }
-    assert len(faults) == 2 * len(counters.RESULTS)
+    assert len(faults) == 2 * len(RESULTS)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +143,8 @@ def test_traffic_adds_no_series(world):
 
 
 def test_requests_are_counted_by_code(world):
-    world.count(counters.requests("inbound", "slow", "control", "2xx"), 3)
-    world.count(counters.requests("inbound", "", "bystander", "error"), 2)
+    world.count(RequestKey("inbound", "slow", "control", "2xx"), 3)
+    world.count(RequestKey("inbound", "", "bystander", "error"), 2)
     inbound = {"listener": "inbound", "experiment": "slow", "cohort": "control"}
     assert value(world, REQUESTS, **inbound, code="2xx") == 3
     assert value(world, REQUESTS, **inbound, code="5xx") == 0
@@ -154,10 +165,12 @@ def test_the_histogram_is_cumulative_and_has_its_sum(world):
 
 def test_steady_state_counts_the_running_phase_of_the_present_edit_only(world):
     for replicate in (1, 17, 33, 49, 2):
-        world.count(counters.steady("slow", "1.0.running", "success", "control", replicate, "good"))
-    world.count(counters.steady("slow", "1.0.running", "success", "control", 17, "bad"))
+        world.count(
+            SteadyKey("slow", Epoch("1.0.running"), "success", "control", replicate, "good")
+        )
+    world.count(SteadyKey("slow", Epoch("1.0.running"), "success", "control", 17, "bad"))
     for epoch in ("1.0.baseline", "1.0.recovering", "1.1.running", "2.0.running"):
-        world.count(counters.steady("slow", epoch, "success", "control", 1, "good"))
+        world.count(SteadyKey("slow", Epoch(epoch), "success", "control", 1, "good"))
     labels = {"metric": "success", "cohort": "control"}
     assert value(world, STEADY, **labels, replicate="1", outcome="good") == 4
     assert value(world, STEADY, **labels, replicate="1", outcome="bad") == 1
@@ -166,7 +179,7 @@ def test_steady_state_counts_the_running_phase_of_the_present_edit_only(world):
 
 def test_all_latencies_are_good_events(world):
     for cell in (0, 80, 160):
-        world.count(counters.steady("slow", "1.0.running", "p99", "experiment", 5, cell))
+        world.count(SteadyKey("slow", Epoch("1.0.running"), "p99", "experiment", 5, cell))
     assert value(world, STEADY, metric="p99", cohort="experiment", replicate="5") == 3
 
 

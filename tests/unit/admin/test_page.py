@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from counterfault.proxy.admin.page.assets import ASSETS
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult, RequestKey, SteadyKey
 from tests.support.supervisor_world import SLOW
 
 pytestmark = pytest.mark.anyio
@@ -15,8 +16,8 @@ FORM = {"Accept": "text/html,*/*", "Content-Type": "application/x-www-form-urlen
 
 
 async def test_the_page_shows_cohorts_side_by_side(world, client):
-    world.count(("requests", "inbound", "slow", "control", "2xx"), 1234)
-    world.count(("requests", "inbound", "slow", "experiment", "5xx"), 617)
+    world.count(RequestKey("inbound", "slow", "control", "2xx"), 1234)
+    world.count(RequestKey("inbound", "slow", "experiment", "5xx"), 617)
     answer = await client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     for said in ("slow", "baseline", "1 min 00 s", "1\u202f234", "617", "100 %"):
@@ -28,11 +29,11 @@ async def test_a_metric_shows_levels_estimate_and_what_is_allowed(world, client)
     for replicate in range(64):
         for cohort, bad in (("control", 1), ("experiment", 9)):
             for cell, count in (("good", 20 - bad), ("bad", bad)):
-                key = counters.steady("slow", "1.0.running", "success", cohort, replicate, cell)
+                key = SteadyKey("slow", Epoch("1.0.running"), "success", cohort, replicate, cell)
                 world.count(key, count)
     for _ in range(3):
-        world.count(counters.dose("slow", "1.0.running", 0, "planned"), 1)
-        world.count(counters.dose("slow", "1.0.running", 0, "performed"), 1)
+        world.count(DoseKey("slow", Epoch("1.0.running"), 0, FaultResult.PLANNED), 1)
+        world.count(DoseKey("slow", Epoch("1.0.running"), 0, FaultResult.PERFORMED), 1)
     world.pass_time(1)
     page = (await client.get("/")).text
     for said in ("5% failed", "45% failed", "40 pp more requests failed", "harmed"):

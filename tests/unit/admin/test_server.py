@@ -16,6 +16,7 @@ from counterfault.proxy.admin import route as base
 from counterfault.proxy.admin.chart_data import series
 from counterfault.proxy.admin.server import ROUTES, serve
 from counterfault.proxy.admin.views import detail, overview, report
+from counterfault.proxy.measurement.keys import DurationKey, InternalErrorKey
 from counterfault.proxy.supervisor.supervisor import Supervisor
 from tests.support.cases import each
 from tests.support.supervisor_world import SLOW, World
@@ -271,7 +272,7 @@ async def test_a_bug_of_ours_is_counted_and_not_shown(world, client, monkeypatch
     is_problem(answer, 500)
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
-    assert world.totals.get(("internal", "admin")) == 1
+    assert world.totals.get(InternalErrorKey("admin")) == 1
     assert (await client.get("/healthz")).status_code == 200
 
 
@@ -388,7 +389,7 @@ async def test_a_stream_that_nobody_reads_is_closed(world, admin, monkeypatch):
         sock.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await eventually(lambda: admin._site.streams)
         await eventually(lambda: not admin._site.streams and not admin._site.busy)
-    assert world.totals.get(("internal", "admin")) == 0
+    assert world.totals.get(InternalErrorKey("admin")) == 0
 
 
 async def test_stopping_ends_streams_and_lets_requests_finish(world, admin, client):
@@ -447,7 +448,7 @@ async def test_openapi_names_every_field(world, client):
     check(document, schemas["Overview"], overview(world.supervisor))
     check(document, schemas["Detail"], detail(world.supervisor, "slow"))
     check(document, schemas["Report"], report(world.supervisor, "slow"))
-    world.count(("seconds", "inbound", "slow", "control", 5), 3)
+    world.count(DurationKey("inbound", "slow", "control", 5), 3)
     check(document, schemas["Series"], series(world.supervisor, "slow"))
     check(document, schemas["Problem"], (await client.get("/nothing")).json())
 

@@ -15,11 +15,23 @@ from counterfault.proxy.analysis.external.prometheus_response import Counts, Lev
 from counterfault.proxy.analysis.external.readings import When
 from counterfault.proxy.config.document import Problem
 from counterfault.proxy.config.model import ConfigError
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.measurement.keys import (
+    DoseKey,
+    DurationKey,
+    FaultResult,
+    RequestKey,
+    SteadyKey,
+)
 from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
 from counterfault.proxy.report import html, junit, text
 from counterfault.proxy.supervisor.supervisor import UnknownExperiment
-from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import (
+    DURATION_BUCKETS,
+    LATENCY_BUCKETS,
+    duration_bucket,
+    latency_bucket,
+)
 from tests.support.supervisor_world import SLOW, World
 
 
@@ -69,11 +81,11 @@ def test_only_live_runs_enrol_users(world):
 
 def test_faults_are_summed_over_the_phases_of_the_present_run(world):
     for epoch in ("1.0.running", "1.0.recovering"):
-        world.count(counters.dose("slow", epoch, 1, "planned"), 5)
-    world.count(counters.dose("slow", "1.0.running", 1, "performed"), 4)
-    world.count(counters.dose("slow", "1.0.running", 1, "overflow"), 3)
-    world.count(counters.dose("slow", "1.0.running", 1, "failed"), 2)
-    world.count(counters.dose("slow", "2.0.running", 1, "performed"), 100)
+        world.count(DoseKey("slow", Epoch(epoch), 1, FaultResult.PLANNED), 5)
+    world.count(DoseKey("slow", Epoch("1.0.running"), 1, FaultResult.PERFORMED), 4)
+    world.count(DoseKey("slow", Epoch("1.0.running"), 1, FaultResult.OVERFLOW), 3)
+    world.count(DoseKey("slow", Epoch("1.0.running"), 1, FaultResult.FAILED), 2)
+    world.count(DoseKey("slow", Epoch("2.0.running"), 1, FaultResult.PERFORMED), 100)
     first, second = overview(world.supervisor)["experiments"][0]["faults"]
     counts = {"planned": 10, "performed": 4, "overflow": 3, "failed": 2}
     said = {"at": "payments", "fault": "error", "dose": 0.5, "when": "before"}
@@ -84,8 +96,8 @@ def test_faults_are_summed_over_the_phases_of_the_present_run(world):
 def test_a_listener_shows_requests_errors_and_quantiles(world):
     group = ("inbound", "slow", "experiment")
     for code, count in (("2xx", 90), ("4xx", 5), ("5xx", 3), ("error", 2)):
-        world.count(counters.requests(*group, code), count)
-    world.count(counters.seconds(*group, 0.0012), 100)
+        world.count(RequestKey(*group, code), count)
+    world.count(DurationKey(*group, duration_bucket(0.0012)), 100)
     seen = overview(world.supervisor)["experiments"][0]["listeners"]["inbound"]
     assert seen["experiment"]["requests"] == 100
     assert seen["experiment"]["errors"] == 5
@@ -98,7 +110,7 @@ def test_steady_state_is_shown_by_phase_and_cohort(world):
     for phase, count in (("baseline", 7), ("running", 5), ("recovering", 3)):
         epoch = f"1.0.{phase}"
         for cell in ("good", "bad"):
-            key = counters.steady("slow", epoch, "success", "control", 1, cell)
+            key = SteadyKey("slow", Epoch(epoch), "success", "control", 1, cell)
             world.count(key, count)
     seen = overview(world.supervisor)["experiments"][0]["steady_state"][0]
     assert (seen["name"], seen["at"], seen["kind"]) == ("success", "inbound", "success_rate")
@@ -151,8 +163,8 @@ def test_an_outside_metric_is_shown_and_not_exported_again(tmp_path, answer):
 
 def test_latencies_show_their_quantile(world):
     for replicate in range(64):
-        cell = counters.latency_cell(0.25)
-        key = counters.steady("slow", "1.0.running", "p99", "experiment", replicate, cell)
+        cell = latency_bucket(0.25)
+        key = SteadyKey("slow", Epoch("1.0.running"), "p99", "experiment", replicate, cell)
         world.count(key, 10)
     seen = overview(world.supervisor)["experiments"][0]["steady_state"][1]
     sample = seen["phases"]["running"]["experiment"]
@@ -161,7 +173,7 @@ def test_latencies_show_their_quantile(world):
 
 
 def test_an_edit_discards_what_was_counted(world):
-    world.count(counters.steady("slow", "1.0.baseline", "success", "control", 1, "good"), 7)
+    world.count(SteadyKey("slow", Epoch("1.0.baseline"), "success", "control", 1, "good"), 7)
     world.write(SLOW | {"cohorts": {"experiment": "2%", "control": "2%"}})
     asyncio.run(world.supervisor.reload())
     seen = overview(world.supervisor)["experiments"][0]
@@ -200,9 +212,9 @@ def test_detail_has_timeline_and_configuration(world):
 
 
 def test_detail_has_the_samples_of_each_phase(world):
-    world.count(counters.steady("slow", "1.0.running", "success", "control", 63, "good"), 3)
-    world.count(counters.steady("slow", "1.0.running", "success", "control", 63, "bad"), 2)
-    world.count(counters.steady("slow", "1.0.baseline", "success", "control", 63, "bad"), 9)
+    world.count(SteadyKey("slow", Epoch("1.0.running"), "success", "control", 63, "good"), 3)
+    world.count(SteadyKey("slow", Epoch("1.0.running"), "success", "control", 63, "bad"), 2)
+    world.count(SteadyKey("slow", Epoch("1.0.baseline"), "success", "control", 63, "bad"), 9)
     found = detail(world.supervisor, "slow")["samples"]
     assert found.keys() == {"success", "p99", "slow", "orders"}
     running = found["success"]["running"]
@@ -214,7 +226,7 @@ def test_detail_has_the_samples_of_each_phase(world):
 
 def test_detail_has_the_buckets_of_latencies(world):
     for replicate, cell in ((1, 40), (2, 40), (2, 160)):
-        world.count(counters.steady("slow", "1.0.running", "p99", "control", replicate, cell))
+        world.count(SteadyKey("slow", Epoch("1.0.running"), "p99", "control", replicate, cell))
     found = detail(world.supervisor, "slow")["samples"]["p99"]["running"]["control"]
     assert found.keys() == {"40", "160"}
     assert found["40"][:4] == [0, 1, 1, 0]

@@ -1,7 +1,6 @@
 """The plan: assignment across experiments, decisions, what is measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,18 +11,13 @@ from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.plan import NOTHING, Plan
 from counterfault.proxy.experiments.cohorts import Arcs, Cohort, Enrolment
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.experiments.lifecycle import LIVE, State
+from counterfault.proxy.experiments.lifecycle import LIVE, Epoch, State
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.faults.actions import Delay, Respond
 from counterfault.proxy.values.request import Request
 
 EXPERIMENTED = Enrolment("a", Cohort.EXPERIMENT, 3)
 ADA = b"ada"
-
-
-@dataclass(frozen=True)
-class Status:
-    state: State = State.RUNNING
-    epoch: str = "1.0.running"
 
 
 def sidecar(**changes: Any) -> Sidecar:
@@ -47,7 +41,7 @@ def experiment(name: str = "a", **changes: Any) -> Experiment:
 def plan(
     *experiments: Experiment, state: State = State.RUNNING, settings: Sidecar | None = None
 ) -> Plan:
-    runs = {e.name: Status(state, f"1.0.{state}") for e in experiments}
+    runs = {e.name: RunStatus(Epoch.of("1.0", state)) for e in experiments}
     return Plan(settings or sidecar(), experiments, runs)
 
 
@@ -168,8 +162,8 @@ def test_a_fault_after_the_work_spares_what_must_not_be_repeated(
 
 def test_an_ended_epoch_may_not_inject() -> None:
     running, recovering = plan(experiment()), plan(experiment(), state=State.RECOVERING)
-    assert running.injects("a", "1.0.running")
-    assert not recovering.injects("a", "1.0.running")
+    assert running.injects("a", Epoch("1.0.running"))
+    assert not recovering.injects("a", Epoch("1.0.running"))
 
 
 def test_metrics_are_measured_where_they_match() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfault.proxy.measurement.counters import latency_cell
 from counterfault.proxy.measurement.samples import (
     BAD,
     GOOD,
@@ -18,7 +17,7 @@ from counterfault.proxy.measurement.samples import (
     cells_of,
     column,
 )
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import LATENCY_BUCKETS, latency_bucket
 from tests.support.samples import KINDS, samples, share
 
 # Below 2^53 in sum, up to which floats count exactly.
@@ -86,6 +85,6 @@ def test_every_cell_a_worker_names_has_a_column() -> None:
     assert (column("good"), column("bad")) == (GOOD, BAD)
     assert cells_of("good") == SHARE_CELLS
     for seconds in (0.0, LATENCY_BUCKETS[0], 0.2, LATENCY_BUCKETS[-1], 1e9):
-        cell = latency_cell(seconds)
+        cell = latency_bucket(seconds)
         assert column(cell) < cells_of(cell) == LATENCY_CELLS
     assert {cells_for(metric) for metric in KINDS.values()} == {SHARE_CELLS, LATENCY_CELLS}

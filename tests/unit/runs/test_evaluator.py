@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from counterfault.proxy.admin.views import detail
-from counterfault.proxy.experiments.lifecycle import State
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.experiments.lifecycle import Epoch, State
+from counterfault.proxy.measurement.keys import KeptEpochs, Key, SteadyKey
 from tests.support.supervisor_world import SLOW, World
 
 METRICS = ("success", "slow")
@@ -28,7 +28,9 @@ def shop(world: World, epoch: str, each: int = 10) -> None:
     for cohort in ("control", "experiment"):
         for metric in METRICS:
             for replicate in range(64):
-                world.count(counters.steady("slow", epoch, metric, cohort, replicate, "good"), each)
+                world.count(
+                    SteadyKey("slow", Epoch(epoch), metric, cohort, replicate, "good"), each
+                )
 
 
 def seen(world: World) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def test_the_verdict_of_a_run_outlives_the_supervisor(world):
     assert before["state"] == State.DONE
     assert before["verdict"]["result"] == "invalid"  # no fault has met a request
     world.close()
-    world.totals.forget(lambda _: True)
+    world.totals.forget_others(KeptEpochs(()))
     world.start()
     after = seen(world)
     for part in ("state", "verdict", "dose", "users", "metrics", "samples", "points", "timeline"):
@@ -61,7 +63,7 @@ def test_an_interrupted_run_keeps_its_numbers_and_says_so(world):
     world.pass_time(30)
     before = seen(world)
     world.close()
-    world.totals.forget(lambda _: True)
+    world.totals.forget_others(KeptEpochs(()))
     world.start()
     after = seen(world)
     assert after["state"] == State.STOPPED
@@ -79,7 +81,7 @@ def test_what_came_last_is_kept_when_the_supervisor_is_told_to_end(world):
     world.pass_time(1)
     before = seen(world)
     world.supervisor.close()
-    world.totals.forget(lambda _: True)
+    world.totals.forget_others(KeptEpochs(()))
     world.start()
     after = seen(world)
     assert after["reason"] == "the supervisor was restarted"
@@ -140,7 +142,7 @@ def test_what_is_on_disk_of_many_runs_is_at_most_a_few_seconds_old(world):
     asyncio.run(world.supervisor.reload())
     for _ in range(30):
         for name in names:
-            world.count(counters.steady(name, "1.0.running", "a", "control", 0, "good"))
+            world.count(SteadyKey(name, Epoch("1.0.running"), "a", "control", 0, "good"))
         world.pass_time(1)
     written = [world.supervisor.ledger.account(name)["metrics"][0] for name in names]
     assert {metric["name"] for metric in written} == {"a"}
@@ -152,7 +154,7 @@ def test_the_numbers_of_a_run_that_takes_a_month_are_on_disk_within_a_minute(wor
     world.write(many("e") | {"duration": "720h"})
     asyncio.run(world.supervisor.reload())
     world.pass_time(5)
-    world.count(counters.steady("e", "1.0.running", "a", "control", 0, "good"), 7)
+    world.count(SteadyKey("e", Epoch("1.0.running"), "a", "control", 0, "good"), 7)
     world.pass_time(60)
     assert world.supervisor.ledger.account("e")["metrics"][0]["control"]["events"] == 7
     assert len(world.supervisor.ledger.points("e")) == 1
@@ -186,7 +188,7 @@ def test_twenty_experiments_of_five_metrics_cost_a_twentieth_of_a_core_at_most(t
 ROUNDS, TICKS = 4, 6
 
 
-def cells(name: str) -> list[counters.Key]:
+def cells(name: str) -> list[Key]:
     """What traffic fills: all replicates, and of latencies so many buckets."""
     metrics: dict[str, list[str | int]] = {
         "a": ["good", "bad"],
@@ -196,7 +198,7 @@ def cells(name: str) -> list[counters.Key]:
         "r": ["good"],
     }
     return [
-        counters.steady(name, "1.0.running", metric, cohort, replicate, cell)
+        SteadyKey(name, Epoch("1.0.running"), metric, cohort, replicate, cell)
         for metric, found in metrics.items()
         for cohort in ("control", "experiment")
         for replicate in range(64)

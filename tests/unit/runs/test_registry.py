@@ -207,7 +207,7 @@ def test_another_prometheus_edits_the_runs_that_ask_it(world: World) -> None:
 def test_max_faults_stops_the_run(world: World) -> None:
     limited = config(raw(baseline="0s", guard={"max_faults": 2}))
     world.settle(limited)
-    cell = world.ledger.live()["x"]["slot"]
+    cell = world.ledger.live()["x"].slot
     assert [world.worker_side.take(cell, 10, 2) for _ in range(3)] == [True, True, False]
     world.settle(limited, after=1)
     assert (world.state(), world.ledger.runs["x"].reason) == (State.STOPPED, Reason.MAX_FAULTS)

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from counterfault.proxy.experiments.lifecycle import State
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import InternalErrorKey
 from counterfault.proxy.supervisor.prometheus_poller import EVERY, LAG, PrometheusPoller
 from tests.support.programs import free_port
 from tests.support.supervisor_world import SLOW, World
@@ -235,7 +235,7 @@ def test_whatever_is_answered_is_at_worst_no_data(
     ask(started(world, server.url))
     assert "no data yet: " in seen(world)["no_data"]
     assert why in seen(world)["no_data"]
-    assert world.totals.get(counters.internal("supervisor")) == 0
+    assert world.totals.get(InternalErrorKey("supervisor")) == 0
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(world: World, server: Server) -> None:
@@ -295,4 +295,4 @@ def test_a_bug_of_ours_is_counted(world: World, server: Server, monkeypatch: Any
 
     monkeypatch.setattr(world.supervisor.judge.watch.outside, "answered", broken)
     ask(asking)
-    assert world.totals.get(counters.internal("supervisor")) == 1
+    assert world.totals.get(InternalErrorKey("supervisor")) == 1

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from counterfault.proxy.experiments.lifecycle import LIVE, Reason, State
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult, SteadyKey
 from tests.support.supervisor_world import SLOW, World
 
 ONE = SLOW | {
@@ -27,15 +26,16 @@ def _count(world: World, came: tuple[int, ...]) -> None:
     cells = [(cohort, cell) for cohort in ("control", "experiment") for cell in ("good", "bad")]
     for (cohort, cell), amount in zip(cells, came, strict=True):
         for replicate in range(64):
-            key = counters.steady("slow", run.epoch, "ok", cohort, replicate, cell)
+            key = SteadyKey("slow", run.epoch, "ok", cohort, replicate, cell)
             world.count(key, amount)
-    world.count(counters.dose("slow", run.epoch, 0, "planned"), 1)
-    world.count(counters.dose("slow", run.epoch, 0, "performed"), 1)
+    world.count(DoseKey("slow", run.epoch, 0, FaultResult.PLANNED), 1)
+    world.count(DoseKey("slow", run.epoch, 0, FaultResult.PERFORMED), 1)
 
 
-def _told(world: World) -> Any:
+def _told(world: World) -> State | None:
     """The state that the data planes were told last; None: they know no such run."""
-    return world.engine.runs.get("slow", {}).get("state")
+    run = world.engine.runs.get("slow")
+    return None if run is None else run.state
 
 
 @settings(max_examples=25, deadline=None)

@@ -30,9 +30,9 @@ from counterfault.proxy.engines.envoy.config.names import (
 )
 from counterfault.proxy.engines.envoy.config.routes import Program, routes
 from counterfault.proxy.engines.envoy.config.upstream_addresses import sticky
-from counterfault.proxy.engines.plan import Status
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, State
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.values.addresses import HostPort
 
 # How often Envoy merges its histograms.
@@ -129,7 +129,7 @@ def _overload(limits: Limits) -> Json:
     }
 
 
-def compiled(config: Config, runs: Mapping[str, Status], found: Found) -> Compiled:
+def compiled(config: Config, runs: Mapping[str, RunStatus], found: Found) -> Compiled:
     """A configuration and the runs under way as Envoy has them."""
     sidecar = config.sidecar
     # Without workers that serve its detours, nobody is enrolled in an experiment.

@@ -16,11 +16,11 @@ from counterfault.proxy.engines.envoy.config.native_faults import (
     NativeResponse,
 )
 from counterfault.proxy.engines.envoy.config.upstream_addresses import places, sticky
-from counterfault.proxy.engines.plan import Status
 from counterfault.proxy.experiments.cohorts import CIRCLE, seed_of
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.fault_rule import FaultRule
 from counterfault.proxy.experiments.lifecycle import State
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.faults.actions import Respond
 from counterfault.proxy.values.matching import Match
 
@@ -69,12 +69,12 @@ def _template() -> str:
     return "\n".join(directory.joinpath(f"{part}.lua").read_text() for part in _PARTS)
 
 
-def arms(listener: str, live: Iterable[Experiment], runs: Mapping[str, Status]) -> list[Value]:
+def arms(listener: str, live: Iterable[Experiment], runs: Mapping[str, RunStatus]) -> list[Value]:
     """Experiments under way, in the order in which they are asked."""
     return [_arm(listener, e, runs[e.name]) for e in live]
 
 
-def _arm(listener: str, e: Experiment, run: Status) -> Value:
+def _arm(listener: str, e: Experiment, run: RunStatus) -> Value:
     metrics = [m for m in e.steady_state if m.at == listener]
     return {
         "name": e.name,

@@ -8,13 +8,20 @@ from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.config.compiler import active_faults
-from counterfault.proxy.measurement import counters
-from counterfault.proxy.measurement.counters import Key, Rows
+from counterfault.proxy.measurement.keys import (
+    DoseKey,
+    DurationKey,
+    DurationSumKey,
+    FaultKey,
+    InternalErrorKey,
+    Key,
+    RequestKey,
+    Rows,
+    SteadyKey,
+)
 from counterfault.proxy.values.addresses import HostPort
 
 _LOOPBACK = "127.0.0.1"
-_OF_FAULTS = frozenset({counters.FAULTS, counters.DOSE, counters.INTERNAL})
-_OF_LISTENERS = frozenset({counters.REQUESTS, counters.SECONDS, counters.SECONDS_SUM})
 
 
 def served(config: Config) -> frozenset[str]:
@@ -66,13 +73,15 @@ def counted_by_workers(config: Config) -> Callable[[Key], bool]:
     metrics = {(e.name, m.name): m.at for e in config.experiments for m in e.steady_state}
 
     def is_theirs(key: Key) -> bool:
-        if key[0] in _OF_FAULTS:
-            return True
-        if key[0] in _OF_LISTENERS:
-            return key[1] in own
-        if key[0] == counters.STEADY:
-            return metrics.get((str(key[1]), str(key[3]))) in own
-        return bool(own)
+        match key:
+            case FaultKey() | DoseKey() | InternalErrorKey():
+                return True
+            case RequestKey() | DurationKey() | DurationSumKey():
+                return key.listener in own
+            case SteadyKey():
+                return metrics.get((key.experiment, key.metric)) in own
+            case _:
+                return bool(own)
 
     return is_theirs
 

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.envoy.detour.worker_config import behind
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.engines.ports import bound_address
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.values.addresses import HostPort
 
 # How long a reload waits for workers that are needed for the first time.
@@ -55,7 +55,7 @@ class DetourWorkers:
             async with asyncio.timeout(_BIRTH):
                 await self._workers.serving()
 
-    def push(self, config: Config, runs: Mapping[str, Any], lease_until: float) -> int:
+    def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
         """Send a plan; answers its generation among the workers, 0 where there are none."""
         own = self._own(config)
         if own is None:

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.runtime.delivery import Rejected
+from counterfault.proxy.experiments.run_status import RunStatus
 
 log = logging.getLogger("counterfault")
 
@@ -20,7 +20,7 @@ class Wanted:
 
     generation: int
     config: Config
-    runs: Mapping[str, Status]
+    runs: Mapping[str, RunStatus]
     behind: int
     """The generation of the workers' plan; 0 where there are none."""
 
@@ -42,7 +42,7 @@ class PlanQueue:
         self._over = False
         self.latest: Wanted | None = None
 
-    def push(self, config: Config, runs: Mapping[str, Status], behind: int) -> int:
+    def push(self, config: Config, runs: Mapping[str, RunStatus], behind: int) -> int:
         """Begin to bring a plan; answers its generation."""
         self._generation += 1
         self.latest = Wanted(self._generation, config, runs, behind)

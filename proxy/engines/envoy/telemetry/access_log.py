@@ -2,16 +2,23 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from counterfault.proxy.engines.envoy.config.listeners import ESTABLISHED, FIELDS
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.experiment import Experiment
+from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement import counters
 from counterfault.proxy.measurement.counters import Counters
-from counterfault.proxy.measurement.outcomes import cell_of
+from counterfault.proxy.measurement.exchanges import Measured, count_exchange
+from counterfault.proxy.measurement.keys import (
+    RESULTS,
+    FaultResult,
+    KeptEpochs,
+    dose_key,
+    fault_key,
+)
 
 # What one line is made of: the listener, Envoy's fields, and in the last of them these nine.
 _OWN = 9
@@ -29,13 +36,13 @@ class AccessLogLine:
     duration: float
     upstream: str
     experiment: str
-    epoch: str
+    epoch: Epoch
     cohort: str
     replicate: int
     user: int | None
     metrics: tuple[str, ...]
     path: bytes
-    faults: tuple[tuple[int, str], ...]
+    faults: tuple[tuple[int, FaultResult], ...]
 
 
 def parsed(text: bytes) -> AccessLogLine | None:
@@ -58,7 +65,7 @@ def parsed(text: bytes) -> AccessLogLine | None:
         *ended,
         upstream,
         experiment,
-        epoch,
+        Epoch(epoch),
         cohort,
         int(replicate),
         int(float(user)) if user else None,
@@ -72,18 +79,18 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _fault(said: str) -> tuple[int, str]:
+def _fault(said: str) -> tuple[int, FaultResult]:
     number, _, result = said.partition(":")
-    if result not in counters.RESULTS:
+    if result not in RESULTS:
         raise ValueError(f"no result: {result}")
-    return int(number), result
+    return int(number), FaultResult(result)
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What an epoch's lines are about."""
 
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Measured]
     faults: tuple[str, ...]
     detours: Mapping[str, str]
     """Where a line must have gone through workers, and their address."""
@@ -94,63 +101,53 @@ class AccessLogCounter:
 
     def __init__(self, counts: Counters) -> None:
         self._counts = counts
-        self._meanings: OrderedDict[tuple[str, str], Meaning] = OrderedDict()
+        self._meanings: OrderedDict[tuple[str, Epoch], Meaning] = OrderedDict()
 
-    def expect(self, experiment: Experiment, epoch: str, detours: Mapping[str, str]) -> None:
+    def expect(self, experiment: Experiment, epoch: Epoch, detours: Mapping[str, str]) -> None:
         """Lines of this epoch may come from now on."""
-        named = {m.name: m for m in experiment.steady_state}
+        named = {m.name: Measured(m, epoch) for m in experiment.steady_state}
         faults = tuple(rule.fault.name for rule in experiment.faults)
         self._meanings[experiment.name, epoch] = Meaning(named, faults, detours)
         while len(self._meanings) > _MOST_EPOCHS:
             self._meanings.popitem(last=False)
 
     def add(self, line: AccessLogLine) -> None:
-        add, who = self._counts.add, (line.listener, line.experiment, line.cohort)
-        add(counters.requests(*who, counters.code_of(line.status)))
-        add(counters.seconds(*who, line.duration))
-        add(counters.seconds_sum(*who), line.duration)
         meaning = self._meanings.get((line.experiment, line.epoch))
+        count_exchange(
+            self._counts,
+            line.listener,
+            line.experiment,
+            line.cohort,
+            line.status,
+            line.duration,
+            line.replicate,
+            () if meaning is None else _measured(line, meaning),
+        )
         if meaning is None:
             return
         self._faults(line, meaning)
         if line.user is not None:
-            edit = line.epoch.rpartition(".")[0]
-            self._counts.meet(line.experiment, edit, Cohort(line.cohort), line.user)
-        if meaning.detours.get(line.listener, line.upstream) == line.upstream:
-            self._steady(line, meaning)
+            revision, cohort = line.epoch.revision, Cohort(line.cohort)
+            self._counts.count_user(line.experiment, revision, cohort, line.user)
 
     def _faults(self, line: AccessLogLine, meaning: Meaning) -> None:
         for number, result in line.faults:
-            for said in ("planned", result):
-                self._counts.add(counters.dose(line.experiment, line.epoch, number, said))
+            for each in (FaultResult.PLANNED, result):
+                self._counts.add(dose_key(line.experiment, line.epoch, number, each))
             name = meaning.faults[number]
-            self._counts.add(counters.faults(line.experiment, line.listener, name, result))
+            self._counts.add(fault_key(line.experiment, line.listener, name, result))
 
-    def _steady(self, line: AccessLogLine, meaning: Meaning) -> None:
-        for name in line.metrics:
-            metric = meaning.metrics[name]
-            if _regex_matches(metric, line.path) and metric.match.counts(line.status):
-                self._counts.add(
-                    counters.steady(
-                        line.experiment,
-                        line.epoch,
-                        name,
-                        line.cohort,
-                        line.replicate,
-                        cell_of(metric, line.status, line.duration),
-                    )
-                )
+    def forget_others(self, kept: KeptEpochs) -> None:
+        """Drop the counts of all epochs but these; the supervisor has them."""
+        self._counts.forget_others(kept)
 
-    def forget(self, kept: Collection[tuple[str, str]]) -> None:
-        """Drop counts of epochs that are over; the supervisor has them."""
-        edits = {(name, epoch.rpartition(".")[0]) for name, epoch in kept}
 
-        def gone(key: counters.Key) -> bool:
-            if key[0] == counters.USERS:
-                return (key[1], key[2]) not in edits
-            return key[0] in (counters.STEADY, counters.DOSE) and (key[1], key[2]) not in kept
-
-        self._counts.forget(gone)
+def _measured(line: AccessLogLine, meaning: Meaning) -> tuple[Measured, ...]:
+    """The metrics a line counts for; none if it went past the workers that should serve it."""
+    if meaning.detours.get(line.listener, line.upstream) != line.upstream:
+        return ()
+    named = (meaning.metrics[name] for name in line.metrics)
+    return tuple(each for each in named if _regex_matches(each.metric, line.path))
 
 
 def _regex_matches(metric: Metric, path: bytes) -> bool:

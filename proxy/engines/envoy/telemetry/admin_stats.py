@@ -9,8 +9,15 @@ from typing import Any
 from counterfault.proxy.engines.envoy.config.histogram_buckets import _EXPORTED, BUCKETS
 from counterfault.proxy.engines.envoy.config.names import SPACE
 from counterfault.proxy.experiments.cohorts import Cohort
-from counterfault.proxy.measurement import counters
-from counterfault.proxy.measurement.counters import Key, Rows
+from counterfault.proxy.measurement.exchanges import code_of
+from counterfault.proxy.measurement.keys import (
+    DurationKey,
+    DurationSumKey,
+    InternalErrorKey,
+    Key,
+    RequestKey,
+    Rows,
+)
 
 # Microseconds, a quarter of an octave apart, so that a sum can be told from them: counting it apart
 # would cost Envoy 3 % more of its time. The last one holds what is longer than all exported ones.
@@ -39,9 +46,9 @@ def rows(stats: Iterable[Mapping[str, Any]]) -> Rows:
 
 def _key(name: str) -> Key | None:
     if seen := _REQUESTS.fullmatch(name):
-        code = counters.code_of(_status(int(seen[2]), seen[3]))
-        return counters.requests(seen[1], "", Cohort.BYSTANDER, code)
-    return counters.internal("assign") if _ERRORS.fullmatch(name) else None
+        code = code_of(_status(int(seen[2]), seen[3]))
+        return RequestKey(seen[1], "", Cohort.BYSTANDER, code)
+    return InternalErrorKey("assign") if _ERRORS.fullmatch(name) else None
 
 
 def _status(code: int, flags: str) -> int | None:
@@ -65,8 +72,8 @@ def _durations(histogram: Mapping[str, Any]) -> Iterator[tuple[Key, float]]:
         count, below = bucket["cumulative"] - below, bucket["cumulative"]
         high = bucket["upper_bound"]
         if count:
-            yield (counters.SECONDS, *who, bisect_left(_EXPORTED, high * (1 - 1e-6))), count
-            yield counters.seconds_sum(*who), count * _middle(low, high) / 1e6
+            yield DurationKey(*who, bisect_left(_EXPORTED, high * (1 - 1e-6))), count
+            yield DurationSumKey(*who), count * _middle(low, high) / 1e6
         low = high
 
 

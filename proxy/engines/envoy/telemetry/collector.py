@@ -8,12 +8,13 @@ from contextlib import suppress
 
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.envoy.config import native_faults
-from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
 from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parsed
 from counterfault.proxy.engines.envoy.telemetry.admin_stats import WANTED, rows
 from counterfault.proxy.engines.envoy.telemetry.line_pipe import LinePipe
-from counterfault.proxy.measurement.counters import Counters, Rows, internal
+from counterfault.proxy.experiments.run_status import RunStatus
+from counterfault.proxy.measurement.counters import Counters
+from counterfault.proxy.measurement.keys import InternalErrorKey, KeptEpochs, Rows
 from counterfault.proxy.values.addresses import HostPort
 
 log = logging.getLogger("counterfault")
@@ -53,7 +54,7 @@ class TelemetryCollector:
         self._report()
 
     def expect(
-        self, config: Config, runs: Mapping[str, Status], workers: Mapping[str, HostPort]
+        self, config: Config, runs: Mapping[str, RunStatus], workers: Mapping[str, HostPort]
     ) -> None:
         """Lines of these runs may come from now on; `workers`: where detours lead."""
         addresses = {name: f"{host}:{port}" for name, (host, port) in workers.items()}
@@ -61,11 +62,11 @@ class TelemetryCollector:
             if (run := runs.get(experiment.name)) is not None:
                 detours = {at: addresses.get(at, "") for at in native_faults.detours(experiment)}
                 self._count.expect(experiment, run.epoch, detours)
-        self._count.forget({(name, run.epoch) for name, run in runs.items()})
+        self._count.forget_others(KeptEpochs((name, run.epoch) for name, run in runs.items()))
 
     def failed(self, where: str) -> None:
         """Count an error."""
-        self._tally.add(internal(where))
+        self._tally.add(InternalErrorKey(where))
 
     def reasons(self) -> str:
         """What Envoy has complained of lately; it is told once."""

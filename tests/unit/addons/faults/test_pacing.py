@@ -13,9 +13,10 @@ from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Injection, Plan
+from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.faults.actions import Delay, Pace
 
-INJECTION = Injection("x", "1.0.running", 0, "bandwidth", Delay(0), None)
+INJECTION = Injection("x", Epoch("1.0.running"), 0, "bandwidth", Delay(0), None)
 SERVER = Server(address=("a", 1))
 
 

@@ -22,15 +22,9 @@ from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Plan, Route
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.experiments.lifecycle import State
-from counterfault.proxy.measurement.counters import internal
-
-
-@dataclass(frozen=True)
-class Status:
-    state: State = State.RUNNING
-    epoch: str = "1.0.running"
-
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.experiments.run_status import RunStatus
+from counterfault.proxy.measurement.keys import InternalErrorKey
 
 EXPERIMENT = {
     "experiment": "x",
@@ -44,7 +38,9 @@ EXPERIMENT = {
 def plan() -> Plan:
     listener = {"listen": "127.0.0.1:1", "upstream": "http://127.0.0.1:2"}
     sidecar = Sidecar.model_validate({"service": "s", "listeners": {"inbound": listener}})
-    return Plan(sidecar, (Experiment.model_validate(EXPERIMENT),), {"x": Status()})
+    return Plan(
+        sidecar, (Experiment.model_validate(EXPERIMENT),), {"x": RunStatus(Epoch("1.0.running"))}
+    )
 
 
 def live() -> WorkerState:
@@ -104,7 +100,7 @@ def test_a_broken_step_leaves_the_request_as_it_was(
         _run(owner, ("observe", Observe(state, inject.ended).response), flow)
     assert flow.response is None
     assert flow.request.headers.fields == before
-    assert state.tally.counts[internal("assign")] == 1
+    assert state.counters.counts[InternalErrorKey("assign")] == 1
     assert len(caplog.records) == 1
     exchange = exchange_of(flow)
     assert exchange is None or exchange.enrolment is None

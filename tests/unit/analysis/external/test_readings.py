@@ -16,7 +16,7 @@ from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.experiment import Cohorts, Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult, SteadyKey
 from counterfault.proxy.measurement.samples import Pair, Sample
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.measurement.user_sample import UserSample
@@ -55,7 +55,8 @@ class Watched:
 
     def performed(self) -> None:
         epoch = self.run.epoch_of(State.RUNNING)
-        rows = [(counters.dose("x", epoch, 0, what), 10.0) for what in ("planned", "performed")]
+        results = (FaultResult.PLANNED, FaultResult.PERFORMED)
+        rows = [(DoseKey("x", epoch, 0, result), 10.0) for result in results]
         self.totals.update("worker", rows)
 
     def enter(self, state: State) -> None:
@@ -340,7 +341,7 @@ def beside() -> Watched:
     watched = Watched(orders(), Metric.model_validate(success))
     for cohort in ("control", "experiment"):
         for replicate in range(64):
-            key = counters.steady("x", watched.run.epoch, "success", cohort, replicate, "good")
+            key = SteadyKey("x", watched.run.epoch, "success", cohort, replicate, "good")
             watched.totals.update("worker", [(key, 100.0)])
     return watched
 

@@ -9,7 +9,8 @@ from counterfault.proxy.engines.plan import Plan
 from counterfault.proxy.experiments.cohort_tag import text
 from counterfault.proxy.experiments.cohorts import HALF, Arcs, salt_of, seed_of
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.experiments.lifecycle import State
+from counterfault.proxy.experiments.lifecycle import Epoch
+from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.values.request import Request
 from tests.support import http1_wire
 from tests.support.programs import MakeSidecar
@@ -20,10 +21,6 @@ COHORTS = {
     "b": {"experiment": "1%", "control": "50%"},
 }
 REQUESTS = 1500
-
-
-class Status:
-    state, epoch = State.RUNNING, "1.0.running"
 
 
 def said(name: str) -> dict[str, Any]:
@@ -63,7 +60,7 @@ def test_the_unit_is_found_wherever_it_is_and_no_tag_gets_through(
         experiments = tuple(
             Experiment.model_validate(sidecar.said(name, **said(name))) for name in COHORTS
         )
-        runs = dict.fromkeys(COHORTS, Status())
+        runs = dict.fromkeys(COHORTS, RunStatus(Epoch("1.0.running")))
         plan = Plan(Sidecar.model_validate(sidecar.settings), experiments, runs)
         with http1_wire.connect(sidecar.port) as sock:
             for _ in range(REQUESTS):

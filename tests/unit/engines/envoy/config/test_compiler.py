@@ -21,10 +21,10 @@ from counterfault.proxy.engines.envoy.config.compiler import (
     bootstrap,
     compiled,
 )
-from counterfault.proxy.engines.envoy.config.run_status import Status
 from counterfault.proxy.engines.envoy.detour.worker_config import behind, detoured
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.experiments.lifecycle import State
+from counterfault.proxy.experiments.lifecycle import Epoch, State
+from counterfault.proxy.experiments.run_status import RunStatus
 
 GOLDEN = Path(__file__).with_name("golden.json")
 COHORTS = {"experiment": "1%", "control": "2%"}
@@ -78,8 +78,8 @@ def config(*experiments: dict[str, Any], **sidecar: Any) -> Config:
     return Config(Path("/etc/shop"), Sidecar.model_validate(raw), made, raw, experiments)
 
 
-def running(*names: str, state: State = State.RUNNING) -> dict[str, Status]:
-    return {name: Status(state, f"1.0.{state}") for name in names}
+def running(*names: str, state: State = State.RUNNING) -> dict[str, RunStatus]:
+    return {name: RunStatus(Epoch.of("1.0", state)) for name in names}
 
 
 FOUND = Found(
@@ -116,7 +116,7 @@ def asked(routes: dict[str, Any]) -> list[str]:
 
 
 def test_only_experiments_under_way_are_asked() -> None:
-    def arms(runs: dict[str, Status]) -> int:
+    def arms(runs: dict[str, RunStatus]) -> int:
         routes = compiled(config(NATIVE), runs, FOUND).routes["inbound"]
         return asked(routes).count("native")
 

@@ -4,8 +4,19 @@ import pytest
 
 from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parsed
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.measurement.counters import Counters
+from counterfault.proxy.measurement.keys import (
+    DoseKey,
+    DurationKey,
+    DurationSumKey,
+    FaultKey,
+    FaultResult,
+    RequestKey,
+    SteadyKey,
+    UserKey,
+)
+from counterfault.proxy.values.buckets import duration_bucket, latency_bucket
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -27,7 +38,7 @@ EXPERIMENT = Experiment.model_validate(
     }
 )
 type Counts = dict[tuple[object, ...], float]
-EPOCH = "1.0.running"
+EPOCH = Epoch("1.0.running")
 
 
 def line(
@@ -54,50 +65,50 @@ def counted(
     for text in lines:
         if (found := parsed(text)) is not None:
             count.add(found)
-    return {key: n for key, n in counts.counts.items() if key[0] != counters.USERS}
+    return {key: n for key, n in counts.counts.items() if not isinstance(key, UserKey)}
 
 
 def steady(metric: str, cell: str | int) -> tuple[object, ...]:
-    return counters.steady("x", EPOCH, metric, "experiment", 7, cell)
+    return SteadyKey("x", EPOCH, metric, "experiment", 7, cell)
 
 
 def test_an_exchange_counts_with_its_microseconds() -> None:
     found = counted(line())
     assert found == {
-        counters.requests("inbound", "x", "experiment", "2xx"): 1,
-        counters.seconds("inbound", "x", "experiment", 0.0015): 1,
-        counters.seconds_sum("inbound", "x", "experiment"): 0.0015,
+        RequestKey("inbound", "x", "experiment", "2xx"): 1,
+        DurationKey("inbound", "x", "experiment", duration_bucket(0.0015)): 1,
+        DurationSumKey("inbound", "x", "experiment"): 0.0015,
         steady("good", "good"): 1,
-        steady("p99", counters.latency_cell(0.0015)): 1,
+        steady("p99", latency_bucket(0.0015)): 1,
     }
 
 
 def test_an_answer_that_was_not_whole_is_an_error_at_its_elapsed_time() -> None:
     found = counted(line(whole="-"), line(code="0", whole="-"))
-    assert found[counters.requests("inbound", "x", "experiment", "error")] == 2
+    assert found[RequestKey("inbound", "x", "experiment", "error")] == 2
     assert found[steady("good", "bad")] == 2
-    assert found[steady("p99", counters.latency_cell(0.042))] == 2
+    assert found[steady("p99", latency_bucket(0.042))] == 2
 
 
 def test_an_upgrade_counts_once_when_it_is_answered() -> None:
     begun = line(code="101", whole="-", kind="DownstreamTunnelSuccessfullyEstablished")
     found = counted(begun, line(code="101", whole="-"))
-    assert found[counters.requests("inbound", "x", "experiment", "1xx")] == 1
-    assert found[steady("p99", counters.latency_cell(0.0007))] == 1
+    assert found[RequestKey("inbound", "x", "experiment", "1xx")] == 1
+    assert found[steady("p99", latency_bucket(0.0007))] == 1
 
 
 def test_what_was_injected_into_a_grpc_call_counts_as_what_it_means() -> None:
     found = counted(line(code="200", status="503", faults="0:performed"))
-    assert found[counters.requests("inbound", "x", "experiment", "5xx")] == 1
-    assert found[counters.faults("x", "inbound", "error", "performed")] == 1
+    assert found[RequestKey("inbound", "x", "experiment", "5xx")] == 1
+    assert found[FaultKey("x", "inbound", "error", FaultResult.PERFORMED)] == 1
 
 
 def test_faults_and_doses_are_counted_by_rule() -> None:
     found = counted(line(faults="1:overflow,0:performed"))
-    assert found[counters.faults("x", "inbound", "latency", "overflow")] == 1
-    assert found[counters.dose("x", EPOCH, 1, "planned")] == 1
-    assert found[counters.dose("x", EPOCH, 1, "overflow")] == 1
-    assert found[counters.dose("x", EPOCH, 0, "performed")] == 1
+    assert found[FaultKey("x", "inbound", "latency", FaultResult.OVERFLOW)] == 1
+    assert found[DoseKey("x", EPOCH, 1, FaultResult.PLANNED)] == 1
+    assert found[DoseKey("x", EPOCH, 1, FaultResult.OVERFLOW)] == 1
+    assert found[DoseKey("x", EPOCH, 0, FaultResult.PERFORMED)] == 1
 
 
 def test_a_regex_is_looked_at_here() -> None:
@@ -109,7 +120,7 @@ def test_a_regex_is_looked_at_here() -> None:
 def test_a_detour_that_fell_back_is_counted_and_compared_with_nothing() -> None:
     detours = {"inbound": "127.0.0.1:7000"}
     found = counted(line(), line(upstream="127.0.0.1:7000"), detours=detours)
-    assert found[counters.requests("inbound", "x", "experiment", "2xx")] == 2
+    assert found[RequestKey("inbound", "x", "experiment", "2xx")] == 2
     assert found[steady("good", "good")] == 1
 
 

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from counterfault.proxy.engines.envoy.config.histogram_buckets import BUCKETS
 from counterfault.proxy.engines.envoy.telemetry.admin_stats import rows
-from counterfault.proxy.measurement import counters
+from counterfault.proxy.measurement.keys import (
+    DurationKey,
+    DurationSumKey,
+    InternalErrorKey,
+    RequestKey,
+)
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 
@@ -35,9 +40,7 @@ def test_whole_answers_and_others() -> None:
         )
     )
     codes = {"2xx": 7, "5xx": 10, "error": 11, "1xx": 8}
-    assert found == {
-        counters.requests("inbound", "", "bystander", code): n for code, n in codes.items()
-    }
+    assert found == {RequestKey("inbound", "", "bystander", code): n for code, n in codes.items()}
 
 
 def histogram(counts: dict[float, int]) -> dict[str, Any]:
@@ -54,13 +57,13 @@ def test_durations_come_in_the_buckets_that_are_exported() -> None:
     between = BUCKETS[BUCKETS.index(2000) + 1]
     counts = {500.0: 1, 1000.0: 2, 1414.214: 3, between: 4, 2828.427: 1, BUCKETS[-1]: 2}
     found = dict(rows([histogram(counts), {"name": "http.inbound.lua.errors", "value": 2}]))
-    seconds = found.pop(counters.seconds_sum("inbound", "", "bystander"))
+    seconds = found.pop(DurationSumKey("inbound", "", "bystander"))
     assert found == {
-        (counters.SECONDS, "inbound", "", "bystander", 0): 3,
-        (counters.SECONDS, "inbound", "", "bystander", 1): 3,
-        (counters.SECONDS, "inbound", "", "bystander", 3): 5,
-        (counters.SECONDS, "inbound", "", "bystander", len(DURATION_BUCKETS)): 2,
-        counters.internal("assign"): 2,
+        DurationKey("inbound", "", "bystander", 0): 3,
+        DurationKey("inbound", "", "bystander", 1): 3,
+        DurationKey("inbound", "", "bystander", 3): 5,
+        DurationKey("inbound", "", "bystander", len(DURATION_BUCKETS)): 2,
+        InternalErrorKey("assign"): 2,
     }
     assert seconds == pytest.approx(120.02, abs=0.005)
 
@@ -69,7 +72,7 @@ def test_durations_come_in_the_buckets_that_are_exported() -> None:
 def test_the_sum_of_durations_is_within_a_bucket(durations: list[float]) -> None:
     counts = Counter(BUCKETS[bisect_left(BUCKETS, duration * 1e6)] for duration in durations)
     found = dict(rows([histogram(counts)]))
-    said = found[counters.seconds_sum("inbound", "", "bystander")]
+    said = found[DurationSumKey("inbound", "", "bystander")]
     assert said == pytest.approx(sum(durations), rel=0.1)
 
 
