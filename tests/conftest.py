@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         for marker in test_plan.markers(item):
             item.add_marker(marker)
     yield
-    items.sort(key=test_plan.turn)
+    items.sort(key=test_plan.sort_key)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support import programs
 from tests.support.programs import Nginx, Sidecar
-from tests.support.shared_sidecar import turn
+from tests.support.shared_sidecar import exclusive_use
 
 # As root, without a screen, and without asking anybody else for anything.
 FLAGS = (
@@ -68,7 +68,7 @@ def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 @pytest.fixture
 def shop(shared_shop: Sidecar) -> Iterator[Sidecar]:
     """The same, for those who want it without any other experiment, and may restart it."""
-    with turn(shared_shop):
+    with exclusive_use(shared_shop):
         yield shared_shop
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support import png
-from tests.support.demo_shop import Shop, opened
+from tests.support.demo_shop import Shop, open_demo_shop
 
 RATE = 30
 # Larger ones make a README slow to open.
@@ -51,7 +51,7 @@ REFUTED: dict[str, Any] = {
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
-    with opened(tmp_path, RATE, limits={"enrolled": "60%"}) as shop:
+    with open_demo_shop(tmp_path, RATE, limits={"enrolled": "60%"}) as shop:
         yield shop
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.conformance import BODY, JSON, Ask, World, conforming
+from tests.support.conformance import BODY, JSON, Ask, World, conformance_world
 from tests.support.programs import until
 
 GONE = {"json": {"pointer": "/no/where", "value": 1}}
@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
     faults = {name: fault for name, (fault, _, _) in CASES.items()}
     with ExitStack() as stack:
         directory = tmp_path_factory.mktemp("failed")
-        yield stack.enter_context(conforming(directory, engine, faults))
+        yield stack.enter_context(conformance_world(directory, engine, faults))
 
 
 @pytest.mark.parametrize("protocol", ["httpx-http1", "httpx-http2"])

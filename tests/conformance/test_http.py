@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from tests.support.cases import each
-from tests.support.conformance import BODY, ENGINES, JSON, LISTENERS, Answer, Ask, World, conforming
+from tests.support.conformance import (
+    BODY,
+    ENGINES,
+    JSON,
+    LISTENERS,
+    Answer,
+    Ask,
+    World,
+    conformance_world,
+)
 from tests.support.programs import until
 
 type Check = Callable[[Answer, Answer], None]
@@ -199,7 +208,7 @@ class Asked:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
     faults = {name: case.fault for name, case in CASES.items()}
-    with conforming(tmp_path_factory.mktemp("http"), engine, faults, FILES) as found:
+    with conformance_world(tmp_path_factory.mktemp("http"), engine, faults, FILES) as found:
         yield found
 
 

@@ -13,10 +13,10 @@ import pytest
 from tests.support.fresh_run import Runs
 from tests.support.http1_wire import connect, read_head, scripted
 from tests.support.http2_wire import Peer
-from tests.support.open_resources import at_rest, leaves_nothing, nothing_left
+from tests.support.open_resources import assert_nothing_left, leaves_nothing, open_when_idle
 from tests.support.passthrough_sidecar import MEGA, digest, memory
 from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar, free_port, until
-from tests.support.timing import Soon
+from tests.support.timing import ReleaseTimer
 
 BIG = 32 * MEGA
 MIDDLE = 6 * MEGA
@@ -96,7 +96,7 @@ def test_the_end_of_a_run_lets_a_paced_answer_go(world: Runs, path: str) -> None
         assert received(sock, 0.5) < 30_000
         sock.settimeout(5)
         size = 0
-        with Soon():
+        with ReleaseTimer():
             world.stop()
             while size < MEGA:
                 size += len(sock.recv(1 << 20))
@@ -109,7 +109,7 @@ def test_a_client_that_leaves_a_paced_answer_ends_the_fault(world: Runs) -> None
     sock = begin(world, "trickle")
     read_head(sock)
     until(lambda: world.active() == 1)
-    with Soon():
+    with ReleaseTimer():
         sock.close()
         until(lambda: world.active() == 0)
 
@@ -131,7 +131,7 @@ def test_a_client_that_leaves_amid_its_upload_ends_the_fault(
     assert world.active() == 1
     if rudely:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
-    with Soon():
+    with ReleaseTimer():
         sock.close()
         until(lambda: world.active() == 0)
 
@@ -189,7 +189,7 @@ def test_a_sidecar_that_is_told_to_end_lets_go_of_what_it_holds(
             sock.sendall(said)
         until(lambda: runs.active() == 2)
         assert sidecar.process is not None
-        with Soon():
+        with ReleaseTimer():
             sidecar.process.send_signal(signal.SIGTERM)
             assert all(b" 200 " in read_head(sock) for sock in (one, other))
     # Of `limits.drain`, 30 s, nothing is left to wait for.
@@ -231,11 +231,11 @@ def test_other_streams_of_a_connection_go_at_full_speed(world: Runs) -> None:
 
 def test_what_is_left_behind_is_found(world: Runs) -> None:
     """The check that all modules here end with: it can fail."""
-    before = at_rest(world.sidecar)
+    before = open_when_idle(world.sidecar)
     with begin(world, "trickle") as sock:
         read_head(sock)
         with pytest.raises(AssertionError, match="left behind") as e:
-            nothing_left(world.sidecar, before, 0.5)
+            assert_nothing_left(world.sidecar, before, 0.5)
         told = ("counterfault_faults_active", 'counterfault_tasks{process="workers"', " socket")
         assert all(word in str(e.value).partition(" beside ")[0] for word in told)
-    nothing_left(world.sidecar, before, kept=True)
+    assert_nothing_left(world.sidecar, before, kept=True)

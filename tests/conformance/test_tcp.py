@@ -16,8 +16,8 @@ from tests.support.fresh_run import Runs
 from tests.support.http1_wire import read_all
 from tests.support.open_resources import leaves_nothing
 from tests.support.programs import Sidecar, free_port, until
-from tests.support.redis_postgres import postgres_server, query, redis_server, seconds
-from tests.support.timing import Soon
+from tests.support.redis_postgres import postgres_server, query, redis_server, seconds_since
+from tests.support.timing import ReleaseTimer
 
 # 127.0.0.0/8 is all loopback: each of these addresses can be a client of its own.
 ADDRESSES = [f"127.0.0.{i}" for i in range(2, 120)]
@@ -111,7 +111,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Worl
 def took(ask: Callable[[], object]) -> float:
     start = time.monotonic()
     ask()
-    return seconds(start)
+    return seconds_since(start)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -168,7 +168,7 @@ def test_a_hang_lets_go_when_the_run_ends(world: World) -> None:
             with pytest.raises(TimeoutError):
                 waiting.recv(1)
             waiting.settimeout(20)
-            with Soon():
+            with ReleaseTimer():
                 world.stop()
                 assert waiting.recv(100) == b"+PONG\r\n"
         assert hit.ping()
@@ -197,7 +197,7 @@ def test_bandwidth_paces_what_comes_down(world: World) -> None:
         with world.client(Cohort.EXPERIMENT) as hit:
             start = time.monotonic()
             assert hit.get("large") == b"x" * size
-            assert 0.8 < seconds(start) < 3
+            assert 0.8 < seconds_since(start) < 3
 
 
 def test_bandwidth_paces_what_goes_up(world: World) -> None:
@@ -215,7 +215,7 @@ def test_the_end_of_a_run_lets_a_paced_answer_go(world: World) -> None:
     with world.raw(Cohort.EXPERIMENT) as sock:
         sock.sendall(b"GET large\r\n")
         got = len(sock.recv(100))
-        with Soon():
+        with ReleaseTimer():
             world.stop()
             while got < size:
                 got += len(sock.recv(1 << 16))

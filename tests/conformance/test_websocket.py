@@ -13,7 +13,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from tests.support.open_resources import leaves_nothing
 from tests.support.programs import Sidecar, until, user
-from tests.support.timing import Soon
+from tests.support.timing import ReleaseTimer
 
 FAULTS: dict[str, dict[str, Any]] = {
     "upgrade": {"latency": "400ms"},
@@ -172,7 +172,7 @@ def test_what_is_held_arrives_soon_after_the_run_has_stopped(sidecar: Sidecar) -
         socket.send("a")
         socket.send("b")
         until(lambda: sidecar.metric("counterfault_faults_active") == 2)
-        with Soon():
+        with ReleaseTimer():
             sidecar.post("/api/experiments/x/stop")
             assert [socket.recv(10), socket.recv(10)] == ["a", "b"]
     nothing_active(sidecar)

@@ -36,12 +36,12 @@ from tests.support.http1_wire import (
 )
 from tests.support.many_connections import (
     MEGA,
-    asked,
-    crowd,
-    cut,
     descriptors,
+    is_cut_off,
+    open_connections,
     resident,
     seconds_to_serve,
+    status_of_request,
 )
 from tests.support.passthrough_sidecar import VICTIM, lines
 from tests.support.persistent_clients import Clients
@@ -413,24 +413,24 @@ def test_ten_thousand_idle_connections_cost_little(
         nginx = make_nginx('location / { return 200 "hello"; }')
         sidecar = make_sidecar(nginx.url, engine=engine).start()
         (worker,) = sidecar.workers()
-        with crowd(sidecar.port, served) as kept, crowd(sidecar.port, silent):
+        with open_connections(sidecar.port, served) as kept, open_connections(sidecar.port, silent):
             for sock in kept:
-                assert asked(sock) == 200
+                assert status_of_request(sock) == 200
             took = seconds_to_serve(sidecar.port, 200)
             print("rss", resident(worker))
             print("p99", took[197])
             assert took[197] < 0.1
             assert resident(worker) < 400 * MEGA
-            assert all(asked(sock) == 200 for sock in kept[:50])
+            assert all(status_of_request(sock) == 200 for sock in kept[:50])
 
 
 def test_more_connections_than_the_limit_are_refused(hurried: Sidecar) -> None:
-    with crowd(hurried.port, MOST) as kept:
-        assert [asked(sock) for sock in kept] == [200] * MOST
+    with open_connections(hurried.port, MOST) as kept:
+        assert [status_of_request(sock) for sock in kept] == [200] * MOST
         for _ in range(3):
             with connect(hurried.port) as late:
-                assert cut(late)
-        assert [asked(sock) for sock in kept] == [200] * MOST
+                assert is_cut_off(late)
+        assert [status_of_request(sock) for sock in kept] == [200] * MOST
         kept.pop().close()
         until(lambda: served(hurried))
 
@@ -452,18 +452,18 @@ def test_idle_connections_are_closed(
     limits = {"enrolled": "100%", "idle": "1s"}
     upstream = make_nginx('location / { return 200 "hello"; }').url
     sidecar = make_sidecar(upstream, engine=engine, limits=limits).start()
-    with crowd(sidecar.port, 3) as (silent, idle, busy):
-        assert asked(idle) == 200
+    with open_connections(sidecar.port, 3) as (silent, idle, busy):
+        assert status_of_request(idle) == 200
         start = time.monotonic()
         for sock in (silent, idle):
             sock.settimeout(0.2)
             while time.monotonic() - start < 10:
-                assert asked(busy) == 200
+                assert status_of_request(busy) == 200
                 with suppress(TimeoutError):
-                    assert cut(sock)
+                    assert is_cut_off(sock)
                     break
         assert 0.9 < time.monotonic() - start < 10
-        assert asked(busy) == 200
+        assert status_of_request(busy) == 200
 
 
 def drip(sock: socket.socket, head: bytes) -> float:
@@ -513,7 +513,7 @@ def hurried(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[S
 
 
 def test_a_head_that_dribbles_is_cut_while_others_are_served(hurried: Sidecar) -> None:
-    with Clients(hurried.url) as others, crowd(hurried.port, 50) as slow:
+    with Clients(hurried.url) as others, open_connections(hurried.port, 50) as slow:
         for sock in slow[1:]:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: a")
         before = others.count
@@ -528,14 +528,17 @@ def test_a_head_that_dribbles_is_cut_while_others_are_served(hurried: Sidecar) -
 
 def test_the_second_head_of_a_connection_may_not_dribble_either(hurried: Sidecar) -> None:
     with connect(hurried.port) as sock:
-        assert asked(sock) == 200
+        assert status_of_request(sock) == 200
         assert 1 < drip(sock, b"GET / HTTP/1.1\r\nX: ") < 9
 
 
 def test_head_time_is_not_for_what_comes_after_the_head(hurried: Sidecar, user: User) -> None:
     """A WebSocket, a hang, a slow upload; a head that is cut later shows that time has passed."""
     talk = hurried.settings["listeners"]["talk"]["listen"]
-    with websocket(f"ws://{talk}/", proxy=None) as talking, crowd(hurried.port, 2) as some:
+    with (
+        websocket(f"ws://{talk}/", proxy=None) as talking,
+        open_connections(hurried.port, 2) as some,
+    ):
         hanging, uploading = some
         hanging.sendall(get("/hang", {"x-user-id": user("experiment")}))
         uploading.sendall(put("/", 100) + b"x")

@@ -18,7 +18,7 @@ import pytest
 
 from counterfault.proxy.engines.envoy.runtime.binary import binary
 from tests.support import http_clients
-from tests.support.conformance import mostly
+from tests.support.conformance import primary_engine
 from tests.support.http1_wire import connect, read_answer
 from tests.support.persistent_clients import Clients
 from tests.support.programs import DEADLINE, Nginx, Sidecar, program, until, user
@@ -164,7 +164,7 @@ def _more(sidecar: Sidecar, seen: list[float]) -> bool:
     return seen[-1] > min(seen)
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
 def test_a_run_lasts_its_duration_by_a_clock_that_is_never_set(world: World, offset: int) -> None:
     sidecar, clock = world

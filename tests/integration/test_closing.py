@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, free_port, until
 from tests.support.shared_sidecar import HELLO
-from tests.support.wrk_load import rush
+from tests.support.wrk_load import under_wrk_load
 
 KINDS = {"keep-alive": (), "close": ("Connection: close",)}
 
@@ -24,7 +24,7 @@ def test_sigterm_loses_no_request(
     headers: tuple[str, ...],
 ) -> None:
     sidecar = make_sidecar(make_nginx(HELLO).url, engine=engine, workers=2).start()
-    with rush(sidecar.url, *headers) as clients:
+    with under_wrk_load(sidecar.url, *headers) as clients:
         until(lambda: requests(sidecar) > 500)
         assert sidecar.stop() == 0
     assert (clients.lost, clients.wrong) == (0, 0)
@@ -40,7 +40,10 @@ def test_a_reload_that_takes_a_listener_away_loses_no_request(
     upstream, port = make_nginx(HELLO).url, free_port()
     other = {"listen": f"127.0.0.1:{port}", "upstream": upstream}
     sidecar = make_sidecar(upstream, engine=engine, workers=2, listeners={"other": other}).start()
-    with rush(f"http://127.0.0.1:{port}", *headers) as leaving, rush(sidecar.url) as staying:
+    with (
+        under_wrk_load(f"http://127.0.0.1:{port}", *headers) as leaving,
+        under_wrk_load(sidecar.url) as staying,
+    ):
         until(lambda: requests(sidecar, listener="other") > 200)
         del sidecar.settings["listeners"]["other"]
         sidecar.write_settings()

@@ -28,7 +28,7 @@ from tests.support.passthrough_sidecar import (
     World,
     each_person,
     lines,
-    passing,
+    passthrough_world,
     port_of,
     undated,
 )
@@ -40,7 +40,7 @@ GROWTH = 40 * MEGA
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
-    with passing(tmp_path_factory.mktemp("connections"), engine) as world:
+    with passthrough_world(tmp_path_factory.mktemp("connections"), engine) as world:
         yield world
 
 

@@ -21,7 +21,7 @@ from tests.support import http_clients
 from tests.support.http1_wire import connect, read_head
 from tests.support.persistent_clients import Clients
 from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, until
-from tests.support.shared_sidecar import HELLO, shared_sidecar, turn
+from tests.support.shared_sidecar import HELLO, exclusive_use, shared_sidecar
 
 ECHO = 'location / { add_header x-seen "$http_x_counterfault" always; return 200 "hello"; }'
 ERROR = [{"at": "inbound", "error": 503}]
@@ -38,7 +38,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 
 @pytest.fixture
 def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
-    with turn(shared):
+    with exclusive_use(shared):
         yield shared
 
 

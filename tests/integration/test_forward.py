@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trustme
 
-from tests.support.conformance import mostly
+from tests.support.conformance import primary_engine
 from tests.support.http1_wire import connect, echo, read_head, scripted
 from tests.support.passthrough_sidecar import PEOPLE, VICTIM
 from tests.support.programs import Nginx, Sidecar, free_port, program, until
@@ -363,7 +363,7 @@ def test_connect_inside_is_refused(running: World):
 # --- The authority
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_the_authority_is_made_once_and_for_nobody_else_to_read(
     make_sidecar: Callable[..., Sidecar], engine: str
 ):
@@ -404,7 +404,7 @@ def test_an_authority_of_ones_own_signs(
     assert not (Path(sidecar.settings["state_dir"]) / "ca").exists()
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_without_an_authority_everything_is_tunnelled(
     world: World, make_sidecar: Callable[..., Sidecar], engine: str
 ):

@@ -24,7 +24,7 @@ from h2.events import (
 )
 from hyperframe.frame import Frame, GoAwayFrame
 
-from tests.support.conformance import mostly
+from tests.support.conformance import primary_engine
 from tests.support.http1_wire import (
     Scripted,
     connect,
@@ -35,7 +35,12 @@ from tests.support.http1_wire import (
     read_head,
     scripted,
 )
-from tests.support.many_connections import asked, crowd, cut, descriptors
+from tests.support.many_connections import (
+    descriptors,
+    is_cut_off,
+    open_connections,
+    status_of_request,
+)
 from tests.support.passthrough_sidecar import PEOPLE, lines
 from tests.support.persistent_clients import Clients
 from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, alive, free_port, until, user
@@ -321,7 +326,7 @@ def replaced(sidecar: Sidecar, gone: int, others: frozenset[int]) -> bool:
     return workers["ready"] == 2 and gone not in workers["pids"] and others <= {*workers["pids"]}
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_of_a_killed_worker_only_the_requests_under_way_are_lost(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -369,7 +374,7 @@ def everybody(sidecar: Sidecar) -> Iterator[list[Clients]]:
         yield clients
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_without_a_supervisor_no_request_is_lost(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -436,9 +441,9 @@ def ends(sidecar: Sidecar, within: float) -> int:
 
 def ends_with_many_there(sidecar: Sidecar, gate: Gate, size: int, under_way: int) -> float:
     """SIGTERM while so many connections are open, and some of them wait for an answer."""
-    with crowd(sidecar.port, size) as clients:
+    with open_connections(sidecar.port, size) as clients:
         waiting, served, silent = clients[:under_way], clients[under_way:200], clients[200:]
-        assert [asked(sock) for sock in served] == [200] * len(served)
+        assert [status_of_request(sock) for sock in served] == [200] * len(served)
         for sock in waiting:
             ask(sock, "somebody", "/wait")
         gate.wait_for(under_way)
@@ -446,7 +451,7 @@ def ends_with_many_there(sidecar: Sidecar, gate: Gate, size: int, under_way: int
         for sock in served:
             assert sock.recv(1) == b""
         # Some may be in the kernel's queue still, which ends with an RST.
-        assert all(cut(sock) for sock in silent)
+        assert all(is_cut_off(sock) for sock in silent)
         gate.opened.set()
         answers = [read_answer(sock) for sock in waiting]
         assert [(a.status, a.body) for a in answers] == [(200, b"hello")] * under_way
@@ -456,7 +461,7 @@ def ends_with_many_there(sidecar: Sidecar, gate: Gate, size: int, under_way: int
         return time.monotonic() - start
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_sigterm_with_two_thousand_clients_finishes_what_is_under_way(
     make_sidecar: MakeSidecar, engine: str
 ) -> None:
@@ -481,7 +486,7 @@ def test_sigterm_with_eight_thousand_clients_finishes_what_is_under_way(
     assert took < DRAIN / 2
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_sigterm_loses_no_request_of_clients_that_never_rest(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -530,7 +535,7 @@ def test_sigterm_closes_all_ports_and_waits_no_longer_than_the_drain(
         gate.opened.set()
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_of_a_supervisor_that_is_killed_amid_its_end_the_next_one_serves(
     make_sidecar: MakeSidecar, engine: str
 ) -> None:
@@ -547,7 +552,7 @@ def test_of_a_supervisor_that_is_killed_amid_its_end_the_next_one_serves(
             sidecar.process.wait()
             sidecar.start()
             with connect(sidecar.port) as sock:
-                assert asked(sock) == 200
+                assert status_of_request(sock) == 200
             gate.opened.set()
             assert read_answer(held).status == 200
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.support import http_clients
-from tests.support.conformance import mostly
+from tests.support.conformance import primary_engine
 from tests.support.persistent_clients import Clients
 from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar, alive, until
 
@@ -84,7 +84,7 @@ def test_a_stop_lets_go_of_what_is_held(shared: Sidecar, user: Callable[..., str
     assert min(took) < 0.25
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_the_kill_switch_stops_everything_and_survives_a_restart(
     sidecar: Sidecar, user: Callable[..., str]
 ) -> None:
@@ -106,7 +106,7 @@ def test_an_unknown_experiment_cannot_be_stopped(shared: Sidecar) -> None:
         shared.post("/api/experiments/nothing/stop")
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_a_restarted_supervisor_resumes_no_run(sidecar: Sidecar, user: Callable[..., str]) -> None:
     sidecar.running(faults=ERROR)
     for run, number in ((1, signal.SIGTERM), (2, signal.SIGKILL)):
@@ -179,7 +179,7 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_down(shared: Sidecar
     until(lambda: shared.workers() and shared.workers() != [pid])
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_sigterm_finishes_what_is_under_way_and_refuses_what_is_new(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,
@@ -239,7 +239,7 @@ def test_a_port_of_somebody_else_is_refused_at_start(
     assert f"listener inbound: 127.0.0.1:{port}: Address already in use" in told
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_an_unusable_state_directory_starts_nothing_and_traffic_passes(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str, user: Callable[..., str]
 ) -> None:
@@ -300,7 +300,7 @@ def test_a_supervisor_in_a_crash_loop_costs_no_request(
     assert (one.wrong, other.wrong) == ([], [])
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_orphans_leave_after_their_bound(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:
@@ -321,7 +321,7 @@ def test_orphans_leave_after_their_bound(
     until(lambda: not alive(pid))
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_it_is_ready_once_its_raw_connections_are_served(
     make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str
 ) -> None:

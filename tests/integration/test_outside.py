@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.order_shop import Customers, Prometheus, Shop
+from tests.support.order_shop import Customers, OrderShop, Prometheus
 from tests.support.programs import MakeSidecar, Sidecar, program, until
 
 # Each takes as long as a real Prometheus takes to be asked often enough.
@@ -25,10 +25,10 @@ SOON = 100.0
 def make_world(tmp_path: Path, make_sidecar: MakeSidecar, engine: str) -> Iterator[MakeWorld]:
     """Makes a shop with its customers, a sidecar with these experiments, and a Prometheus."""
     program("prometheus")
-    started: list[Shop | Prometheus | Customers] = []
+    started: list[OrderShop | Prometheus | Customers] = []
 
     def make(**experiments: dict[str, Any]) -> tuple[Sidecar, Prometheus]:
-        shop = Shop()
+        shop = OrderShop()
         started.append(shop)
         prometheus = Prometheus(tmp_path / "prometheus", shop.target)
         started.append(prometheus)

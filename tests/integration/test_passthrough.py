@@ -18,7 +18,7 @@ from tests.support.passthrough_sidecar import (
     World,
     each_person,
     lines,
-    passing,
+    passthrough_world,
     port_of,
     undated,
 )
@@ -93,7 +93,7 @@ HEADERS = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
-    with passing(tmp_path_factory.mktemp("passthrough"), engine) as world:
+    with passthrough_world(tmp_path_factory.mktemp("passthrough"), engine) as world:
         yield world
 
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from tests.support import http_clients
-from tests.support.conformance import mostly
+from tests.support.conformance import primary_engine
 from tests.support.persistent_clients import Clients
 from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, until
-from tests.support.shared_sidecar import HELLO, shared_sidecar, turn
+from tests.support.shared_sidecar import HELLO, exclusive_use, shared_sidecar
 
 ERROR = [{"at": "inbound", "error": 503}]
 
@@ -27,7 +27,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Si
 
 @pytest.fixture
 def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
-    with turn(shared):
+    with exclusive_use(shared):
         yield shared
 
 
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_refused_and_changes_nothing(
     assert http_clients.get(taken.url).text == "hello"
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_ten_reloads_a_second_under_load_lose_no_request(
     make_sidecar: MakeSidecar,
     make_nginx: MakeNginx,

@@ -18,8 +18,8 @@ import pytest
 from counterfault.proxy.cli.main import main
 from counterfault.proxy.runs.history import History
 from tests.support import http_clients
-from tests.support.conformance import mostly
-from tests.support.history_invariants import Runs, legal
+from tests.support.conformance import primary_engine
+from tests.support.history_invariants import Runs, checked_history
 from tests.support.programs import MakeNginx, MakeSidecar, Sidecar
 
 SHORT = {"baseline": "1s", "duration": "3s", "recovery": "1s"}
@@ -100,7 +100,7 @@ def offline(sidecar: Sidecar, *more: str) -> int:
     return main(["report", "x", "--state-dir", str(sidecar.directory / "state"), *more])
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_a_refuted_hypothesis_ends_with_1_and_every_format_tells_it(
     sidecar: Sidecar, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_refuted_hypothesis_ends_with_1_and_every_format_tells_it(
     assert "p50: distribution of latencies while the faults were on" in found["html"]
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> None:
     sidecar.experiment(faults=HARMLESS, steady_state=[SUCCESS], **SHORT)
     code, said = until_done(sidecar)
@@ -137,7 +137,7 @@ def test_a_held_hypothesis_ends_with_0_and_the_run_is_over(sidecar: Sidecar) -> 
     assert "nothing is to be run: x #1 was done before; raise `run`" in sidecar.log.read_text()
 
 
-@mostly("envoy")
+@primary_engine("envoy")
 def test_a_fault_that_matches_nothing_ends_with_3(sidecar: Sidecar) -> None:
     nothing = [{"at": "inbound", "match": {"path": "/nowhere"}, "error": 503}]
     sidecar.experiment(faults=nothing, steady_state=[SUCCESS], duration="1s")
@@ -159,7 +159,7 @@ def test_of_two_experiments_the_worse_verdict_counts(plain: Sidecar) -> None:
     assert "z #1" not in said
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_a_signal_before_the_end_stops_the_run_and_ends_with_3(
     sidecar: Sidecar, until: Callable[..., Any]
 ) -> None:
@@ -202,7 +202,7 @@ def test_where_nothing_can_ever_be_done_it_ends_with_2_and_a_sentence(plain: Sid
     history.close()
 
 
-@mostly("mitmproxy")
+@primary_engine("mitmproxy")
 def test_a_report_comes_from_a_running_sidecar_and_from_a_past_run(
     sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,14 +247,14 @@ def test_a_history_survives_kill_9_at_any_moment(
             time.sleep(choose.uniform(0, 3))  # any moment will do
             process.kill()
             process.wait()
-        ended |= legal(plain.directory / "state", ended)
+        ended |= checked_history(plain.directory / "state", ended)
         if ("x", number) in ended:
             assert offline(plain, "--run", str(number)) in (0, 3)
             assert capsys.readouterr().out.startswith(f"x #{number}: ")
     plain.experiment(run=KILLS + 1, faults=HARMLESS, steady_state=[SUCCESS])
     plain.start()
     until(lambda: plain.state() == "running")
-    ended |= legal(plain.directory / "state", ended)
+    ended |= checked_history(plain.directory / "state", ended)
     final = {"done", "stopped"}
     assert {state for (_, number), state in ended.items() if number <= KILLS} <= final
     assert len(ended) > KILLS / 2  # the last, and every other one before it

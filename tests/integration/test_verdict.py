@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.many_users import Visits, names, shopping
+from tests.support.many_users import Visits, names, shop_visits
 from tests.support.programs import Nginx, Sidecar, until, user
 
 OK = "location / { return 200 'ok'; } location /missing { return 404; }"
@@ -83,7 +83,7 @@ def trial(shared: Sidecar) -> Iterator[Trial]:
 
 
 def test_harm_stops_the_run_and_refutes_the_hypothesis(trial: Trial) -> None:
-    with shopping(trial.sidecar.port, names(500)) as visits:
+    with shop_visits(trial.sidecar.port, names(500)) as visits:
         trial.start(baseline="1s", steady_state=[SUCCESS], faults=ERROR)
         found = trial.ended("stopped")
         until(trial.sidecar.acts)
@@ -108,7 +108,7 @@ def _later(visits: Visits, moment: float) -> int:
 
 
 def test_a_fault_that_nobody_notices_is_held(trial: Trial) -> None:
-    with shopping(trial.sidecar.port, names(500), rate=400):
+    with shop_visits(trial.sidecar.port, names(500), rate=400):
         trial.start(
             baseline="1s",
             duration="5s",
@@ -127,7 +127,7 @@ def test_a_fault_that_nobody_notices_is_held(trial: Trial) -> None:
 
 
 def test_a_fault_that_matches_nothing_is_invalid(trial: Trial) -> None:
-    with shopping(trial.sidecar.port, names(200)):
+    with shop_visits(trial.sidecar.port, names(200)):
         trial.start(
             duration="2s",
             steady_state=[SUCCESS],
@@ -140,7 +140,7 @@ def test_a_fault_that_matches_nothing_is_invalid(trial: Trial) -> None:
 
 def test_a_load_balancers_ids_are_inconclusive(trial: Trial) -> None:
     """Who sends the address of its balancer as the user id has as many users as balancers."""
-    with shopping(trial.sidecar.port, [trial.user("control"), trial.user("experiment")]):
+    with shop_visits(trial.sidecar.port, [trial.user("control"), trial.user("experiment")]):
         trial.start(duration="3s", steady_state=[SUCCESS], faults=HARMLESS)
         found = trial.ended()
     assert found["verdict"]["result"] == "inconclusive"
@@ -153,7 +153,7 @@ def test_a_stop_reaches_the_data_plane_within_a_quarter_of_a_second(shared: Side
     took = []
     for _ in range(5):
         name = f"x{next(NUMBERS)}"
-        with shopping(shared.port, [user("experiment", name)]) as visits:
+        with shop_visits(shared.port, [user("experiment", name)]) as visits:
             shared.running(name, faults=ERROR)
             until(lambda seen=visits: seen.count(503) > 10)  # type: ignore[misc]
             began = time.monotonic()
@@ -171,7 +171,7 @@ def test_a_stop_reaches_the_data_plane_within_a_quarter_of_a_second(shared: Side
 
 
 def test_an_edit_during_a_run_begins_the_comparison_anew(trial: Trial) -> None:
-    with shopping(trial.sidecar.port, names(200)):
+    with shop_visits(trial.sidecar.port, names(200)):
         trial.running(steady_state=[SUCCESS], faults=HARMLESS)
         until(lambda: trial.seen["metrics"][0]["control"]["events"] > 200)
         trial.start(

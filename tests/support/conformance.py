@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from counterfault.proxy.experiments.cohorts import Arcs, first_claim, salt_of
-from tests.support.open_resources import Open, at_rest, nothing_left
+from tests.support.open_resources import Open, assert_nothing_left, open_when_idle
 from tests.support.programs import Nginx, Sidecar, free_port, program, until
 
 # Engines that run the table, and what they refuse of it: names of faults.
@@ -117,7 +117,7 @@ class World:
 
     def settle(self) -> None:
         """Nothing is left behind; what Envoy keeps for a while is looked for at the end of all."""
-        nothing_left(self.sidecar, self.idle, kept=True)
+        assert_nothing_left(self.sidecar, self.idle, kept=True)
 
     def nothing_active(self) -> bool:
         return self.sidecar.metric("counterfault_faults_active") == 0
@@ -201,7 +201,7 @@ CLIENTS: dict[str, Callable[..., Answer]] = {
 
 
 @contextmanager
-def conforming(
+def conformance_world(
     directory: Path,
     engine: str,
     faults: Mapping[str, Mapping[str, Any]],
@@ -262,9 +262,9 @@ def conforming(
         until(sidecar.acts)
         for protocol in LISTENERS:  # whatever is made once is made now
             assert world.ask(protocol, "bystander", "/x/hello", Ask()).body == b"hello"
-        world.idle = at_rest(sidecar)
+        world.idle = open_when_idle(sidecar)
         yield world
-        nothing_left(sidecar, world.idle)
+        assert_nothing_left(sidecar, world.idle)
         assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 
@@ -303,7 +303,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def mostly(engine: str) -> pytest.MarkDecorator:
+def primary_engine(engine: str) -> pytest.MarkDecorator:
     """`make test` runs the test on this engine, `make test-all` on each: they share its code."""
     # In the order of the fixture, by which tests that share something are brought together.
     params = [

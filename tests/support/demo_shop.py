@@ -46,7 +46,7 @@ class Shop:
 
 
 @contextmanager
-def opened(directory: Path, rate: float, **settings: Any) -> Iterator[Shop]:
+def open_demo_shop(directory: Path, rate: float, **settings: Any) -> Iterator[Shop]:
     """A shop whose processes are gone afterwards, however it ends."""
     with Processes(directory) as processes:
         shop = Shop(directory, processes, **settings)

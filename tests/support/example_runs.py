@@ -31,7 +31,7 @@ EXPERIMENT: dict[str, Any] = SLOW | {
 }
 
 
-class Story:
+class ExampleRun:
     """So many requests a second from each cohort; `harm` is what the fault adds to failures."""
 
     def __init__(self, world: World, *, harm: float = 0.0, faults: int = 20) -> None:
@@ -69,21 +69,21 @@ class Story:
 
 
 @contextmanager
-def lived(tmp_path: Path, seconds: int = 260, **how: Any) -> Iterator[World]:
+def example_world(tmp_path: Path, seconds: int = 260, **how: Any) -> Iterator[World]:
     """A world in which the experiment has gone on for so long."""
     world = World(tmp_path / "config")
     world.write(EXPERIMENT | how.pop("experiment", {}))
     world.now = 1_790_000_000.0
     world.start()
     rate = how.pop("rate", 60)
-    Story(world, **how).live(seconds, rate)
+    ExampleRun(world, **how).live(seconds, rate)
     try:
         yield world
     finally:
         world.close()
 
 
-def told(seconds: int = 260, **how: Any) -> dict[str, Any]:
+def example_report(seconds: int = 260, **how: Any) -> dict[str, Any]:
     """What reports tell of such a run; each test has its own copy."""
     found: dict[str, Any] = json.loads(_told(seconds, json.dumps(how)))
     return found
@@ -92,34 +92,37 @@ def told(seconds: int = 260, **how: Any) -> dict[str, Any]:
 @cache
 def _told(seconds: int, how: str) -> str:
     settings = json.loads(how)
-    with TemporaryDirectory() as directory, lived(Path(directory), seconds, **settings) as world:
+    with (
+        TemporaryDirectory() as directory,
+        example_world(Path(directory), seconds, **settings) as world,
+    ):
         return json.dumps(report(world.supervisor, "slow"))
 
 
 def held() -> dict[str, Any]:
-    return told()
+    return example_report()
 
 
 def refuted() -> dict[str, Any]:
-    return told(harm=0.2)
+    return example_report(harm=0.2)
 
 
 def invalid() -> dict[str, Any]:
     """The fault matched nothing."""
-    return told(faults=0)
+    return example_report(faults=0)
 
 
 def inconclusive() -> dict[str, Any]:
     """Hardly anybody came."""
-    return told(rate=1)
+    return example_report(rate=1)
 
 
 def empty() -> dict[str, Any]:
     """It has not begun."""
-    return told(0, experiment={"state": "paused"})
+    return example_report(0, experiment={"state": "paused"})
 
 
-STORIES = {
+EXAMPLE_RUNS = {
     "held": held,
     "refuted": refuted,
     "invalid": invalid,

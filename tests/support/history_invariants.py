@@ -13,7 +13,7 @@ type Runs = dict[tuple[str, int], str]
 VERDICTS = ("held", "refuted", "inconclusive", "invalid")
 
 
-def after(state: State) -> set[State]:
+def states_after(state: State) -> set[State]:
     """Where a run may be found next: phases without a length pass unseen."""
     found: set[State] = set()
     new = {state}
@@ -23,14 +23,14 @@ def after(state: State) -> set[State]:
     return found
 
 
-def legal(state_dir: Path, before: Runs) -> Runs:
+def checked_history(state_dir: Path, before: Runs) -> Runs:
     """Every run's state; fails where a state, a step or a return from the dead is not legal."""
     history = History(state_dir, reading=True)
     found = {}
     for (name, number), run in history.load().items():
         record = recorded(history, name, number)
         states = [State(event["state"]) for event in record["timeline"]]
-        assert all(b in after(a) for a, b in pairwise([State.PENDING, *states])), states
+        assert all(b in states_after(a) for a, b in pairwise([State.PENDING, *states])), states
         assert states[-1] == run.state
         assert record["verdict"]["result"] in VERDICTS
         assert all(point["epoch"].startswith(f"{number}.") for point in record["points"])

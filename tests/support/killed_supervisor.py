@@ -14,7 +14,7 @@ from pathlib import Path
 from counterfault.proxy.experiments.lifecycle import OVER, Epoch
 from counterfault.proxy.measurement.keys import SteadyKey
 from counterfault.proxy.runs.history import HistoryError
-from tests.support.history_invariants import Runs, legal
+from tests.support.history_invariants import Runs, checked_history
 from tests.support.supervisor_world import SLOW, World
 
 _PHASES = {"baseline": "2s", "duration": "4s", "recovery": "2s"}
@@ -55,13 +55,13 @@ def main() -> None:
         first = 1 + max((number for _, number in runs), default=0)
         _killed(directory, first, draw.uniform(0.05, 0.4))
         try:
-            runs = legal(directory / "state", runs)
+            runs = checked_history(directory / "state", runs)
         except HistoryError:
             assert not runs  # killed before there was any
     world = World(directory)
     world.write(SLOW | {"state": "paused", "run": 1_000_000})
     world.start().ledger.close()
-    runs = legal(directory / "state", runs)
+    runs = checked_history(directory / "state", runs)
     assert set(runs.values()) <= set(OVER), runs
     print(len(runs))
 

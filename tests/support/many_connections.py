@@ -28,19 +28,19 @@ def descriptors(wanted: int) -> Iterator[None]:
 
 
 @contextmanager
-def crowd(port: int, size: int) -> Iterator[list[socket.socket]]:
+def open_connections(port: int, size: int) -> Iterator[list[socket.socket]]:
     """So many connections on which nothing is said yet."""
     with ExitStack() as stack:
         yield [stack.enter_context(connect(port)) for _ in range(size)]
 
 
-def asked(sock: socket.socket, path: str = "/") -> int:
+def status_of_request(sock: socket.socket, path: str = "/") -> int:
     """The status of a request that leaves the connection open."""
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n".encode())
     return read_answer(sock).status
 
 
-def cut(sock: socket.socket) -> bool:
+def is_cut_off(sock: socket.socket) -> bool:
     """Whether nothing comes but the connection's end."""
     try:
         return sock.recv(1) == b""
@@ -54,7 +54,7 @@ def seconds_to_serve(port: int, requests: int) -> list[float]:
     for _ in range(requests):
         start = time.monotonic()
         with connect(port) as sock:
-            assert asked(sock) == 200
+            assert status_of_request(sock) == 200
         took.append(time.monotonic() - start)
     return sorted(took)
 

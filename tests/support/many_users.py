@@ -43,7 +43,7 @@ def _shop(
 
 
 @contextmanager
-def shopping(
+def shop_visits(
     port: int, users: Sequence[str], path: str = "/", rate: float = 200.0, threads: int = 4
 ) -> Iterator[Visits]:
     """So many requests a second by users drawn at random, while the block runs."""

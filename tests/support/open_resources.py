@@ -42,7 +42,7 @@ def descriptors(pid: int) -> Open:
     return found
 
 
-def look(sidecar: Sidecar) -> Open:
+def open_now(sidecar: Sidecar) -> Open:
     """All of it: the supervisor, whatever it has started, and the data plane."""
     time.sleep(EVERY)  # what we have asked is closed at the other end too
     assert sidecar.process is not None
@@ -57,16 +57,16 @@ def look(sidecar: Sidecar) -> Open:
     return found + _envoy_gauges(sidecar) if pid else found
 
 
-def at_rest(sidecar: Sidecar) -> Open:
+def open_when_idle(sidecar: Sidecar) -> Open:
     """What is open while nobody is there; without connections that Envoy keeps for a while."""
     until(lambda: _all_tell(sidecar))
-    end, least = time.monotonic() + SETTLES, look(sidecar)
+    end, least = time.monotonic() + SETTLES, open_now(sidecar)
     while time.monotonic() < end:
-        least &= look(sidecar)
+        least &= open_now(sidecar)
     return _without_pool(sidecar, least)
 
 
-def nothing_left(
+def assert_nothing_left(
     sidecar: Sidecar,
     before: Open,
     patience: float | None = None,
@@ -81,7 +81,7 @@ def nothing_left(
     engine = sidecar.settings.get("engine", "mitmproxy")
     end, more = time.monotonic() + (PATIENCE[engine] if patience is None else patience), None
     while more is None or more:
-        found = look(sidecar)
+        found = open_now(sidecar)
         if kept and engine == "envoy":
             found = _but_kept(found)
         left = found - before
@@ -96,9 +96,9 @@ def nothing_left(
 @contextmanager
 def leaves_nothing(sidecar: Sidecar) -> Iterator[None]:
     """Whatever is done in here, nothing of it is left afterwards, and nothing has gone wrong."""
-    before = at_rest(sidecar)
+    before = open_when_idle(sidecar)
     yield
-    nothing_left(sidecar, before)
+    assert_nothing_left(sidecar, before)
     assert sidecar.metric("counterfault_internal_errors_total") == 0
 
 

@@ -64,7 +64,7 @@ def _serve(port: int) -> None:
     IOLoop.current().start()
 
 
-class Shop:
+class OrderShop:
     """The shop as a process."""
 
     def __init__(self) -> None:

@@ -128,7 +128,7 @@ class World:
 
 
 @contextmanager
-def passing(directory: Path, engine: str) -> Iterator[World]:
+def passthrough_world(directory: Path, engine: str) -> Iterator[World]:
     www = directory / "nginx" / "www"
     with ExitStack() as stack:
         nginx = Nginx(directory / "nginx", _NGINX.replace("WWW", str(www)) + _CODES)

@@ -88,5 +88,5 @@ def query(port: int, timeout: int = 10) -> psycopg.Connection[tuple[object, ...]
     return psycopg.connect(f"{dsn} sslmode=disable gssencmode=disable", autocommit=True)
 
 
-def seconds(start: float) -> float:
+def seconds_since(start: float) -> float:
     return time.monotonic() - start

@@ -22,7 +22,7 @@ def shared_sidecar(directory: Path, **settings: Any) -> Iterator[Sidecar]:
 
 
 @contextmanager
-def turn(sidecar: Sidecar) -> Iterator[Sidecar]:
+def exclusive_use(sidecar: Sidecar) -> Iterator[Sidecar]:
     """Afterwards it has the listeners that it had before, and no experiment."""
     settings = {**sidecar.settings, "listeners": dict(sidecar.settings["listeners"])}
     yield sidecar

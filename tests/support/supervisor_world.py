@@ -49,7 +49,7 @@ SLOW: dict[str, Any] = {
 
 
 @dataclass
-class Idle:
+class IdleEngine:
     """An Engine without workers; `confirm` is awaited before a plan counts as applied."""
 
     budget: Budget = field(default_factory=lambda: Budget(fault_budget.create()))
@@ -89,7 +89,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.now = START
-        self.engine, self.totals = Idle(), Totals()
+        self.engine, self.totals = IdleEngine(), Totals()
         self._counts: dict[Key, float] = {}
 
     def write(self, *experiments: dict[str, Any], **sidecar: Any) -> None:

@@ -40,7 +40,7 @@ def markers(item: pytest.Item) -> Iterator[pytest.MarkDecorator]:
     yield pytest.mark.xdist_group(f"{module}[{engine}]" if engine else module)
 
 
-def turn(item: pytest.Item) -> tuple[bool, int]:
+def sort_key(item: pytest.Item) -> tuple[bool, int]:
     """By which tests are sorted: slow ones first, then as the directories stand in `_ORDER`."""
     return item.get_closest_marker("slow") is None, _ORDER.index(_module(item).split("/")[0])
 

@@ -4,13 +4,13 @@ import threading
 import time
 
 # Issue 5: "a fault that ends releases whatever it holds within 250 ms".
-SOON = 0.250
+RELEASE_LIMIT = 0.250
 _NAP = 0.002
 # The supervisor, a worker or Envoy, and we: each may have to wait for the processor.
 _PROCESSES = 3
 
 
-class Soon(threading.Thread):
+class ReleaseTimer(threading.Thread):
     """Measures what is done within `with`, and how late the machine lets anybody go on meanwhile.
 
     On a machine that is free that is a millisecond, and the promise is held to its word.
@@ -28,7 +28,7 @@ class Soon(threading.Thread):
             time.sleep(_NAP)
             self.late = max(self.late, time.monotonic() - start - _NAP)
 
-    def __enter__(self) -> "Soon":
+    def __enter__(self) -> "ReleaseTimer":
         self.start()
         self._start = time.monotonic()
         return self
@@ -38,5 +38,5 @@ class Soon(threading.Thread):
         self._over.set()
         self.join()
         if kind is None:
-            most = SOON + _PROCESSES * self.late
+            most = RELEASE_LIMIT + _PROCESSES * self.late
             assert self.took < most, f"{self.took:.3f} s, {self.late:.3f} of them the machine's"

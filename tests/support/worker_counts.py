@@ -10,7 +10,7 @@ from counterfault.proxy.measurement.totals import Totals
 COHORTS = (Cohort.CONTROL, Cohort.EXPERIMENT)
 
 
-class Counted:
+class WorkerCounts:
     """Counts for one experiment, evenly over the replicates."""
 
     def __init__(self, experiment: str = "x") -> None:

@@ -14,7 +14,7 @@ _LONG = 60
 
 
 @dataclass(slots=True)
-class Rush:
+class WrkResult:
     """What came of it, once it is over. Connections that were refused count nowhere."""
 
     answered: int = 0
@@ -25,12 +25,12 @@ class Rush:
 
 
 @contextmanager
-def rush(url: str, *headers: str) -> Iterator[Rush]:
+def under_wrk_load(url: str, *headers: str) -> Iterator[WrkResult]:
     """Under way inside; it goes on when there is nobody to answer."""
     told = (part for header in headers for part in ("-H", header))
     command = [program("wrk"), "-t1", f"-c{_CONNECTIONS}", f"-d{_LONG}s", *told, url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    seen = Rush()
+    seen = WrkResult()
     try:
         yield seen
     finally:

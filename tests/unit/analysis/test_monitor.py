@@ -8,7 +8,7 @@ from counterfault.proxy.analysis.monitor import Monitor, stops
 from counterfault.proxy.analysis.verdict import Result, conclude
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
-from tests.support.worker_counts import Counted
+from tests.support.worker_counts import WorkerCounts
 
 SUCCESS = {"name": "ok", "at": "inbound", "success_rate": {"drop": "1pp"}}
 
@@ -34,12 +34,12 @@ def run(state: State, entered: float = 0.0) -> Run:
 
 
 @pytest.fixture
-def counted() -> Counted:
-    return Counted()
+def counted() -> WorkerCounts:
+    return WorkerCounts()
 
 
 @pytest.fixture
-def watch(counted: Counted) -> Monitor:
+def watch(counted: WorkerCounts) -> Monitor:
     return Monitor(counted.totals)
 
 
@@ -51,7 +51,9 @@ def test_nothing_is_found_in_nothing(watch: Monitor) -> None:
         assert [c.metric.name for c in found.comparisons] == ["ok"]
 
 
-def test_harm_beyond_the_tolerance_stops_a_running_run(watch: Monitor, counted: Counted) -> None:
+def test_harm_beyond_the_tolerance_stops_a_running_run(
+    watch: Monitor, counted: WorkerCounts
+) -> None:
     counted.add("1.0.running", "ok", "control", good=20)
     counted.add("1.0.running", "ok", "experiment", good=16, bad=4)
     counted.dose("1.0.running", 256, 256)
@@ -65,7 +67,7 @@ def test_harm_beyond_the_tolerance_stops_a_running_run(watch: Monitor, counted: 
     assert verdict.reason.endswith("1 pp allowed)")
 
 
-def test_harm_without_a_fault_is_no_refutation(watch: Monitor, counted: Counted) -> None:
+def test_harm_without_a_fault_is_no_refutation(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add("1.0.running", "ok", "control", good=20)
     counted.add("1.0.running", "ok", "experiment", good=16, bad=4)
     found = watch.look(run(State.RUNNING), experiment(), 1.0)
@@ -75,7 +77,7 @@ def test_harm_without_a_fault_is_no_refutation(watch: Monitor, counted: Counted)
 
 
 def test_cohorts_that_differ_before_any_fault_make_the_run_invalid(
-    watch: Monitor, counted: Counted
+    watch: Monitor, counted: WorkerCounts
 ) -> None:
     counted.add("1.0.baseline", "ok", "control", good=16, bad=4)
     counted.add("1.0.baseline", "ok", "experiment", good=20)
@@ -86,12 +88,14 @@ def test_cohorts_that_differ_before_any_fault_make_the_run_invalid(
     assert (verdict.result, verdict.reason) == (Result.INVALID, f"{Reason.BASELINE}: ok")
 
 
-def test_equal_cohorts_pass_the_baseline(watch: Monitor, counted: Counted) -> None:
+def test_equal_cohorts_pass_the_baseline(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add_both("1.0.baseline", "ok", good=160, bad=4)
     assert stops(run(State.BASELINE), watch.look(run(State.BASELINE), experiment(), 1.0)) == []
 
 
-def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(watch: Monitor, counted: Counted) -> None:
+def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(
+    watch: Monitor, counted: WorkerCounts
+) -> None:
     counted.users("1.0", 5000, 4000)
     now = run(State.RUNNING)
     found = watch.look(now, experiment(), 1.0)
@@ -101,14 +105,14 @@ def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(watch: Monitor, counted
     assert "44.44% of 9000 enrolled users" in verdict.reason
 
 
-def test_shares_that_differ_are_no_mismatch(watch: Monitor, counted: Counted) -> None:
+def test_shares_that_differ_are_no_mismatch(watch: Monitor, counted: WorkerCounts) -> None:
     counted.users("1.0", 8000, 2000)
     shares = experiment(cohorts={"experiment": "1%", "control": "4%"})
     assert stops(run(State.RUNNING), watch.look(run(State.RUNNING), shares, 1.0)) == []
 
 
 def test_control_that_gets_worse_than_its_past_ends_the_run(
-    watch: Monitor, counted: Counted
+    watch: Monitor, counted: WorkerCounts
 ) -> None:
     counted.add("1.0.baseline", "ok", "control", good=100)
     now = run(State.RUNNING)
@@ -122,7 +126,7 @@ def test_control_that_gets_worse_than_its_past_ends_the_run(
 
 
 def test_what_control_was_like_an_hour_ago_does_not_hide_what_it_is_like(
-    watch: Monitor, counted: Counted
+    watch: Monitor, counted: WorkerCounts
 ) -> None:
     counted.add("1.0.baseline", "ok", "control", good=100)
     now = run(State.RUNNING)
@@ -133,7 +137,7 @@ def test_what_control_was_like_an_hour_ago_does_not_hide_what_it_is_like(
     assert stops(now, watch.look(now, experiment(), 205)) == [Reason.INTERFERENCE]
 
 
-def test_all_within_holds_with_enough_of_a_dose_only(watch: Monitor, counted: Counted) -> None:
+def test_all_within_holds_with_enough_of_a_dose_only(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add_both("1.0.running", "ok", good=100)
     counted.dose("1.0.running", 1000, 790)
     assert not watch.look(run(State.RUNNING), experiment(), 1.0).held
@@ -148,7 +152,7 @@ def test_all_within_holds_with_enough_of_a_dose_only(watch: Monitor, counted: Co
     assert conclude(run(State.DONE), found).result is Result.HELD
 
 
-def test_one_metric_left_open_leaves_all_open(watch: Monitor, counted: Counted) -> None:
+def test_one_metric_left_open_leaves_all_open(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add_both("1.0.running", "ok", good=100)
     counted.dose("1.0.running", 10, 10)
     more = experiment(
@@ -163,7 +167,7 @@ def test_one_metric_left_open_leaves_all_open(watch: Monitor, counted: Counted) 
     assert verdict.reason == "slow: only 0 events in a cohort"
 
 
-def test_no_recovery_refutes_what_seemed_to_hold(watch: Monitor, counted: Counted) -> None:
+def test_no_recovery_refutes_what_seemed_to_hold(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 10)
     now = run(State.RECOVERING, entered=100.0)
@@ -178,7 +182,7 @@ def test_no_recovery_refutes_what_seemed_to_hold(watch: Monitor, counted: Counte
 
 
 def test_what_was_left_of_the_fault_early_in_recovery_does_not_count(
-    watch: Monitor, counted: Counted
+    watch: Monitor, counted: WorkerCounts
 ) -> None:
     now = run(State.RECOVERING, entered=100.0)
     counted.add("1.0.recovering", "ok", "control", good=20)
@@ -188,14 +192,14 @@ def test_what_was_left_of_the_fault_early_in_recovery_does_not_count(
     assert watch.look(now, experiment(), 110.0).unrecovered == ()
 
 
-def test_nothing_measured_is_inconclusive(watch: Monitor, counted: Counted) -> None:
+def test_nothing_measured_is_inconclusive(watch: Monitor, counted: WorkerCounts) -> None:
     counted.dose("1.0.running", 10, 10)
     found = watch.look(run(State.DONE), experiment(steady_state=[]), 1.0)
     assert conclude(run(State.DONE), found).result is Result.INCONCLUSIVE
 
 
 def test_faults_that_could_not_be_performed_make_the_run_invalid(
-    watch: Monitor, counted: Counted
+    watch: Monitor, counted: WorkerCounts
 ) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 0)
@@ -212,7 +216,7 @@ def test_faults_that_could_not_be_performed_make_the_run_invalid(
     sorted(set(Reason) - {Reason.HARM, Reason.SAMPLE_RATIO, Reason.BASELINE, Reason.INTERFERENCE}),
 )
 def test_a_run_stopped_for_another_reason_is_inconclusive(
-    watch: Monitor, counted: Counted, reason: Reason
+    watch: Monitor, counted: WorkerCounts, reason: Reason
 ) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 10)
@@ -221,7 +225,7 @@ def test_a_run_stopped_for_another_reason_is_inconclusive(
     assert (verdict.result, verdict.reason) == (Result.INCONCLUSIVE, reason)
 
 
-def test_an_edit_forgets_what_control_was_like(watch: Monitor, counted: Counted) -> None:
+def test_an_edit_forgets_what_control_was_like(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add("1.0.baseline", "ok", "control", good=100)
     counted.add_both("1.0.running", "ok", good=8, bad=2)
     watch.look(run(State.RUNNING), experiment(), 0.0)

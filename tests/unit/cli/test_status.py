@@ -6,11 +6,11 @@ import pytest
 
 from counterfault.proxy.admin.views import overview
 from counterfault.proxy.cli import status
-from tests.support.example_runs import lived
+from tests.support.example_runs import example_world
 
 
 def said(tmp_path, seconds, **how):
-    with lived(tmp_path, seconds, **how) as world:
+    with example_world(tmp_path, seconds, **how) as world:
         return "\n".join(status.lines(overview(world.supervisor)))
 
 

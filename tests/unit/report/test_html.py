@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from counterfault.proxy.report import html as page
-from tests.support.example_runs import STORIES, empty, held, refuted, told
+from tests.support.example_runs import EXAMPLE_RUNS, empty, example_report, held, refuted
 
 EVIL = """<script>alert(1)</script>"'&<img src=x onerror=alert(1)>"""
 VOID = {"meta", "br"}
@@ -50,17 +50,17 @@ def of(svg: ElementTree.Element, kind: str) -> list[ElementTree.Element]:
     return [e for e in svg if e.attrib.get("class") == kind]
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_every_page_is_well_formed_and_fetches_nothing(story):
-    html = page.render(STORIES[story](), UTC)
+    html = page.render(EXAMPLE_RUNS[story](), UTC)
     parser = nested(html)
     assert "script" not in parser.seen
     assert not re.search(r"\b(src|href)=|url\(", html)
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_every_chart_stays_within_its_frame_and_has_numbers_only(story):
-    for svg in drawings(page.render(STORIES[story](), UTC)).values():
+    for svg in drawings(page.render(EXAMPLE_RUNS[story](), UTC)).values():
         assert svg[0].tag == "title"
         for element in svg:
             for name in ("points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy"):
@@ -152,13 +152,13 @@ def test_a_run_that_has_not_begun_says_so():
 
 
 def test_without_a_steady_state_nothing_was_compared():
-    record = told(260, experiment={"steady_state": []})
+    record = example_report(260, experiment={"steady_state": []})
     assert "Nothing has been compared." in page.render(record, UTC)
     assert "no steady state is defined" in page.render(record, UTC)
 
 
 def test_an_edit_begins_the_charts_anew():
-    record = told(60)
+    record = example_report(60)
     before = [dict(point, epoch="1.9.running") for point in record["points"][:20]]
     again = record | {"points": before + record["points"][20:]}
     assert page.render(record, UTC) != page.render(again, UTC)

@@ -8,7 +8,15 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from counterfault.proxy.report import junit
-from tests.support.example_runs import STORIES, empty, held, inconclusive, invalid, refuted, told
+from tests.support.example_runs import (
+    EXAMPLE_RUNS,
+    empty,
+    example_report,
+    held,
+    inconclusive,
+    invalid,
+    refuted,
+)
 
 OUTCOMES = ("failure", "error", "skipped")
 # What Ant's schema, the stricter one of those in use, requires of each element and its order.
@@ -44,9 +52,9 @@ def has(element: Element, attributes: dict[str, str]) -> None:
         assert re.fullmatch(pattern, element.attrib[name], re.DOTALL), (name, element.attrib[name])
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_every_report_is_as_the_schemas_want_it(story):
-    suite = parsed(STORIES[story]())
+    suite = parsed(EXAMPLE_RUNS[story]())
     has(suite, SUITE)
     cases = suite.findall("testcase")
     assert [child.tag for child in suite] == [
@@ -95,13 +103,13 @@ def test_a_run_without_a_dose_is_an_error_whatever_its_metrics_say():
 
 
 def test_cohorts_that_differ_without_a_fault_are_an_error_and_no_failure():
-    record = told(harm=0.2, faults=0)
+    record = example_report(harm=0.2, faults=0)
     assert record["verdict"]["result"] == "invalid"
     assert "failure" not in outcomes(record).values()
 
 
 def test_a_run_under_way_is_not_green_yet():
-    record = told(150)
+    record = example_report(150)
     assert record["verdict"] == record["verdict"] | {"result": "held", "provisional": True}
     assert outcomes(record)["hypothesis"] == "error"
 

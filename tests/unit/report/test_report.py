@@ -6,7 +6,7 @@ from datetime import UTC
 import pytest
 
 from counterfault.proxy.report import FORMATS, exit_code, worst
-from tests.support.example_runs import STORIES, held
+from tests.support.example_runs import EXAMPLE_RUNS, held
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_json_is_the_record():
     assert json.loads(FORMATS["json"].render(record, UTC)) == record
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_the_stories_end_as_they_are_called(story):
-    record = STORIES[story]()
+    record = EXAMPLE_RUNS[story]()
     expected = "inconclusive" if story == "empty" else story
     assert record["verdict"]["result"] == expected

@@ -5,7 +5,7 @@ from datetime import UTC, timedelta, timezone
 import pytest
 
 from counterfault.proxy.report import text
-from tests.support.example_runs import STORIES, held, inconclusive, refuted
+from tests.support.example_runs import EXAMPLE_RUNS, held, inconclusive, refuted
 
 CET = timezone(timedelta(hours=1), "CET")
 METRICS = ("success", "p95", "orders")
@@ -57,9 +57,9 @@ def test_times_are_told_in_utc_and_on_the_readers_clock():
     assert "2026-09-21 14:13:20 UTC  baseline\n" in text.render(record, UTC)
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_each_story_fits_on_a_screen(story: str):
-    lines = text.render(STORIES[story](), CET).splitlines()
+    lines = text.render(EXAMPLE_RUNS[story](), CET).splitlines()
     assert max(map(len, lines)) <= text.WIDTH
     assert len(lines) <= 50
     assert not any(line != line.rstrip() for line in lines)
