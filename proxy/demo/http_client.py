@@ -1,5 +1,6 @@
-"""A small HTTP/1.1 client that keeps its connections: a new one for each call costs more CPU than
-all else in the demo.
+"""A small HTTP/1.1 client that reuses connections.
+
+A new connection for each call would cost more CPU than all else in the demo.
 """
 
 import asyncio
@@ -13,31 +14,33 @@ from urllib.parse import urlsplit
 type Address = tuple[str, int]
 type Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
+# The most idle connections kept for an address.
 _IDLE = 50
 
 
 class BadAnswer(Exception):
-    """An answer that is not HTTP as this client knows it."""
+    """A response without a status or a content-length."""
 
 
-# No connection, cut, late, nonsense.
+# What a failed call raises: no connection or too late, cut, a head that is too long, not HTTP.
 FAILED = (OSError, EOFError, asyncio.LimitOverrunError, BadAnswer)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A status and a body."""
+    """A response: its status and its body."""
 
     status: int
     body: bytes
 
     @property
     def good(self) -> bool:
+        """Whether the status is a success."""
         return 200 <= self.status < 300
 
 
 class HttpClient:
-    """Asks servers; each request has a connection to itself, an idle one if there is one."""
+    """Calls servers. A request has a connection to itself, an idle one if there is one."""
 
     def __init__(self) -> None:
         self._idle: defaultdict[Address, list[Connection]] = defaultdict(list)
@@ -45,7 +48,10 @@ class HttpClient:
     async def ask(
         self, url: str, headers: Mapping[str, str], body: Any = None, timeout: float = 10.0
     ) -> HttpAnswer:
-        """The answer to a GET or, with a body for JSON, to a POST. Raises one of FAILED."""
+        """Return the response to a GET or, with a body that becomes JSON, to a POST.
+
+        `timeout` is in seconds. Raises one of FAILED.
+        """
         parts = urlsplit(url)
         address = (parts.hostname or "", parts.port or 80)
         head = _head(parts.netloc, parts.path, headers, body)
@@ -65,14 +71,14 @@ class HttpClient:
         return answer
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close all idle connections."""
         for connections in self._idle.values():
             for _, writer in connections:
                 writer.close()
         self._idle.clear()
 
     def idle(self, url: str) -> list[Connection]:
-        """The connections that wait for another request."""
+        """Return the idle connections to the URL's address."""
         parts = urlsplit(url)
         return self._idle[parts.hostname or "", parts.port or 80]
 
@@ -86,7 +92,7 @@ class HttpClient:
 
 
 def _head(host: str, path: str, headers: Mapping[str, str], body: Any) -> bytes:
-    """A whole request."""
+    """Return the bytes of a whole request."""
     content = b"" if body is None else json.dumps(body).encode()
     lines = [f"{'GET' if body is None else 'POST'} {path or '/'} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -96,7 +102,7 @@ def _head(host: str, path: str, headers: Mapping[str, str], body: Any) -> bytes:
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[HttpAnswer, bool]:
-    """An answer, and whether its connection can be used again."""
+    """Return a response, and whether its connection can be used again."""
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
     fields = {n.strip().lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
     try:

@@ -1,4 +1,4 @@
-"""The demo's processes: started, waited for, and surely stopped."""
+"""Starts the demo's processes, waits for them, and stops them however the demo ends."""
 
 import http.client
 import json
@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, Self
 
 HOST = "127.0.0.1"
+# How long to wait for a process to be ready, and for one to end after SIGTERM, in seconds.
 PATIENCE = 30.0
 GRACE = 10.0
-# Below those that the system gives to connections, our users' among them.
+# The kernel gives connections ports above these, those of the demo's users included.
 _PORTS = range(20_000, 32_000)
+# How many lines of a log an error shows.
 _TAIL = 15
+# How often to look again while waiting, in seconds.
 _STEP = 0.1
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -30,7 +33,7 @@ class DemoError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different. Raises DemoError."""
+    """Return ports that are free now, all different. Raises DemoError."""
     free = (port for port in random.sample(_PORTS, len(_PORTS)) if _is_free(port))
     found = list(islice(free, count))
     if len(found) < count:
@@ -48,7 +51,7 @@ def _is_free(port: int) -> bool:
 
 
 def get(port: int, path: str) -> Any:
-    """The JSON at a local address, or the text; raises OSError unless it is a 200."""
+    """Return the JSON or the text at a local port; raise OSError unless the status is 200."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
         connection.request("GET", path)
@@ -87,21 +90,22 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                process_group=0,  # so that ^C reaches us alone, and we stop them in order
+                process_group=0,  # so that ^C reaches only the demo, which stops them in order
             )
 
     def pids(self) -> list[int]:
+        """Return the pids of the processes that run."""
         return [process.pid for process in self._running.values()]
 
     def check(self) -> None:
-        """Raise DemoError with the last words of a process that has ended."""
+        """Raise DemoError with the end of the log of a process that has ended."""
         for name, process in self._running.items():
             if process.poll() is not None:
                 said = self._tail(name)
                 raise DemoError(f"{name} ended with {process.returncode}; its last words:\n{said}")
 
     def wait(self, what: str, true: Callable[[], bool], patience: float = PATIENCE) -> None:
-        """Wait until something is so; raises DemoError if a process ends or time runs out."""
+        """Wait until `true()`; raise DemoError if a process ends or `patience` seconds pass."""
         end = time.monotonic() + patience
         while not true():
             self.check()
@@ -111,7 +115,7 @@ class Processes:
             time.sleep(_STEP)
 
     def answers(self, what: str, port: int, path: str) -> None:
-        """Wait until a GET is answered with 200."""
+        """Wait until a GET gets a response with status 200."""
         self.wait(what, lambda: _is_up(port, path))
 
     def _log(self, name: str) -> Path:
@@ -126,7 +130,7 @@ class Processes:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-        # What is left of its group: itself, or workers that have lost it.
+        # The rest of its process group: itself if it did not end, or workers that it left behind.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -142,7 +146,7 @@ def _is_up(port: int, path: str) -> bool:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second ^C must not leave processes behind."""
+    """Ignore signals that end the demo: a second ^C must not leave processes behind."""
     before = {n: signal.signal(n, signal.SIG_IGN) for n in _ENDS}
     try:
         yield
@@ -153,7 +157,7 @@ def _undisturbed() -> Iterator[None]:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the demo as ^C does."""
+    """Let SIGTERM and a closed terminal end the demo as ^C does."""
 
     def end(number: int, _: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)

@@ -72,7 +72,7 @@ steady_state:
 SCENARIOS = (
     Scenario(
         "slow-recommendations",
-        "Act 1 of 2: a fault that nobody should notice",
+        "Act 1 of 2: a fault that users should not notice",
         "For 3 users in 10 (the experiment) recommendations now come 2 s late; 3 in 10 others"
         " (the control) are left alone, to compare with. Foretold: the hypothesis is held,"
         " because the shop waits 100 ms at most and then shows its bestsellers.",
@@ -84,7 +84,7 @@ SCENARIOS = (
         "Act 2 of 2: a fault that hurts",
         "For 3 other users in 10 the payment service now fails. Foretold: the hypothesis is"
         " refuted, because the shop has nothing to fall back on: their checkouts fail, and"
-        " nobody else's. The run is stopped as soon as that is beyond doubt.",
+        " no others do. The run is stopped as soon as that is beyond doubt.",
         Result.REFUTED,
         _FAILING,
     ),

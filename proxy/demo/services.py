@@ -1,4 +1,4 @@
-"""What the shop's storefront depends on: catalog, recommendations and payments."""
+"""The three services that the shop's storefront calls: catalog, recommendations, payments."""
 
 import asyncio
 import json
@@ -12,20 +12,27 @@ SUGGESTED = 4
 
 
 def product(number: int) -> dict[str, Any]:
+    """Return a product of the catalog as JSON data."""
     return {"id": number, "name": f"Teapot No. {number}", "cents": 990 + 137 * number}
 
 
 class Service(RequestHandler):
-    """Answers JSON and, as a real service does, takes its time."""
+    """A handler that responds with JSON after a lognormal delay, as a real service would.
+
+    Attributes:
+        median: The median delay in seconds.
+        sigma: The standard deviation of the delay's natural logarithm.
+    """
 
     median = 0.004
     sigma = 0.4
-    """The standard deviation of the time's logarithm."""
 
     async def work(self) -> None:
+        """Wait for the time that the service takes."""
         await asyncio.sleep(self.median * random.lognormvariate(0, self.sigma))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Respond to an error with JSON."""
         self.finish({"error": self._reason})
 
 
@@ -33,6 +40,7 @@ class Health(Service):
     """GET /healthz."""
 
     def get(self) -> None:
+        """Say that the service is up."""
         self.finish({"status": "ok"})
 
 
@@ -40,6 +48,7 @@ class Catalog(Service):
     """GET /products and /products/ID."""
 
     async def get(self, number: str | None = None) -> None:
+        """Respond with ten products, or with the one that is asked for."""
         await self.work()
         if number is None:
             self.finish({"products": [product(i) for i in range(1, 11)]})
@@ -56,6 +65,7 @@ class Recommendations(Service):
     sigma = 0.5
 
     async def get(self, user: str) -> None:
+        """Respond with products for a user, the same each time."""
         await self.work()
         liked = random.Random(user).sample(range(1, PRODUCTS + 1), SUGGESTED)
         self.finish({"products": [product(i) for i in liked]})
@@ -67,6 +77,7 @@ class Payments(Service):
     median = 0.015
 
     async def post(self) -> None:
+        """Take the payment."""
         await self.work()
         try:
             self.finish({"paid": int(json.loads(self.request.body)["cents"])})

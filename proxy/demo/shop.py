@@ -1,4 +1,4 @@
-"""The demo's shop: `python -m proxy.demo.shop SERVICE --port N`, one process for each service."""
+"""One service of the demo's shop: `python -m counterfault.proxy.demo.shop SERVICE --port N`."""
 
 import argparse
 import asyncio
@@ -14,7 +14,7 @@ from counterfault.proxy.demo.services import BACKENDS, STOREFRONT
 
 
 def application(service: str, urls: Mapping[str, str]) -> Application:
-    """The web application of one service; `urls` are the storefront's backends."""
+    """Return the web application of a service; `urls` has the URL of each storefront backend."""
     routes: list[tuple[Any, ...]] = [(r"/healthz", services.Health)]
     if service == STOREFRONT:
         backends = {"backends": storefront.Backends(urls, HttpClient())}
@@ -25,11 +25,11 @@ def application(service: str, urls: Mapping[str, str]) -> Application:
 
 
 def _silent(handler: RequestHandler) -> None:
-    """A line for every request would help nobody."""
+    """Log no requests: tornado would write a line for each."""
 
 
 async def serve(service: str, host: str, port: int, urls: Mapping[str, str]) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until the process gets SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -40,7 +40,8 @@ async def serve(service: str, host: str, port: int, urls: Mapping[str, str]) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m proxy.demo.shop")
+    """Run the service that the arguments name."""
+    parser = argparse.ArgumentParser(prog="python -m counterfault.proxy.demo.shop")
     parser.add_argument("service", choices=(STOREFRONT, *BACKENDS))
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1", help="default: the loopback's")

@@ -1,8 +1,8 @@
-"""The shop's storefront: what users see, made of what three services answer.
+"""The shop's storefront: pages for users, made from the responses of three services.
 
-storefront ──▶ catalog            nothing to show without it: 502
-           ──▶ recommendations    100 ms at most, then the bestsellers instead
-           ──▶ payments           no way round it: 502
+storefront ──▶ catalog            if it fails, the page is a 502
+           ──▶ recommendations    if it fails or takes 100 ms, bestsellers instead
+           ──▶ payments           if it fails, the checkout is a 502
 """
 
 import asyncio
@@ -18,14 +18,15 @@ from counterfault.proxy.demo.http_client import FAILED, HttpClient
 from counterfault.proxy.demo.services import Service, product
 
 BESTSELLERS = (1, 2, 3, 4)
+# How long the storefront waits for recommendations, and for the other services, in seconds.
 PATIENCE = 0.1
 TIMEOUT = 5.0
-# Handed down, so that the next sidecar knows whose request it is.
+# Headers that the storefront hands down, so that the sidecar knows which user a call is for.
 CONTEXT = ("baggage", "x-user-id")
 
 
 class Unusable(Exception):
-    """A service did not do what it was asked to; `status` is what the user is told."""
+    """A service failed; `status` is the HTTP status that the user gets."""
 
     def __init__(self, service: str, why: object, status: int = 502) -> None:
         super().__init__(f"{service}: {why}")
@@ -34,7 +35,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """The services by name, and how to ask them."""
+    """The services' URLs by name, and the client to call them with."""
 
     urls: Mapping[str, str]
     client: HttpClient
@@ -47,7 +48,11 @@ class Backends:
         body: Any = None,
         timeout: float = TIMEOUT,
     ) -> dict[str, Any]:
-        """A service's answer to a GET or, with a body, a POST. Raises Unusable."""
+        """Return a service's JSON response to a GET or, with a body, to a POST.
+
+        Raises:
+            Unusable: The service failed, took longer than `timeout` seconds, or sent no object.
+        """
         context = {name: headers[name] for name in CONTEXT if name in headers}
         try:
             answer = await self.client.ask(self.urls[service] + path, context, body, timeout)
@@ -57,12 +62,12 @@ class Backends:
         if not answer.good:
             raise Unusable(service, answer.status, 404 if answer.status == 404 else 502)
         if not isinstance(found, dict):
-            raise Unusable(service, "not what was agreed")
+            raise Unusable(service, "the response is not a JSON object")
         return found
 
     async def suggest(self, headers: HTTPHeaders) -> dict[str, Any]:
-        """Recommendations or, if they are late or fail, the bestsellers."""
-        path = f"/for/{quote(headers.get('x-user-id', 'nobody'), safe='')}"
+        """Return recommendations or, if the service is late or fails, the bestsellers."""
+        path = f"/for/{quote(headers.get('x-user-id', 'guest'), safe='')}"
         try:
             answer = await self.ask("recommendations", path, headers, timeout=PATIENCE)
             return {"from": "recommendations", "products": answer["products"]}
@@ -74,10 +79,11 @@ class Storefront(Service):
     """A page of the shop."""
 
     def initialize(self, backends: Backends) -> None:
+        """Take the services; tornado calls this for each request."""
         self.backends = backends
 
     async def page(self, path: str) -> None:
-        """The catalog's answer with recommendations beside it."""
+        """Respond with the catalog's data and recommendations."""
         headers = self.request.headers
         catalog, suggested = await asyncio.gather(
             self.backends.ask("catalog", path, headers), self.backends.suggest(headers)
@@ -85,7 +91,7 @@ class Storefront(Service):
         self.finish({"catalog": catalog, "recommended": suggested})
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """A service without a fallback that fails is told to the user."""
+        """Say which service failed, with the status that the failure asks for."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, Unusable):
             self.set_status(error.status)
@@ -94,6 +100,7 @@ class Storefront(Service):
             super().write_error(status_code, **kwargs)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log an exception unless it says that a service failed: faults are expected here."""
         if not isinstance(value, Unusable):
             super().log_exception(typ, value, tb)
 
@@ -102,6 +109,7 @@ class Home(Storefront):
     """GET /."""
 
     async def get(self) -> None:
+        """Respond with the home page."""
         await self.page("/products")
 
 
@@ -109,6 +117,7 @@ class Product(Storefront):
     """GET /product/ID."""
 
     async def get(self, number: str) -> None:
+        """Respond with a product's page."""
         await self.page(f"/products/{number}")
 
 
@@ -116,6 +125,7 @@ class Checkout(Storefront):
     """POST /checkout with `{"product": ID}`."""
 
     async def post(self) -> None:
+        """Buy the product: look up its price, then charge it."""
         try:
             number = int(json.loads(self.request.body)["product"])
         except (ValueError, TypeError, KeyError):

@@ -1,7 +1,8 @@
-"""The shop's users: an open-loop load, `python -m proxy.demo.traffic --target URL --rate R`.
+"""The shop's users, an open-loop load.
 
-Every request has its moment in a schedule that knows nothing of the answers, and its latency
-counts from that moment: a slow shop neither thins out its load nor hides its delays.
+`python -m counterfault.proxy.demo.traffic --target URL --rate R` sends R requests a second, each at
+a time that does not depend on responses, and measures latency from that time. So a slow shop
+neither gets fewer requests nor hides its delays (coordinated omission).
 """
 
 import argparse
@@ -22,16 +23,17 @@ from counterfault.proxy.demo.services import PRODUCTS
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS, latency_bucket
 
 USERS = 4000
-# Above 0.8 a handful of users would decide what their cohort looks like.
+# The exponent of the users' popularity; above 0.8 a few users would dominate their cohort.
 ZIPF = 0.7
-JOURNEYS = {  # and how many users of ten take each
+JOURNEYS = {  # the pages that a user visits, and how many users of ten do
     ("home", "product", "checkout"): 6,
     ("home", "product", "product"): 2,
     ("home",): 2,
 }
+# The mean time between two pages, and how long a user waits for one, in seconds.
 THINK = 1.0
 TIMEOUT = 10.0
-# Requests under way at once; more are not sent but counted as lost.
+# The most requests under way at once; a request beyond that is not sent, and counted as lost.
 MOST = 500
 
 
@@ -46,6 +48,7 @@ class Step:
 
     @property
     def path(self) -> str:
+        """The path of the URL."""
         match self.page:
             case "product":
                 return f"/product/{self.product}"
@@ -56,7 +59,7 @@ class Step:
 
 @dataclass(slots=True)
 class Seen:
-    """What the users have seen; durations as counts by latency bucket."""
+    """What the users have experienced; `cells` counts durations by latency bucket."""
 
     sent: int = 0
     lost: int = 0
@@ -64,7 +67,10 @@ class Seen:
     cells: Counter[int] = field(default_factory=Counter)
 
     def quantile(self, q: float) -> float | None:
-        """Seconds, up to the width of a bucket; None before the first answer."""
+        """Return the q-quantile in seconds, rounded up to a bucket's bound.
+
+        None before the first response.
+        """
         most = len(LATENCY_BUCKETS) - 1
         reached = 0
         for cell in sorted(self.cells):
@@ -74,12 +80,13 @@ class Seen:
         return None
 
     def summary(self) -> dict[str, Any]:
+        """Return all numbers as JSON data; durations in seconds."""
         counts = {"sent": self.sent, "lost": self.lost, "failed": self.failed}
         return {**counts, "p50": self.quantile(0.5), "p99": self.quantile(0.99)}
 
 
 def schedule(rate: float, rng: random.Random) -> Iterator[Step]:
-    """Endless steps in the order of their times, `rate` a second on average."""
+    """Yield steps without end, ordered by time, on average `rate` a second."""
     journeys, shares = list(JOURNEYS), list(JOURNEYS.values())
     length = sum(len(j) * n for j, n in JOURNEYS.items()) / sum(shares)
     popularity = list(accumulate(rank**-ZIPF for rank in range(1, USERS + 1)))
@@ -97,7 +104,7 @@ def schedule(rate: float, rng: random.Random) -> Iterator[Step]:
 
 
 class Traffic:
-    """Sends steps when they are due, whatever became of those before."""
+    """Sends each step when it is due, even if earlier requests have no response yet."""
 
     def __init__(self, target: str, client: HttpClient, most: int = MOST) -> None:
         self.seen = Seen()
@@ -105,7 +112,10 @@ class Traffic:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, steps: Iterator[Step], seconds: float) -> None:
-        """Until `seconds` have passed and the last answer is there; cancelling ends it at once."""
+        """Send steps for `seconds`, then wait for the last response.
+
+        Cancelling ends both at once.
+        """
         clock = asyncio.get_running_loop().time
         began = clock()
         for step in steps:
@@ -137,7 +147,10 @@ class Traffic:
 
 
 async def drive(target: str, rate: float, seconds: float, seed: int) -> Seen:
-    """Load the target until time is up, SIGTERM or SIGINT."""
+    """Send `rate` requests a second for `seconds`; return what the users experienced.
+
+    SIGTERM and SIGINT end it early.
+    """
     load = Traffic(target, HttpClient())
     work = asyncio.ensure_future(load.run(schedule(rate, random.Random(seed)), seconds))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -147,7 +160,8 @@ async def drive(target: str, rate: float, seconds: float, seed: int) -> Seen:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m proxy.demo.traffic")
+    """Run the load that the arguments describe, and print its summary as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m counterfault.proxy.demo.traffic")
     parser.add_argument("--target", metavar="URL", required=True)
     parser.add_argument("--rate", type=float, required=True, help="requests a second")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="default: for ever")
