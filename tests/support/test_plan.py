@@ -37,7 +37,8 @@ def markers(item: pytest.Item) -> Iterator[pytest.MarkDecorator]:
     if engine == "envoy" and module not in _ENVOY_SMOKE and not item.get_closest_marker("primary"):
         yield pytest.mark.twin
     # A module's fixtures are made once per worker: all its tests of an engine go to the same one.
-    yield pytest.mark.xdist_group(f"{module}[{engine}]" if engine else module)
+    # No bracket: xdist takes what follows the last one for no group.
+    yield pytest.mark.xdist_group(f"{module} on {engine}" if engine else module)
 
 
 def sort_key(item: pytest.Item) -> tuple[bool, int]:
