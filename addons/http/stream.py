@@ -18,8 +18,8 @@ from mitmproxy.proxy.layers.http import GetHttpConnection, SendHttp
 
 from counterfault.addons.http.client_codec import Http2FromClient
 from counterfault.addons.http.faulted_stream import HIGH_WATER, FaultedStream, OwnConnection
-from counterfault.addons.http.upstream_codec import codec_of, is_interim
-from counterfault.addons.mitm.hook_dispatch import in_place
+from counterfault.addons.http.upstream_codec import codec_of, is_interim, nothing
+from counterfault.addons.mitm.hook_dispatch import run_hooks_inline
 from counterfault.addons.mitm.private import (
     ErrorCode,
     HttpErrorHook,
@@ -96,12 +96,12 @@ class SidecarStream(FaultedStream):
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if isinstance(event, _OF_REQUEST):
-            return in_place(self._peer.answers, self.client_state(event))
+            return run_hooks_inline(self._peer.run_inline, self.client_state(event))
         if not isinstance(event, _OF_ANSWER):
-            return in_place(self._peer.answers, super()._handle_event(event))
+            return run_hooks_inline(self._peer.run_inline, super()._handle_event(event))
         if isinstance(event, ResponseHeaders) and is_interim(event.response):
             return self._pass_interim(event)
-        return in_place(self._peer.answers, self.server_state(event))
+        return run_hooks_inline(self._peer.run_inline, self.server_state(event))
 
     def _pass_interim(self, event: ResponseHeaders) -> Generator[None]:
         if self.server_state == self.state_wait_for_response_headers:
@@ -207,6 +207,13 @@ class SidecarStream(FaultedStream):
         yield SendHttp(ResponseProtocolError(self.stream_id, why, code), self.context.client)
         self.flow.live = False
         self.client_state = self.server_state = self.state_errored
+
+    def state_done(self, _: events.Event) -> Generator[None]:
+        """Ignore what an upstream still sends of a response that was cancelled.
+
+        mitmproxy asserts that nothing comes.
+        """
+        return nothing()
 
     def state_consume_request_body(self, event: events.Event) -> Generator[None]:
         if self.flow.response and isinstance(event, RequestData):

@@ -1,8 +1,4 @@
-"""mitmproxy's hooks, answered in place: only a hook that must wait costs a task.
-
-`Hooked` wraps a connection's layers. It joins writes, and it closes a connection whose layers
-crash, since mitmproxy would leave both ends hanging.
-"""
+"""Runs the handlers of mitmproxy's hooks: at once, and only in a task if one has to wait."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -13,18 +9,24 @@ from mitmproxy.proxy import commands, events, layer
 
 type Handler = Callable[[Any], Awaitable[None] | None]
 type Table = dict[str, tuple[tuple[str, Handler], ...]]
-"""For each hook's name its handlers, each with the name its failures are counted under."""
+"""By hook name: its handlers, each with the name that its errors are counted under."""
 
-_CORK = 1 << 16
+# Bytes up to which writes to one connection are joined.
+_JOINED = 1 << 16
 
 
-def in_place(
-    answers: Callable[[commands.StartHook], bool], inner: layer.CommandGenerator[None]
+def run_hooks_inline(
+    run_inline: Callable[[commands.StartHook], bool], inner: layer.CommandGenerator[None]
 ) -> layer.CommandGenerator[None]:
-    """A layer's commands; its hooks for which nobody waits do not go through all other layers.
+    """Pass a layer's commands on, but run hooks that need no waiting right here.
 
-    But for the answer's: with it an exchange may be over, and the next one on the same connection
-    must not begin before the layer that has read the answer to its end is done with this one.
+    Such a hook does not travel through all enclosing layers and back. The hook `response` does:
+    it may end the exchange, and the next exchange on the connection must not begin before the
+    layer that is reading the response has finished.
+
+    Args:
+        run_inline: `HookDispatcher.run_inline` of the connection.
+        inner: The layer's commands.
     """
     reply = None
     try:
@@ -33,7 +35,7 @@ def in_place(
             if (
                 isinstance(command, commands.StartHook)
                 and command.name != "response"
-                and answers(command)
+                and run_inline(command)
             ):
                 reply = None
             else:
@@ -43,31 +45,36 @@ def in_place(
 
 
 class HookOwner(Protocol):
-    """The connection that the layers belong to."""
+    """The client connection that the layers belong to."""
 
     def failed(self, where: str, error: Exception) -> None:
         """Count and log an error of ours."""
 
     def finish_later(self, hook: commands.StartHook, waiting: Awaitable[None]) -> None:
-        """Await, then tell the layers that the hook is done."""
+        """Await `waiting` in a task, then tell the layers that the hook has completed."""
 
 
 class HookDispatcher:
-    """The outermost layer's `handle_event`."""
+    """The outermost layer of a connection: runs hooks, and joins writes.
+
+    If a layer raises an error, it closes the client's connection; mitmproxy would leave both ends
+    of it hanging.
+    """
 
     def __init__(self, owner: HookOwner, table: Table, child: layer.Layer) -> None:
+        """`child` is the layer that encloses all others; `table` holds the hooks' handlers."""
         self._owner = owner
         self._table = table
         self._child = child
-        self._dead = False
+        self._crashed = False
         self._waiting: dict[commands.StartHook, Awaitable[None]] = {}
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """The child's commands but hooks, with writes to one connection joined.
+        """Return the child's commands without hooks, and with writes to one connection joined.
 
-        One generator for all of it: each more would be another step for every command.
+        All of it is one generator: each further one would be a step more for every command.
         """
-        if self._dead:
+        if self._crashed:
             return
         held: commands.SendData | None = None
         pending: deque[events.Event] = deque((event,))
@@ -77,34 +84,39 @@ class HookDispatcher:
                     if isinstance(command, commands.SendData):
                         if held is None:
                             held = command
-                        elif held.connection is command.connection and len(held.data) < _CORK:
+                        elif held.connection is command.connection and len(held.data) < _JOINED:
                             held.data += command.data
                         else:
                             yield held
                             held = command
                     elif isinstance(command, commands.StartHook):
-                        self._answer(command, pending)
-                    elif not isinstance(command, commands.Log):  # one comes with every answer
+                        self._complete(command, pending)
+                    elif not isinstance(command, commands.Log):  # mitmproxy logs every response
                         if held is not None:
                             yield held
                             held = None
                         yield command
         except Exception as e:
-            self._dead = True
+            self._crashed = True
             self._owner.failed("protocol", e)
         if held is not None:
             yield held
-        if self._dead:
+        if self._crashed:
             yield commands.CloseConnection(self._child.context.client)
 
-    def answers(self, hook: commands.StartHook) -> bool:
-        """For a layer that asks before it yields a hook: True if it may go on instead."""
+    def run_inline(self, hook: commands.StartHook) -> bool:
+        """Run a hook's handlers before its layer yields it.
+
+        Returns:
+            True if all have run. False if one waits: then the layer has to yield the hook, whose
+            handlers do not run again.
+        """
         waiting = self._run(hook)
         if waiting is not None:
             self._waiting[hook] = waiting
         return waiting is None
 
-    def _answer(self, hook: commands.StartHook, pending: deque[events.Event]) -> None:
+    def _complete(self, hook: commands.StartHook, pending: deque[events.Event]) -> None:
         waiting = self._waiting.pop(hook, None) or self._run(hook)
         if waiting is not None:
             self._owner.finish_later(hook, waiting)
@@ -115,10 +127,10 @@ class HookDispatcher:
         handlers = self._table.get(hook.name)
         if handlers is None:
             return None
-        # Its only field; args() looks at the dataclass's fields each time.
-        return self._from(handlers, next(iter(vars(hook).values())))
+        # The hook's only field. `hook.args()` would look up the dataclass's fields each time.
+        return self._run_from(handlers, next(iter(vars(hook).values())))
 
-    def _from(
+    def _run_from(
         self, handlers: tuple[tuple[str, Handler], ...], argument: Any
     ) -> Awaitable[None] | None:
         for i, (where, handler) in enumerate(handlers):
@@ -128,10 +140,10 @@ class HookDispatcher:
                 self._owner.failed(where, e)
                 continue
             if result is not None and isawaitable(result):
-                return self._rest(where, result, handlers[i + 1 :], argument)
+                return self._wait_and_go_on(where, result, handlers[i + 1 :], argument)
         return None
 
-    async def _rest(
+    async def _wait_and_go_on(
         self,
         where: str,
         waiting: Awaitable[None],
@@ -142,6 +154,6 @@ class HookDispatcher:
             await waiting
         except Exception as e:
             self._owner.failed(where, e)
-        later = self._from(handlers, argument)
+        later = self._run_from(handlers, argument)
         if later is not None:
             await later

@@ -1,4 +1,4 @@
-"""The options that mitmproxy's layers read, as plain attributes: its own are copied when read."""
+"""The options that mitmproxy's layers read, as plain attributes; its own copy on every read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def options() -> Options:
-    """What stands in for mitmproxy's options, without its two seconds of imports."""
+    """Return a stand-in for mitmproxy's options, whose import takes two seconds."""
     return cast(
         "Options",
         SimpleNamespace(

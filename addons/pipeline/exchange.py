@@ -59,7 +59,7 @@ class Peer(Protocol):
     def intercepts(self, host: str) -> bool:
         """Whether TLS to this host, by CONNECT, is to be read."""
 
-    def answers(self, hook: commands.StartHook) -> bool:
+    def run_inline(self, hook: commands.StartHook) -> bool:
         """Run a hook's handlers; False if the layer has to yield it, as one of them waits."""
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""Certificates for the hosts whose TLS a forward listener intercepts, signed by our authority."""
+"""Issues certificates for the hosts whose TLS a forward listener intercepts."""
 
 import logging
 import time
@@ -19,36 +19,44 @@ _HOSTS = 256
 _DAY = 86400
 
 
-class Issuer:
-    """Server contexts by host; a certificate is used for a day, it is good for half a year."""
+class CertificateIssuer:
+    """Makes TLS server contexts, one for each host, with certificates signed by our authority.
+
+    A context is used for one day, and its certificate is valid for half a year.
+    """
 
     def __init__(self, pem: bytes) -> None:
+        """`pem` holds the authority's certificates and key. Raises ValueError if unusable."""
         self.pem = pem
         self._signer = parse_signer(pem)
-        self._kept = lru_cache(_HOSTS)(self._made)
+        self._contexts = lru_cache(_HOSTS)(self._make_context)
 
     def context(self, host: str) -> SSL.Context:
-        return self._kept(host.lower(), int(time.time() // _DAY))
+        """Return a server context whose certificate is for this host."""
+        return self._contexts(host.lower(), int(time.time() // _DAY))
 
-    def _made(self, host: str, _: int) -> SSL.Context:
+    def _make_context(self, host: str, _: int) -> SSL.Context:
         key, (own, *others) = self._signer.key, self._signer.chain
         name = _name(host)
         certificate = dummy_cert(key, own, str(name.value), [name])  # type: ignore[arg-type]
         context = server_context()
         context.use_certificate(certificate.to_cryptography())
-        for link in (own, *others):
-            context.add_extra_chain_cert(link)
+        for each in (own, *others):
+            context.add_extra_chain_cert(each)
         context.use_privatekey(key)
         return context
 
 
-def issuer_of(file: str | None, before: Issuer | None) -> Issuer | None:
-    """The issuer of that file, the one before if it is the same; None if it cannot be used."""
+def load_issuer(file: str | None, before: CertificateIssuer | None) -> CertificateIssuer | None:
+    """Return an issuer with the authority in `file`, or `before` if the file has not changed.
+
+    None without a file, and where it cannot be used; then the log says why.
+    """
     if file is None:
         return None
     try:
         pem = Path(file).read_bytes()
-        return before if before is not None and before.pem == pem else Issuer(pem)
+        return before if before is not None and before.pem == pem else CertificateIssuer(pem)
     except (OSError, ValueError) as e:
         log.error("%s: %s; nothing is intercepted", file, e)
         return None

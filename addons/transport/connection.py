@@ -1,7 +1,7 @@
-"""Runs the layers of a client's connection: what happens goes in, what to do comes out.
+"""Runs the layers of one client connection: events go in, commands come out and are carried out.
 
-In place of mitmproxy's ConnectionHandler, whose task, buffer and locks for each connection cost
-turns of the event loop for every read.
+It takes the place of mitmproxy's ConnectionHandler, whose task, buffer and locks for each
+connection cost several turns of the event loop for every read.
 """
 
 import asyncio
@@ -12,81 +12,95 @@ from typing import Protocol
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 
+from counterfault.addons.transport.backpressure import Backpressure
 from counterfault.addons.transport.idle import Activity
 from counterfault.addons.transport.socket_protocol import SocketProtocol
 from counterfault.proxy.config.sidecar import Limits
 
-# Upstream connections of one client connection to one node; HTTP/2 to HTTP/1 needs many.
+# Upstream connections of one client connection to one address; HTTP/2 to HTTP/1 needs many.
 _UPSTREAM_CONNECTIONS = 100
-_POLL = 0.01
 
 
-class Outermost(Protocol):
-    """The layer that all others are in."""
+class OutermostLayer(Protocol):
+    """The layer that encloses all others of a connection."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """What to do about it."""
+        """Return the commands that follow from an event."""
 
 
 class ClientConnection:
-    """A client's connection and the upstream connections made for it."""
+    """A client's connection, and the upstream connections that its layers ask for.
 
-    layer: Outermost
+    Its end comes in two steps. `client_removed`: the layers have lost the client, and get no more
+    events; bytes already written may still be flushing. `client_closed`: its socket is closed.
 
-    def __init__(self, client: Client, link: SocketProtocol, activity: Activity) -> None:
+    A subclass sets `layer` before the first `feed`. All methods run in the event loop's thread.
+    """
+
+    layer: OutermostLayer
+
+    def __init__(self, client: Client, protocol: SocketProtocol, activity: Activity) -> None:
+        """Take over a client's socket, which is open."""
         self.client = client
         self.activity = activity
-        self.own = link
-        link.owner, link.connection = self, client
-        self._links: dict[Connection, SocketProtocol] = {client: link}
-        self.opening: dict[Connection, asyncio.Task[None]] = {}
-        """Upstream connections that are not there yet."""
-        self._room: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
+        self.client_protocol = protocol
+        protocol.owner, protocol.connection = self, client
+        self._protocols: dict[Connection, SocketProtocol] = {client: protocol}
+        """The open sockets that the layers know."""
+        self.connecting: dict[Connection, asyncio.Task[None]] = {}
+        """Upstream connections that are not established yet."""
+        self._permits: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
             partial(asyncio.Semaphore, _UPSTREAM_CONNECTIONS)
         )
+        """By upstream address."""
         self._events: deque[events.Event] = deque()
         self._closing: deque[Connection] = deque()
-        self._feeding = self._over = self._polling = False
-        self._full: set[SocketProtocol] = set()
-        """Whose peers read too slowly."""
-        self._unread: set[SocketProtocol] = set()
-        """Those that are not read until there is room again."""
+        self._feeding = self._ended = False
+        self._backpressure = Backpressure(
+            protocol, self.congested, lambda: self.holds_fault, self._paused_client_closed
+        )
+
+    # --- what a subclass decides
 
     @property
     def limits(self) -> Limits:
-        """As they are now."""
+        """The limits of the present plan."""
         raise NotImplementedError
 
-    def connected(self, server: Server) -> None:
-        """An upstream is there, and the layers do not know yet."""
+    @property
+    def holds_fault(self) -> bool:
+        """Whether a fault holds an exchange of this client."""
         raise NotImplementedError
 
-    def congested(self, link: SocketProtocol) -> bool:
-        """Whether the layers hold so much that no more should come from there."""
+    def congested(self, protocol: SocketProtocol) -> bool:
+        """Return whether the layers hold so much data that this socket is not to be read."""
+        raise NotImplementedError
+
+    def upstream_connected(self, server: Server) -> None:
+        """An upstream connection is established; the layers have not been told yet."""
+        raise NotImplementedError
+
+    def client_removed(self) -> None:
+        """The layers have lost the client; bytes already written may still be flushing."""
+        raise NotImplementedError
+
+    def client_closed(self) -> None:
+        """The client's socket is closed."""
         raise NotImplementedError
 
     def failed(self, where: str, error: Exception) -> None:
         """Count and log an error of ours."""
         raise NotImplementedError
 
-    def left(self) -> None:
-        """For the layers the client is gone; the last of its answer may be on the way."""
-        raise NotImplementedError
-
-    def gone(self) -> None:
-        """The client's connection is no more."""
-        raise NotImplementedError
-
-    @property
-    def holding(self) -> bool:
-        """Whether something is held that is held in vain once the client has closed."""
-        raise NotImplementedError
-
-    # --- what the layers are told, and what they say
+    # --- events to the layers, and their commands
 
     def feed(self, event: events.Event) -> None:
-        """Tell the layers and do as they say; what this leads to they are told after it."""
-        if self._over:
+        """Hand an event to the layers and carry out their commands.
+
+        Events that arise from these commands are handed over after it, in their order. An error
+        of the layers closes the client's connection.
+        """
+        if self._ended:
             return
         self._events.append(event)
         if self._feeding:
@@ -97,26 +111,26 @@ class ClientConnection:
             while self._events:
                 for command in self.layer.handle_event(self._events.popleft()):
                     if isinstance(command, commands.SendData):
-                        link = self._links.get(command.connection)
-                        if link is not None and not link.transport.is_closing():
-                            link.transport.write(command.data)
+                        protocol = self._protocols.get(command.connection)
+                        if protocol is not None and not protocol.transport.is_closing():
+                            protocol.transport.write(command.data)
                     else:
-                        self._carry_out(command)
+                        self._execute(command)
                 while self._closing:
-                    self._shut(self._closing.popleft())
+                    self._close_socket(self._closing.popleft())
         except Exception as e:
             self.failed("protocol", e)
             self.close()
         finally:
             self._feeding = False
-        self._leave_if_alone()
+        self._end_without_client()
 
-    def _carry_out(self, command: commands.Command) -> None:
+    def _execute(self, command: commands.Command) -> None:
         match command:
             case commands.OpenConnection(connection=server):
-                task = asyncio.ensure_future(self._open(command, server))
+                task = asyncio.ensure_future(self._connect(command, server))
                 if not task.done():
-                    self.opening[server] = task
+                    self.connecting[server] = task
             case commands.CloseTcpConnection(connection=connection, half_close=True):
                 self._close_half(connection)
             case commands.CloseConnection(connection=connection):
@@ -127,74 +141,87 @@ class ClientConnection:
             case _:
                 raise RuntimeError(f"unexpected command: {command}")
 
+    # --- closing
+
+    def close(self) -> None:
+        """Close the client's socket once all that was written is sent."""
+        self.client_protocol.transport.close()
+
+    def drop_upstreams(self) -> None:
+        """Close all upstream connections: a request that has no answer yet gets a 502."""
+        while self.connecting:
+            self.connecting.popitem()[1].cancel("the worker leaves")
+        for server in [c for c in self._protocols if c is not self.client]:
+            self._lose(server)
+
     def _close_half(self, connection: Connection) -> None:
-        link = self._links.get(connection)
-        if link is None or not connection.state & ConnectionState.CAN_WRITE:
+        protocol = self._protocols.get(connection)
+        if protocol is None or not connection.state & ConnectionState.CAN_WRITE:
             return
-        if not link.transport.is_closing():
-            link.transport.write_eof()
+        if not protocol.transport.is_closing():
+            protocol.transport.write_eof()
         connection.state &= ~ConnectionState.CAN_WRITE
         if connection.state is ConnectionState.CLOSED:
             self._closing.append(connection)
 
     def _close(self, connection: Connection) -> None:
-        if connection in self._links:
+        if connection in self._protocols:
             connection.state = ConnectionState.CLOSED
             self._closing.append(connection)
-        elif connection in self.opening:
+        elif connection in self.connecting:
             connection.state = ConnectionState.CLOSED
-            self.opening.pop(connection).cancel()
+            self.connecting.pop(connection).cancel()
 
-    def _shut(self, connection: Connection) -> None:
-        """Close as the layers said, who then hear that it is closed."""
-        link = self._forget(connection)
-        if link is None:
+    def _close_socket(self, connection: Connection) -> None:
+        """Close what the layers have closed, and report that to them."""
+        protocol = self._remove(connection)
+        if protocol is None:
             return
-        if link.reads:
+        if protocol.readable:
             self._events.append(events.ConnectionClosed(connection))
-        if link is self.own:
-            link.close_politely()
+        if protocol is self.client_protocol:
+            protocol.lingering_close()
         else:
-            link.transport.close()
+            protocol.transport.close()
 
-    def _leave_if_alone(self) -> None:
-        if self._over or self.client in self._links:
+    def _lose(self, connection: Connection) -> None:
+        """A socket is closed, not by the layers: report that to them."""
+        protocol = self._remove(connection)
+        if protocol is None:
             return
-        self._over = True
-        for task in self.opening.values():
+        connection.state = ConnectionState.CLOSED
+        protocol.transport.close()
+        if protocol.readable:
+            self.feed(events.ConnectionClosed(connection))
+        self._end_without_client()
+
+    def _end_without_client(self) -> None:
+        """Once the layers have lost the client, close everything else."""
+        if self._ended or self.client in self._protocols:
+            return
+        self._ended = True
+        for task in self.connecting.values():
             task.cancel()
-        for server in tuple(self._links):
+        for server in tuple(self._protocols):
             server.state = ConnectionState.CLOSED
-            if (link := self._forget(server)) is not None:
-                link.transport.close()
-        self.left()
+            if (protocol := self._remove(server)) is not None:
+                protocol.transport.close()
+        self.client_removed()
 
-    def _forget(self, connection: Connection) -> SocketProtocol | None:
-        link = self._links.pop(connection, None)
-        if link is not None:
-            self._unread.discard(link)
-            self.unblocked(link)
+    def _remove(self, connection: Connection) -> SocketProtocol | None:
+        protocol = self._protocols.pop(connection, None)
+        if protocol is not None:
+            self._backpressure.remove(protocol)
             if isinstance(connection, Server):
-                self._room[connection.address or ("", 0)].release()
-        return link
+                self._permits[connection.address or ("", 0)].release()
+        return protocol
 
-    # --- connections
+    # --- connecting to upstreams
 
-    def close(self) -> None:
-        """Close the client's connection when all is sent."""
-        self.own.transport.close()
-
-    def give_up(self) -> None:
-        """Wait for upstreams no longer: what has no answer yet gets a 502."""
-        while self.opening:
-            self.opening.popitem()[1].cancel("the worker leaves")
-        for server in [c for c in self._links if c is not self.client]:
-            self._lose(server)
-
-    async def _open(self, command: commands.OpenConnection, server: Server) -> None:
+    async def _connect(self, command: commands.OpenConnection, server: Server) -> None:
         address = server.address or ("", 0)
-        room = self._room[address]
-        await room.acquire()
+        permit = self._permits[address]
+        await permit.acquire()
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.limits.connect):
@@ -203,96 +230,59 @@ class ClientConnection:
                 )
         except (OSError, TimeoutError, asyncio.CancelledError) as e:
             if server.timestamp_start is None:
-                room.release()
+                permit.release()
                 server.error = str(e) or "connect timed out"
-                self.opening.pop(server, None)
+                self.connecting.pop(server, None)
                 self.feed(events.OpenConnectionCompleted(command, server.error))
-            else:  # in time after all, but the loop has closed it again, and tells nobody
+            else:  # connected in the same moment: uvloop has closed it without a callback
                 self._lose(server)
             if isinstance(e, asyncio.CancelledError):
                 raise
 
-    def _opened(self, command: commands.OpenConnection, link: SocketProtocol) -> None:
+    def _opened(self, command: commands.OpenConnection, protocol: SocketProtocol) -> None:
         server = command.connection
-        if self.opening.pop(server, None) is None or self._over:
-            link.transport.abort()  # nobody waits for it any more
+        if self.connecting.pop(server, None) is None or self._ended:
+            protocol.transport.abort()  # the layers have given it up meanwhile
             return
-        link.owner, link.connection = self, server
+        protocol.owner, protocol.connection = self, server
         server.state = ConnectionState.OPEN
-        server.peername = link.transport.get_extra_info("peername")
-        server.sockname = link.transport.get_extra_info("sockname")
-        self.connected(server)
-        self._links[server] = link
+        server.peername = protocol.transport.get_extra_info("peername")
+        server.sockname = protocol.transport.get_extra_info("sockname")
+        self.upstream_connected(server)
+        self._protocols[server] = protocol
         self.feed(events.OpenConnectionCompleted(command, None))
 
-    def received(self, link: SocketProtocol, data: bytes) -> None:
-        if link.connection not in self._links:
-            return  # closed by us, and read only to its end
-        self.feed(events.DataReceived(link.connection, data))
-        if self._full or self.congested(link):
-            self._pause(link)
+    # --- SocketOwner
 
-    def ended(self, link: SocketProtocol) -> None:
-        if link.connection in self._links:
-            link.connection.state &= ~ConnectionState.CAN_READ
-            self.feed(events.ConnectionClosed(link.connection))
+    def data_received(self, protocol: SocketProtocol, data: bytes) -> None:
+        """Pass data to the layers; after a lingering close it is discarded."""
+        if protocol.connection in self._protocols:
+            self.feed(events.DataReceived(protocol.connection, data))
+            if protocol.connection in self._protocols:
+                self._backpressure.after_data(protocol)
 
-    def lost(self, link: SocketProtocol) -> None:
-        self._lose(link.connection)
-        if link is self.own:
-            self.gone()
+    def eof_received(self, protocol: SocketProtocol) -> None:
+        """Report to the layers that the peer sends no more."""
+        if protocol.connection in self._protocols:
+            protocol.connection.state &= ~ConnectionState.CAN_READ
+            self.feed(events.ConnectionClosed(protocol.connection))
 
-    def _lose(self, connection: Connection) -> None:
-        link = self._forget(connection)
-        if link is None:
-            return
-        connection.state = ConnectionState.CLOSED
-        link.transport.close()
-        if link.reads:
-            self.feed(events.ConnectionClosed(connection))
-        self._leave_if_alone()
+    def connection_lost(self, protocol: SocketProtocol) -> None:
+        """Report to the layers that a socket is closed."""
+        self._lose(protocol.connection)
+        if protocol is self.client_protocol:
+            self.client_closed()
 
-    # --- a source waits for its sinks
+    def writing_blocked(self, protocol: SocketProtocol) -> None:
+        """See SocketOwner."""
+        self._backpressure.block(protocol)
 
-    def blocked(self, link: SocketProtocol) -> None:
-        self._full.add(link)
+    def writing_unblocked(self, protocol: SocketProtocol) -> None:
+        """See SocketOwner."""
+        self._backpressure.unblock(protocol)
 
-    def unblocked(self, link: SocketProtocol) -> None:
-        self._full.discard(link)
-        if self._unread:
-            self._go_on()
-
-    def _pause(self, link: SocketProtocol) -> None:
-        if link.connection not in self._links or not link.reads or link.transport.is_closing():
-            return
-        link.transport.pause_reading()
-        self._unread.add(link)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Read again where there is room; who waits for the layers looks again soon."""
-        for link in [link for link in self._unread if not self._full and not self.congested(link)]:
-            self._unread.discard(link)
-            if not link.transport.is_closing():
-                link.transport.resume_reading()
-        waits = self._unread and (not self._full or self.own in self._unread)
-        if waits and not self._polling:
-            self._polling = True  # what empties the layers tells nobody
-            asyncio.get_running_loop().call_later(_POLL, self._look_again)
-
-    def _look_again(self) -> None:
-        self._polling = False
-        if self.own in self._unread and self.holding:
-            self._look_after(self.own)
-        if self._unread:
-            self._go_on()
-
-    def _look_after(self, link: SocketProtocol) -> None:
-        """The client may have left while it was not read; then what it has sent is for nobody."""
-        reset = link.hung_up()
+    def _paused_client_closed(self, reset: bool) -> None:
         if reset:
-            self.lost(link)
-        elif reset is not None:
-            self._unread.discard(link)
-            link.reads = False
-            self.ended(link)
+            self.connection_lost(self.client_protocol)
+        else:
+            self.eof_received(self.client_protocol)

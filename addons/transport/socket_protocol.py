@@ -1,4 +1,4 @@
-"""A TCP connection, of a client or to an upstream: what it brings goes to the layers at once."""
+"""The asyncio protocol of one TCP socket, of a client or to an upstream."""
 
 import asyncio
 import select
@@ -7,94 +7,108 @@ from typing import Protocol, cast
 
 from mitmproxy.connection import Connection
 
-# How long what a client still sends is read and thrown away.
+# Seconds in which data that a client still sends after a lingering close is read and discarded.
 _LINGER = 1.0
-# macOS does not tell that a peer has closed before what it sent is read.
-_ENDED = getattr(select, "POLLRDHUP", 0)
+# macOS has no such event: there, a closed peer shows only once all that it sent has been read.
+_PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
 _RESET = select.POLLERR | select.POLLHUP
 
 
-class Receiver(Protocol):
-    """Whom a connection belongs to."""
+class SocketOwner(Protocol):
+    """The client connection that a socket belongs to. It is called in the event loop's thread."""
 
-    def received(self, link: "SocketProtocol", data: bytes) -> None:
-        """The peer has sent something."""
+    def data_received(self, protocol: "SocketProtocol", data: bytes) -> None:
+        """The peer has sent `data`."""
 
-    def ended(self, link: "SocketProtocol") -> None:
-        """The peer sends no more, and may still read."""
+    def eof_received(self, protocol: "SocketProtocol") -> None:
+        """The peer will send no more; it may still read."""
 
-    def lost(self, link: "SocketProtocol") -> None:
-        """The connection is gone."""
+    def connection_lost(self, protocol: "SocketProtocol") -> None:
+        """The socket is closed in both directions."""
 
-    def blocked(self, link: "SocketProtocol") -> None:
-        """The peer reads too slowly: there is enough to send."""
+    def writing_blocked(self, protocol: "SocketProtocol") -> None:
+        """The write buffer is full: the peer reads more slowly than we write."""
 
-    def unblocked(self, link: "SocketProtocol") -> None:
-        """There is room again."""
+    def writing_unblocked(self, protocol: "SocketProtocol") -> None:
+        """The write buffer has room again."""
 
 
 class SocketProtocol(asyncio.Protocol):
-    """Between the event loop and a Receiver, without a task, a buffer or a turn of the loop."""
+    """Hands what happens to a socket to its owner at once: no task, no buffer, no loop turn."""
 
     def __init__(self, opened: Callable[["SocketProtocol"], None]) -> None:
-        """`opened` says whose it is, or closes it."""
+        """`opened` is called once the socket is connected.
+
+        It sets `owner` and `connection`, or closes the transport.
+        """
         self._opened = opened
-        self.owner: Receiver | None = None
+        self.owner: SocketOwner | None = None
         self.connection: Connection
-        """Set by its owner."""
+        """What the layers call this socket."""
         self.transport: asyncio.Transport
-        self.reads = True
-        """Whether the peer may still send."""
-        self._timer: asyncio.TimerHandle | None = None
+        self.readable = True
+        """False once the peer has sent its last byte."""
+        self._linger_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
         if self.owner is not None:
-            self.owner.received(self, data)
+            self.owner.data_received(self, data)
 
     def eof_received(self) -> bool:
-        self.reads = False
-        if self._timer is not None or self.owner is None:
+        """See asyncio.Protocol. True keeps our half open, until the layers close it."""
+        self.readable = False
+        if self._linger_timer is not None or self.owner is None:
             return False
-        self.owner.ended(self)
-        return True  # the layers say when our half is closed
+        self.owner.eof_received(self)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        """See asyncio.Protocol."""
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         if self.owner is not None:
-            self.owner.lost(self)
+            self.owner.connection_lost(self)
             self.owner = None
 
     def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
         if self.owner is not None:
-            self.owner.blocked(self)
+            self.owner.writing_blocked(self)
 
     def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
         if self.owner is not None:
-            self.owner.unblocked(self)
+            self.owner.writing_unblocked(self)
 
-    def hung_up(self) -> bool | None:
-        """What a transport that is not read does not see: whether the peer has closed.
+    def closed_by_peer(self) -> bool | None:
+        """Ask the kernel whether the peer has closed; asyncio does not see it while not reading.
 
-        True if with a reset; None: it has not, or not yet. Its kernel says so after all that is
-        still to be sent, so with more than our buffers hold it is not to be seen.
+        Returns:
+            True after a reset, False after an orderly close, None if the peer has not closed or
+            the kernel has more unread data in front of its close than its buffers hold.
         """
         sock = self.transport.get_extra_info("socket")
         poll = select.poll()
-        poll.register(sock.fileno(), _ENDED)
+        poll.register(sock.fileno(), _PEER_CLOSED)
         found = poll.poll(0)
         return bool(found[0][1] & _RESET) if found else None
 
-    def close_politely(self) -> None:
-        """Close so that the peer reads what it was sent; unread data would make it a reset."""
+    def lingering_close(self) -> None:
+        """Close our half, and the rest when the peer closes or `_LINGER` seconds have passed.
+
+        If a socket is closed with unread data in it, the kernel sends a reset, and the peer may
+        lose the end of what it was sent.
+        """
         transport = self.transport
-        if self._timer is not None or transport.is_closing() or not self.reads:
+        if self._linger_timer is not None or transport.is_closing() or not self.readable:
             transport.close()
             return
         transport.write_eof()
         transport.resume_reading()
-        self._timer = asyncio.get_running_loop().call_later(_LINGER, transport.close)
+        self._linger_timer = asyncio.get_running_loop().call_later(_LINGER, transport.close)

@@ -1,4 +1,4 @@
-"""TLS: the listener's own certificate, and verification of https upstreams."""
+"""TLS contexts for clients and for upstreams, and the verification of upstreams."""
 
 import ssl
 from functools import lru_cache
@@ -17,7 +17,7 @@ HTTP2, HTTP1 = b"h2", b"http/1.1"
 
 
 def server_context() -> SSL.Context:
-    """What clients get, but for the certificate."""
+    """Return a context for TLS with clients that has no certificate yet."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_alpn_select_callback(_choose_alpn)
@@ -25,7 +25,7 @@ def server_context() -> SSL.Context:
 
 
 def listener_context(cert: Path, key: Path) -> SSL.Context:
-    """A server context with the listener's certificate chain. Raises SSL.Error if unusable."""
+    """Return a server context with a certificate chain. Raises SSL.Error if it is unusable."""
     context = server_context()
     context.use_certificate_chain_file(str(cert))
     context.use_privatekey_file(str(key))
@@ -34,13 +34,21 @@ def listener_context(cert: Path, key: Path) -> SSL.Context:
 
 
 def start_client(data: TlsData, context: SSL.Context) -> None:
-    """Serve TLS to a client."""
+    """Give mitmproxy the TLS state with which it serves a client."""
     data.ssl_conn = SSL.Connection(context)
     data.ssl_conn.set_accept_state()
 
 
 def start_server(data: TlsData, ca: Path | None) -> None:
-    """Speak TLS to an upstream, verified by `ca` or the system's store, in the client's HTTP."""
+    """Give mitmproxy the TLS state for an upstream, and offer it the client's HTTP version.
+
+    Args:
+        data: Of the upstream connection, which has an address.
+        ca: The file of certificates to verify the upstream by; None for the system's store.
+
+    Raises:
+        ValueError: It is no upstream, or its name cannot be verified.
+    """
     server = data.conn
     if not isinstance(server, Server) or server.address is None:
         raise ValueError(f"not an upstream: {server}")
@@ -54,7 +62,7 @@ def start_server(data: TlsData, ca: Path | None) -> None:
 
 
 def _verify_name(connection: SSL.Connection, name: str) -> None:
-    """Accept the certificate for this host only."""
+    """Have OpenSSL accept a certificate for this host name or IP address only."""
     lib, param = verify_parameters(connection)
     lib.X509_VERIFY_PARAM_set_hostflags(param, lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
     try:
@@ -62,11 +70,11 @@ def _verify_name(connection: SSL.Connection, name: str) -> None:
     except ValueError:
         host = name.encode("idna")
         connection.set_tlsext_host_name(host)
-        done = lib.X509_VERIFY_PARAM_set1_host(param, host, len(host))
+        ok = lib.X509_VERIFY_PARAM_set1_host(param, host, len(host))
     else:
-        # RFC 6066, 3: an address is no server name.
-        done = lib.X509_VERIFY_PARAM_set1_ip(param, packed, len(packed))
-    if done != 1:
+        # No server name is sent: an address is none (RFC 6066, section 3).
+        ok = lib.X509_VERIFY_PARAM_set1_ip(param, packed, len(packed))
+    if ok != 1:
         raise ValueError(f"cannot verify the name {name!r}")
 
 

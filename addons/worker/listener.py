@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from counterfault.addons.pipeline.upstreams import Upstreams
     from counterfault.addons.state import WorkerState
     from counterfault.addons.tcp.enrolment import TcpContext
-    from counterfault.addons.transport.certificate_issuer import Issuer
+    from counterfault.addons.transport.certificate_issuer import CertificateIssuer
     from counterfault.proxy.config.sidecar import Limits
     from counterfault.proxy.engines.plan import Route
 
@@ -77,7 +77,7 @@ class Listener:
         self.route = route
         self.tls: SSL.Context | None = None
         self.ca: Path | None = None
-        self.issuer: Issuer | None = None
+        self.issuer: CertificateIssuer | None = None
         self._shared = shared
         self._server: asyncio.Server | None = None
 
@@ -133,7 +133,7 @@ class AcceptedClient(ClientConnection):
         self.parts: list[layer.Layer] = []
         entry = Entry(Context(peer, shared.options), self, shared.tcp)
         self.layer = hooked = HookDispatcher(self, shared.hooks(self), entry)
-        self.answers = hooked.answers
+        self.run_inline = hooked.run_inline
 
     @property
     def limits(self) -> Limits:
@@ -144,16 +144,16 @@ class AcceptedClient(ClientConnection):
         return streams(self.parts) > 0
 
     @property
-    def holding(self) -> bool:
+    def holds_fault(self) -> bool:
         return any(exchange.held_faults for exchange in self.exchanges)
 
     def close_if_idle(self) -> None:
         """Close a connection that has outlived its limits; called now and then."""
         pending = head_pending(self.parts)
-        if not self.activity.too_long(pending, self.limits.idle, self.limits.head_time):
+        if not self.activity.expired(pending, self.limits.idle, self.limits.head_time):
             return
-        if self.own.transport.is_closing():
-            self.own.transport.abort()  # closed, but the client does not read the rest
+        if self.client_protocol.transport.is_closing():
+            self.client_protocol.transport.abort()  # closed, but the client does not read the rest
         else:
             self.close()
 
@@ -164,9 +164,9 @@ class AcceptedClient(ClientConnection):
 
     def reset(self) -> None:
         """Cut the connection with a TCP RST."""
-        sock = self.own.transport.get_extra_info("socket")
+        sock = self.client_protocol.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
-        self.own.transport.abort()
+        self.client_protocol.transport.abort()
 
     def leave(self) -> None:
         """Close a connection on which nothing is under way, and tell an HTTP/2 client first.
@@ -180,7 +180,7 @@ class AcceptedClient(ClientConnection):
         if not self.busy:
             self.close()
 
-    def left(self) -> None:
+    def client_removed(self) -> None:
         for task in tuple(self._tasks):
             task.cancel()
         for exchange in tuple(self.exchanges):
@@ -189,7 +189,7 @@ class AcceptedClient(ClientConnection):
             if isinstance(part, SidecarTcp):
                 part.client_left()
 
-    def gone(self) -> None:
+    def client_closed(self) -> None:
         self._shared.clients.discard(self)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
@@ -219,12 +219,12 @@ class AcceptedClient(ClientConnection):
         task.add_done_callback(self._tasks.discard)
 
     async def _finish(self, hook: commands.StartHook, waiting: Awaitable[None]) -> None:
-        with self.activity.disarm():
+        with self.activity.suspended():
             await waiting
         if hook.blocking:
             self.feed(events.HookCompleted(hook))
 
-    def connected(self, server: Server) -> None:
+    def upstream_connected(self, server: Server) -> None:
         server.timestamp_start = self._shared.live.clock()
         if self.client.alpn == tls.HTTP2 and not self.client.tls and not server.tls:
             # A client that speaks cleartext HTTP/2 gets an upstream that does: gRPC needs it.
@@ -233,10 +233,10 @@ class AcceptedClient(ClientConnection):
     def congested(self, link: SocketProtocol) -> bool:
         http2 = self.client.alpn == tls.HTTP2
         # Only what waits for a hook or a connection, or for an HTTP/2 window, is held at all.
-        if not self._tasks and not self.opening and not http2:
+        if not self._tasks and not self.connecting and not http2:
             return False
         # An HTTP/2 client's frames open the windows that the backlog waits for: always read them.
-        if link is self.own and http2:
+        if link is self.client_protocol and http2:
             return False
         return backlog(self.parts, link.connection) > _HIGH_WATER
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from counterfault import __version__
 from counterfault.addons.state import WorkerState
-from counterfault.addons.transport.certificate_issuer import Issuer, issuer_of
+from counterfault.addons.transport.certificate_issuer import CertificateIssuer, load_issuer
 from counterfault.addons.worker.listener import Listener, Shared
 from counterfault.addons.worker.wiring import share, tls_of
 from counterfault.proxy.config.model import Config
@@ -44,7 +44,7 @@ class Worker:
         self._handover_socket = ""
         self._leased = False
         self._contexts: dict[str, tuple[Any, Path | None]] = {}
-        self._issuer: Issuer | None = None
+        self._issuer: CertificateIssuer | None = None
         self._sockets: dict[str, socket.socket] = {}
         self._live: WorkerState | None = None
         self._shared: Shared | None = None
@@ -90,7 +90,7 @@ class Worker:
         slots = {name: run.slot for name, run in runs.items()}
         # What can fail comes first: files may have gone since the supervisor looked.
         contexts = {name: tls_of(config, name) for name in config.sidecar.listeners}
-        self._contexts, self._issuer = contexts, issuer_of(message["authority"], self._issuer)
+        self._contexts, self._issuer = contexts, load_issuer(message["authority"], self._issuer)
         if self._live is None:
             self._live = WorkerState(plan, self._budget, workers=config.sidecar.workers)
             self._shared = share(self._live)
@@ -202,7 +202,7 @@ class Worker:
                     client.leave()
             await asyncio.sleep(_DRAIN_POLL)
         for client in self._shared.clients:
-            client.give_up()
+            client.drop_upstreams()
         await asyncio.sleep(_DRAIN_POLL)
         self._report()
         await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from cryptography.x509 import Certificate, DNSName, load_pem_x509_certificate
 from mitmproxy.certs import create_ca, dummy_cert
 from OpenSSL import crypto
 
-from counterfault.addons.transport.certificate_issuer import Issuer, issuer_of
+from counterfault.addons.transport.certificate_issuer import CertificateIssuer, load_issuer
 from counterfault.proxy.config.certificate_authority import ensure_ca, parse_signer
 
 PEM = serialization.Encoding.PEM
@@ -98,8 +98,8 @@ def test_a_state_dir_of_an_older_version_is_used_as_it_is(tmp_path):
 def test_a_worker_issues_with_either(own, tmp_path):
     (tmp_path / "old.pem").write_bytes(made_by_mitmproxy())
     for file in (own, tmp_path / "old.pem"):
-        issuer = issuer_of(str(file), None)
-        assert isinstance(issuer, Issuer)
+        issuer = load_issuer(str(file), None)
+        assert isinstance(issuer, CertificateIssuer)
         assert issuer.context("shop.test") is issuer.context("SHOP.test")
 
 

@@ -10,7 +10,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 from mitmproxy.test import tflow
 
-from counterfault.addons.mitm.hook_dispatch import HookDispatcher, Table, in_place
+from counterfault.addons.mitm.hook_dispatch import HookDispatcher, Table, run_hooks_inline
 from counterfault.addons.mitm.options import options
 
 
@@ -102,7 +102,7 @@ class Asking(Script):
     hooked: HookDispatcher
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        return in_place(self.hooked.answers, super()._handle_event(event))
+        return run_hooks_inline(self.hooked.run_inline, super()._handle_event(event))
 
 
 def asking(script: Callable[[], Iterator[Any]], table: Table) -> tuple[Asking, Owner]:

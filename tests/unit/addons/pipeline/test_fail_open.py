@@ -58,7 +58,7 @@ class Peer:
     def intercepts(self, host: str) -> bool:
         return False
 
-    def answers(self, hook: commands.StartHook) -> bool:
+    def run_inline(self, hook: commands.StartHook) -> bool:
         return False
 
     def reset(self) -> None:
@@ -133,4 +133,4 @@ class _Owner:
 
 def _run(owner: _Owner, handler: Any, flow: http.HTTPFlow) -> None:
     hooked = HookDispatcher(owner, {}, None)  # type: ignore[arg-type]
-    assert hooked._from((handler,), flow) is None
+    assert hooked._run_from((handler,), flow) is None

@@ -1,4 +1,4 @@
-"""What a client's conversation does about slow readers and closed connections, without sockets."""
+"""What a client's connection does about slow readers and closed connections, without sockets."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -74,24 +74,24 @@ class Talk(ClientConnection):
         server.state = ConnectionState.OPEN
         link = linked(Wire())
         link.owner, link.connection = self, server
-        self._links[server] = link
+        self._protocols[server] = link
         return link
 
     def congested(self, link: SocketProtocol) -> bool:
-        return self.much and not (self.always and link is self.own)
+        return self.much and not (self.always and link is self.client_protocol)
 
     @property
-    def holding(self) -> bool:
+    def holds_fault(self) -> bool:
         return False
 
     def failed(self, where: str, error: Exception) -> None:
         self.failures.append(error)
 
-    def left(self) -> None:
-        self.ends.append("left")
+    def client_removed(self) -> None:
+        self.ends.append("removed")
 
-    def gone(self) -> None:
-        self.ends.append("gone")
+    def client_closed(self) -> None:
+        self.ends.append("closed")
 
 
 def linked(wire: Wire) -> SocketProtocol:
@@ -130,7 +130,7 @@ async def test_whoever_sends_waits_until_all_can_be_sent_on() -> None:
     talk = Talk(nothing)
     upstream = talk.join(Server(address=("a", 1)))
     upstream.pause_writing()
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     assert not talk.wire.reading
     upstream.resume_writing()
     assert talk.wire.reading
@@ -141,7 +141,7 @@ async def test_a_full_connection_that_closes_keeps_nobody_waiting() -> None:
     talk = Talk(nothing)
     upstream = talk.join(Server(address=("a", 1)))
     upstream.pause_writing()
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     upstream.connection_lost(None)
     assert talk.wire.reading
 
@@ -150,7 +150,7 @@ async def test_a_full_connection_that_closes_keeps_nobody_waiting() -> None:
 async def test_whoever_sends_waits_for_the_layers_too() -> None:
     talk = Talk(nothing)
     talk.much = True
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     assert not talk.wire.reading
     talk.much = False
     async with asyncio.timeout(10):
@@ -163,13 +163,13 @@ async def test_a_client_whose_windows_the_layers_wait_for_is_read_all_the_same()
     talk = Talk(nothing)
     talk.much = talk.always = True
     upstream = talk.join(Server(address=("a", 1)))
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     assert talk.wire.reading
-    talk.own.pause_writing()
+    talk.client_protocol.pause_writing()
     upstream.data_received(b"x")
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     assert not talk.wire.reading
-    talk.own.resume_writing()
+    talk.client_protocol.resume_writing()
     assert talk.wire.reading
     assert not wire_of(upstream).reading
 
@@ -182,17 +182,17 @@ async def test_what_is_sent_while_an_upstream_opens_counts_as_sent_to_it() -> No
     def script(event: events.Event) -> list[commands.Command]:
         if not isinstance(event, events.OpenConnectionCompleted):
             return []
-        talk._links[server].pause_writing()  # as transport.write does
+        talk._protocols[server].pause_writing()  # as transport.write does
         return [commands.SendData(server, b"much")]
 
     talk = Talk(script)
-    talk.connected = lambda server: None  # type: ignore[method-assign]
-    talk.opening[server] = asyncio.ensure_future(asyncio.sleep(0))
+    talk.upstream_connected = lambda server: None  # type: ignore[method-assign]
+    talk.connecting[server] = asyncio.ensure_future(asyncio.sleep(0))
     link = SocketProtocol(lambda link: talk._opened(commands.OpenConnection(server), link))
     wire = Wire()
     wire.get_extra_info = lambda name: ("a", 1)  # type: ignore[attr-defined]
     link.connection_made(cast("asyncio.Transport", wire))
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     assert wire.sent == b"much"
     assert not talk.wire.reading
 
@@ -213,12 +213,12 @@ async def test_an_upstream_that_opens_in_the_moment_of_its_timeout_is_closed() -
 
     asyncio.get_running_loop().create_connection = too_late  # type: ignore[assignment,method-assign]
     talk = Talk(script)
-    talk.connected = lambda server: setattr(server, "timestamp_start", 1.0)  # type: ignore[method-assign]
-    talk.own.data_received(b"x")
-    (opening,) = talk.opening.values()
+    talk.upstream_connected = lambda server: setattr(server, "timestamp_start", 1.0)  # type: ignore[method-assign]
+    talk.client_protocol.data_received(b"x")
+    (opening,) = talk.connecting.values()
     await opening
     assert (told(talk, server), server.state) == (1, ConnectionState.CLOSED)
-    assert server not in talk._links
+    assert server not in talk._protocols
 
 
 @in_loop
@@ -230,16 +230,16 @@ async def test_a_client_that_is_closed_can_read_to_the_end() -> None:
 
     talk = Talk(answer)
     upstream = talk.join(Server(address=("a", 1)))
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     assert (talk.wire.sent, talk.wire.half_closed, talk.wire.closed) == (b"no", True, False)
     assert wire_of(upstream).closed
     assert told(talk, talk.client) == 1
-    assert talk.ends == ["left"]
-    talk.own.data_received(b"more")  # is thrown away
+    assert talk.ends == ["removed"]
+    talk.client_protocol.data_received(b"more")  # is thrown away
     assert talk.wire.sent == b"no"
-    assert not talk.own.eof_received()  # so that asyncio closes it
-    talk.own.connection_lost(None)
-    assert talk.ends == ["left", "gone"]
+    assert not talk.client_protocol.eof_received()  # so that asyncio closes it
+    talk.client_protocol.connection_lost(None)
+    assert talk.ends == ["removed", "closed"]
 
 
 @in_loop
@@ -248,6 +248,6 @@ async def test_a_crash_closes_the_client_and_counts() -> None:
         raise RuntimeError("oh")
 
     talk = Talk(crash)
-    talk.own.data_received(b"x")
+    talk.client_protocol.data_received(b"x")
     assert talk.wire.closed
     assert len(talk.failures) == 1
