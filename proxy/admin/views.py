@@ -126,7 +126,7 @@ def _account(supervisor: Supervisor, e: Experiment, run: Run) -> View:
     """Verdict, dose, users and metrics of a run, those of one not begun included."""
     told = supervisor.account(e.name)
     if told is None:
-        found = supervisor.judge.watch.look(run, e, 0.0)
+        found = supervisor.judge.preview(run, e)
         told = account(conclude(run, found), found, UserSample())
     return {key: told[key] for key in ("verdict", "dose", "users", "metrics")}
 

@@ -57,6 +57,8 @@ class Monitor:
         if memory is None or memory.revision != run.revision:
             memory = self._memory[run.experiment] = _Memory(run.revision)
         metrics = experiment.steady_state
+        for metric in metrics:
+            self.outside.begin(run, metric, now)
         threshold = Threshold.of(experiment.guard.confidence, len(metrics))
         comparisons = tuple(self._compared(run, experiment, m, threshold, now) for m in metrics)
         return Findings(

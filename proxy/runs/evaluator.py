@@ -33,6 +33,10 @@ class Evaluator:
         for run, experiment in live:
             self._found[run.experiment] = run.revision, self.watch.look(run, experiment, now)
 
+    def preview(self, run: Run, experiment: Experiment) -> Findings:
+        """Return what the counts say of a run that `look` has not seen; remembers nothing."""
+        return Monitor(self._totals).look(run, experiment, self._clock())
+
     def findings(self, run: Run) -> Findings | None:
         """What was found when a run was last looked at."""
         revision, found = self._found.get(run.experiment, ("", None))

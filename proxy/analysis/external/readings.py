@@ -66,11 +66,19 @@ class ExternalReadings:
         self._totals = totals
         self._memory: dict[tuple[str, str], _Memory] = {}
 
+    def begin(self, run: Run, metric: Metric, now: float) -> None:
+        """Start the time in which a metric must have its first answer, unless it has begun."""
+        if metric.prometheus is not None:
+            self._remembered(run, metric, now)
+
     def reading(self, run: Run, metric: Metric, now: float) -> Reading | None:
-        """What is known of a metric now; None if it is not an outside one."""
+        """Return the state of an external metric at `now`, None for any other; changes nothing.
+
+        A metric that has not begun is read as if it began at `now`.
+        """
         if metric.prometheus is None:
             return None
-        memory = self._remembered(run, metric, now)
+        memory = self._known(run, metric) or _Memory(run.revision, now)
         last = memory.good.at if memory.good else memory.began
         late, levels = now - last > GRACE, memory.levels
         return Reading(
@@ -112,14 +120,17 @@ class ExternalReadings:
 
     def why(self, run: Run, metric: Metric) -> str:
         """Why the last answer was none; empty: it was good, or there has been none yet."""
+        memory = self._known(run, metric)
+        return "" if memory is None else memory.why
+
+    def _known(self, run: Run, metric: Metric) -> _Memory | None:
         memory = self._memory.get((run.experiment, metric.name))
-        return memory.why if memory is not None and memory.revision == run.revision else ""
+        return memory if memory is not None and memory.revision == run.revision else None
 
     def _remembered(self, run: Run, metric: Metric, now: float) -> _Memory:
-        key = (run.experiment, metric.name)
-        memory = self._memory.get(key)
-        if memory is None or memory.revision != run.revision:
-            memory = self._memory[key] = _Memory(run.revision, now)
+        memory = self._known(run, metric)
+        if memory is None:
+            memory = self._memory[run.experiment, metric.name] = _Memory(run.revision, now)
         return memory
 
     def _count(
