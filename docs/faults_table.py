@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from counterfault.proxy.config.yaml_reader import read_yaml
-from counterfault.proxy.faults import KNOWN
+from counterfault.proxy.faults.registry import BUILT_IN
 from docs.marked import replace
 
 TREE = Path(__file__).parents[1]
@@ -18,7 +18,7 @@ _MOST_EXAMPLES = 5
 def table() -> str:
     """Return lines of Markdown, a row for each fault: its name, examples, what it does."""
     rows = ["| fault | for example | |", "|---|---|---|"]
-    for name, kind in KNOWN.items():
+    for name, kind in BUILT_IN.items():
         settings = ", ".join(f"`{text}`" for text in _settings(name)[:_MOST_EXAMPLES])
         effect = " ".join((kind.__doc__ or "").split()).rstrip(".")
         rows.append(f"| `{name}` | {settings} | {effect[:1].lower()}{effect[1:]} |")

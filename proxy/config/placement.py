@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from counterfault.proxy.config.document import Document, Json, KeyPath, Problem, dotted
-from counterfault.proxy.faults import KNOWN
+from counterfault.proxy.faults.registry import KNOWN
 from counterfault.proxy.values.suggestions import unknown
 
 _FOR_TCP = tuple(name for name, kind in KNOWN.items() if kind.tcp)

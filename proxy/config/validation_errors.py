@@ -12,8 +12,8 @@ from pydantic_core import ErrorDetails
 
 from counterfault.proxy.config.document import Document, Json, KeyPath, Problem, dotted
 from counterfault.proxy.experiments.fault_rule import FaultRule
-from counterfault.proxy.faults import KNOWN
 from counterfault.proxy.faults.base import Files
+from counterfault.proxy.faults.registry import KNOWN
 from counterfault.proxy.values.suggestions import unknown
 from counterfault.proxy.values.units import human, percent, shown
 

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from counterfault.proxy.faults import KNOWN, Fault
+from counterfault.proxy.faults import Fault
 from counterfault.proxy.faults.dose import ALL, Dose
+from counterfault.proxy.faults.registry import KNOWN
 from counterfault.proxy.values.matching import Match, Strict
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -98,7 +99,8 @@ class FaultRule(Strict):
 if TYPE_CHECKING:
     AnyFaultRule = FaultRule
 else:
-    # One optional field for each known fault: a new file in proxy/faults is enough.
+    # One optional field for each known fault: a new file in proxy/faults is enough, or another
+    # package's entry point.
     _fields: dict[str, Any] = {
         name: (kind | None, Field(default=None, description=kind.__doc__))
         for name, kind in KNOWN.items()

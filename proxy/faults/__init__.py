@@ -1,13 +1,8 @@
-"""The fault catalogue: each module here defines one fault."""
+"""Faults: one module for each, the actions that they lead to, and doses.
 
-from importlib import import_module
-from pkgutil import iter_modules
+`registry` holds the faults that a configuration can name, those of other packages included.
+"""
 
 from counterfault.proxy.faults.base import Fault, Random
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
-
-KNOWN = dict(sorted(Fault.known.items()))
-
-__all__ = ["KNOWN", "Fault", "Random"]
+__all__ = ["Fault", "Random"]

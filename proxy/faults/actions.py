@@ -1,4 +1,25 @@
-"""What a data plane performs: a small closed set. A new action makes mypy name every engine."""
+"""Actions: what a data plane can do to an exchange, a message or a connection.
+
+The set is small and closed, and there are four performers. Each has one place where it looks at an
+action; an action that is added here makes mypy name these places (`assert_never`).
+
+| action     | HTTP exchange            | raw connection           | WebSocket message | Envoy     |
+|------------|--------------------------|--------------------------|-------------------|-----------|
+| Delay      | waits, then goes on      | delays each piece        | delays it         | yes       |
+| Respond    | responds itself          | -                        | -                 | yes       |
+| Disconnect | ends, or sends a reset   | ends, or sends a reset   | ends, or resets   | no resets |
+| Hang       | waits, then ends         | waits, then ends         | loses it          | yes       |
+| Throttle   | paces the bodies         | paces the bytes          | -                 |-----------|
+| Truncate   | cuts the response's body | cuts what goes to client | -                 |-----------|
+| Rewrite    | edits heads and body     | -                        | -                 |-----------|
+| Repeat     | sends the request again  | -                        | -                 |-----------|
+
+The places: HTTP exchanges in `addons/pipeline/perform.py`, raw connections in `addons/tcp/layer.py`
+(delays: `addons/tcp/enrolment.py`), WebSocket messages in `addons/websocket/message_layer.py`, and
+Envoy in `proxy/engines/envoy/config/native_faults.py`. What Envoy cannot do takes a detour through
+workers. `Fault.tcp` and `Fault.messages` say which faults may happen to raw connections and single
+messages; `counterfault check` refuses the others there.
+"""
 
 from dataclasses import dataclass
 
@@ -7,14 +28,14 @@ type JsonValue = bool | int | float | str | list[JsonValue] | dict[str, JsonValu
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Hold the exchange, or the message, back for some seconds, then let it go on."""
+    """Hold an exchange or a message back for `seconds`, then let it go on."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """Answer in the upstream's place."""
+    """Respond in the upstream's place, which never sees the request."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -23,21 +44,25 @@ class Respond:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """End the exchange without an answer; `reset`: with a TCP RST (on HTTP/2, both RST_STREAM)."""
+    """End the exchange without a response.
+
+    On HTTP/2 with RST_STREAM. On HTTP/1 the connection is closed, and `reset` does so with a TCP
+    RST.
+    """
 
     reset: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Say nothing until the client leaves; after `seconds` close."""
+    """Send nothing; after `seconds`, end the exchange without a response."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Let `size` bytes through at a time, and then none for `seconds`."""
+    """Let `size` bytes through, then none for `seconds`, and so on."""
 
     size: int
     seconds: float
@@ -50,7 +75,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """Pace what goes `up` to the upstream, and `down` to the client; None: at full speed."""
+    """Pace what is sent `up` to the upstream and `down` to the client; None: at full speed."""
 
     up: Pace | None
     down: Pace | None
@@ -58,7 +83,11 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """End what goes to the client early, after so many bytes or this share of them, unorderly."""
+    """End what is sent to the client early, and not as the protocol would end it.
+
+    `after`: bytes that come through; `share`: the share of all bytes that does, from 0 to below 1.
+    One of them is None.
+    """
 
     after: int | None
     share: float | None
@@ -66,7 +95,7 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Headers to remove, in lower case, and then to set."""
+    """Headers to remove, named in lower case, and headers to set after that."""
 
     remove: tuple[bytes, ...] = ()
     set: tuple[tuple[bytes, bytes], ...] = ()
@@ -74,7 +103,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Change this share of a body's bytes, chosen by `seed`; the length stays."""
+    """Change some bytes of a body and keep its length.
+
+    `share`: the share of bytes, above 0 to 1. `seed`, in [0, 1), decides which.
+    """
 
     share: float
     seed: float
@@ -82,14 +114,17 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Another body."""
+    """Replace the body."""
 
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Set the value at a JSON pointer (RFC 6901), or `remove` it."""
+    """Set the value at a JSON pointer (RFC 6901), or remove it.
+
+    `pointer`: the names on the way to the value, unescaped.
+    """
 
     pointer: tuple[str, ...]
     value: JsonValue
@@ -98,7 +133,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Change the headers of the request or of the answer, or the answer's body."""
+    """Change the headers of the request or of the response, or the body of the response."""
 
     request: Edit = Edit()
     response: Edit = Edit()
@@ -107,7 +142,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Send the request `times` times in all; the client gets the first one's answer."""
+    """Send the request `times` times in all; the client gets the response to the first."""
 
     times: int
 

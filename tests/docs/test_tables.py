@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from counterfault.proxy.faults import KNOWN
+from counterfault.proxy.faults.registry import KNOWN
 from docs import faults_table, metrics_table
 from docs.marked import replace
 

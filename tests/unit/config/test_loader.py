@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import Config, ConfigError
-from counterfault.proxy.faults import KNOWN
 from counterfault.proxy.faults.latency import Latency
+from counterfault.proxy.faults.registry import KNOWN
 
 FAULTS = ", ".join(KNOWN)
 SHIPPED = Path(__file__).parents[3] / "config"

@@ -8,10 +8,10 @@ import yaml
 from counterfault.proxy.config.validation_errors import validate
 from counterfault.proxy.config.yaml_reader import read_yaml
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.faults import KNOWN
 from counterfault.proxy.faults.corrupt import JsonChange
 from counterfault.proxy.faults.headers import Changes
 from counterfault.proxy.faults.latency import Lognormal
+from counterfault.proxy.faults.registry import KNOWN
 
 DURATION = "must be a duration such as 250ms, 3s, 30m or 1h, not"
 SIZE = "must be a size such as 512B, 10KB (1000) or 1MiB (1024 * 1024), not"

@@ -22,6 +22,7 @@ from counterfault.proxy.faults.actions import (
     Throttle,
     Truncate,
 )
+from counterfault.proxy.faults.registry import BUILT_IN
 from counterfault.proxy.values.matching import Match
 from counterfault.proxy.values.request import Request
 
@@ -106,7 +107,10 @@ def _answer(plain: Respond, grpc: Action) -> NativeResponse | Detour:
 
 
 def _unfit(rule: FaultRule) -> str | None:
-    """What about a rule, its fault aside, is beyond Envoy."""
+    """Why workers perform a rule, whatever its action is; None if Envoy may perform it."""
+    if rule.fault.name not in BUILT_IN:
+        # Only of our own faults is it known that their action is of one kind for all requests.
+        return f"`{rule.fault.name}`"
     if rule.when == "after":
         return "`when: after`"
     if rule.per == "message":
