@@ -93,19 +93,14 @@ def test_mypy_finds_the_types(
     assert "Incompatible types in assignment" in told.stdout
 
 
-@pytest.mark.parametrize("installed", ["wheel", "checkout"])
 def test_no_module_has_two_names(
-    request: pytest.FixtureRequest,
-    make_sidecar: MakeSidecar,
-    tmp_path: Path,
-    until: Any,
-    installed: str,
+    python: Path, make_sidecar: MakeSidecar, tmp_path: Path, until: Any
 ) -> None:
+    """In a supervisor and its worker; for a checkout see tests/integration/test_module_names.py."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(_TELL)
     sidecar = make_sidecar("http://127.0.0.1:9")
-    if installed == "wheel":
-        sidecar.python = str(request.getfixturevalue("python"))
+    sidecar.python = str(python)
     sidecar.environment = {"PYTHONPATH": str(tmp_path / "hook"), "MODULES_OF": str(tmp_path)}
     sidecar.start()
     try:
