@@ -1,1 +1,1 @@
-"""The worker process: fork server, control socket, listeners, and the layers of a connection."""
+"""The worker process: fork server, link to the supervisor, listeners, clients and their layers."""

@@ -1,8 +1,7 @@
-"""How the parts of a worker are put together."""
+"""Composes a worker of its parts; no other module knows them all."""
 
+import socket
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from counterfault.addons.faults.pacing import WaitHook, handle_wait
 from counterfault.addons.mitm.hook_dispatch import Table
@@ -13,24 +12,28 @@ from counterfault.addons.pipeline.observe import Observe
 from counterfault.addons.pipeline.upstreams import Upstreams
 from counterfault.addons.state import WorkerState
 from counterfault.addons.tcp.enrolment import TcpContext
-from counterfault.addons.transport import tls
-from counterfault.addons.worker.listener import AcceptedClient, Shared
-from counterfault.proxy.config.model import Config
+from counterfault.addons.worker.accepted_client import AcceptedClient
+from counterfault.addons.worker.worker import Worker
+from counterfault.addons.worker.worker_context import WorkerContext
+from counterfault.proxy.engines.fault_budget import Budget
 
 
-def tls_of(config: Config, name: str) -> tuple[Any, Path | None]:
-    listener = config.sidecar.listeners[name]
-    context = None
-    if listener.tls is not None:
-        cert, key = config.directory / listener.tls.cert, config.directory / listener.tls.key
-        context = tls.listener_context(cert, key)
-    return context, (config.directory / listener.ca if listener.ca else None)
+def make_worker(control: socket.socket, budget: int, index: int) -> Worker:
+    """Make worker `index`.
+
+    Args:
+        control: The socket to the supervisor.
+        budget: The descriptor of the shared counters.
+        index: The number of the worker, and of its cell in the counters.
+    """
+    return Worker(control, Budget(budget, index), index, make_context)
 
 
-def share(live: WorkerState) -> Shared:
-    assign, inject = Assign(live), Inject(live)
-    observe = Observe(live, inject.ended)
-    upstreams = Upstreams(live.clock)
+def make_context(state: WorkerState) -> WorkerContext:
+    """Make what all connections of a worker share; says which handlers each hook has."""
+    assign, inject = Assign(state), Inject(state)
+    observe = Observe(state, inject.ended)
+    upstreams = Upstreams(state.clock)
 
     def hooks(client: AcceptedClient) -> Table:
         return {
@@ -50,5 +53,5 @@ def share(live: WorkerState) -> Shared:
             WaitHook.name: (("inject", handle_wait),),
         }
 
-    tcp = TcpContext(live, inject, observe.ended, upstreams)
-    return Shared(live, options(), hooks, inject, tcp, observe.ended, upstreams)
+    tcp = TcpContext(state, inject, observe.ended, upstreams)
+    return WorkerContext(state, options(), hooks, inject, tcp, observe.ended, upstreams)

@@ -1,6 +1,6 @@
-"""A worker process: it serves what the supervisor tells it to over the control socket.
+"""A worker: serves the listeners that the supervisor names, by the plans that it sends.
 
-When the supervisor is gone it goes on serving, without faults, and looks for the next one.
+When the supervisor is gone the worker goes on serving, without faults, and looks for the next one.
 """
 
 import asyncio
@@ -9,17 +9,17 @@ import math
 import os
 import socket
 import time
-from collections.abc import Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from counterfault import __version__
 from counterfault.addons.state import WorkerState
 from counterfault.addons.transport.certificate_issuer import CertificateIssuer, load_issuer
-from counterfault.addons.worker.listener import Listener, Shared
-from counterfault.addons.worker.wiring import share, tls_of
+from counterfault.addons.worker.listener import Listener, ListenerSettings, settings_of
+from counterfault.addons.worker.supervisor_link import Introduction, SupervisorLink
+from counterfault.addons.worker.worker_context import WorkerContext
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.engines.channel import Channel, Message
+from counterfault.proxy.engines.channel import Message
 from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Plan
 from counterfault.proxy.experiments.run_status import RunStatus
@@ -27,193 +27,193 @@ from counterfault.proxy.measurement.keys import Rows
 
 log = logging.getLogger("counterfault")
 
-# How often counts are sent and the lease is looked at.
-BEAT = 0.1
+# Seconds between two reports of counts; the lease is checked as often.
+_REPORT_EVERY = 0.1
+# Seconds between two checks of which connections have outlived their limits.
+_SWEEP_EVERY = 1.0
 _DRAIN_POLL = 0.02
-_SEEK = 0.1
-# How often connections are looked at for having outlived their limits.
-_SWEEP = 1.0
 
 
 class Worker:
-    """Listeners, the plan they act on, and the channel to the supervisor."""
+    """Listeners, the plan they act on, and the link to the supervisor."""
 
-    def __init__(self, control: socket.socket, budget: Budget, index: int) -> None:
-        self._channel = Channel(control, self._receive, self._orphaned)
-        self._budget, self._index = budget, index
+    def __init__(
+        self,
+        control: socket.socket,
+        budget: Budget,
+        index: int,
+        compose: Callable[[WorkerState], WorkerContext],
+    ) -> None:
+        """Wait for the first plan.
+
+        Args:
+            control: The socket to the supervisor.
+            budget: The shared counters, with this worker's cell.
+            index: The number of this worker in the pool.
+            compose: Makes what connections share; called with the state of the first plan.
+        """
+        self.stop = asyncio.Event()
+        """Set when the worker is to drain and leave."""
+        self._budget, self._index, self._compose = budget, index, compose
+        self._context: WorkerContext | None = None
+        """None before the first plan."""
         self._handover_socket = ""
         self._leased = False
-        self._contexts: dict[str, tuple[Any, Path | None]] = {}
+        self._settings: dict[str, ListenerSettings] = {}
         self._issuer: CertificateIssuer | None = None
         self._sockets: dict[str, socket.socket] = {}
-        self._live: WorkerState | None = None
-        self._shared: Shared | None = None
         self._listeners: dict[str, Listener] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._incarnation = f"{os.getpid()}-{time.monotonic_ns()}"
-        self._told_tasks = 0
-        self.stop = asyncio.Event()
+        self._reported_tasks = 0
+        self._supervisor = SupervisorLink(
+            control, self._receive, self._introduce, self._report_everything, self.stop
+        )
+
+    # --- messages of the supervisor
 
     def _receive(self, message: Message, fds: list[int]) -> None:
         match message["type"]:
             case "plan":
-                self._plan(message)
+                self._plan_received(message)
             case "listen":
                 for name, fd in zip(message["names"], fds, strict=True):
                     self._listen(name, socket.socket(fileno=fd))
             case "lease":
-                if self._live is not None and self._leased:
-                    self._live.lease_until = message["until"]
-                    if not self._live.leased():  # whoever is told to leave has it told so
-                        self._live.release_ended_faults()
+                self._lease_received(message["until"])
             case "drain":
                 self.stop.set()
             case other:
                 log.error("unknown message %r", other)
 
-    def _plan(self, message: Message) -> None:
-        """Act on a plan; one that cannot be used ends all faults, since it may have meant to."""
+    def _lease_received(self, until: float) -> None:
+        if self._context is None or not self._leased:
+            return
+        state = self._context.state
+        state.lease_until = until
+        # An expired lease is how the supervisor asks for faults to end: release them now.
+        if not state.leased():
+            state.release_ended_faults()
+
+    def _plan_received(self, message: Message) -> None:
+        """Apply a plan; one that cannot be used ends all faults, since it may have been to."""
         try:
-            self._swap(message)
+            self._apply_plan(message)
         except Exception as e:
             self._leased = False
             log.error("plan %d: %s: %s", message["generation"], type(e).__name__, e)
-            if self._live is not None:
-                self._live.failed("supervisor", e)
-                self._live.lease_until = 0.0
+            if self._context is not None:
+                self._context.state.failed("supervisor", e)
+                self._context.state.lease_until = 0.0
 
-    def _swap(self, message: Message) -> None:
+    def _apply_plan(self, message: Message) -> None:
         config = Config.from_wire(message["config"])
         self._handover_socket = message["handover_socket"]
         runs = {name: RunStatus.from_wire(run) for name, run in message["runs"].items()}
         plan = Plan(config.sidecar, config.experiments, runs)
-        slots = {name: run.slot for name, run in runs.items()}
-        # What can fail comes first: files may have gone since the supervisor looked.
-        contexts = {name: tls_of(config, name) for name in config.sidecar.listeners}
-        self._contexts, self._issuer = contexts, load_issuer(message["authority"], self._issuer)
-        if self._live is None:
-            self._live = WorkerState(plan, self._budget, workers=config.sidecar.workers)
-            self._shared = share(self._live)
-        self._live.apply_plan(plan, slots)
-        self._live.lease_until, self._leased = message["lease_until"], True
+        # What can fail comes first: files may have gone since the supervisor read them.
+        issuer = load_issuer(message["authority"], self._issuer)
+        self._settings, self._issuer = settings_of(config, plan, issuer), issuer
+        if self._context is None:
+            state = WorkerState(plan, self._budget, workers=config.sidecar.workers)
+            self._context = self._compose(state)
+        state = self._context.state
+        state.apply_plan(plan, {name: run.slot for name, run in runs.items()})
+        state.lease_until, self._leased = message["lease_until"], True
         for name in [name for name in self._listeners if name not in plan.routes]:
-            self._task(self._listeners.pop(name).close(self._sockets.pop(name)))
-        for name in self._listeners:
-            self._equip(name, plan)
-        self._channel.send({"type": "applied", "generation": message["generation"]})
+            self._start_task(self._listeners.pop(name).close(self._sockets.pop(name)))
+        for name, listener in self._listeners.items():
+            listener.settings = self._settings[name]
+        self._supervisor.send({"type": "applied", "generation": message["generation"]})
 
     def _listen(self, name: str, sock: socket.socket) -> None:
-        if self._shared is None:
+        if self._context is None:
             raise RuntimeError("listen before plan")
         if name in self._listeners:
-            self._task(self._listeners[name].close(self._sockets[name]))
+            self._start_task(self._listeners[name].close(self._sockets[name]))
         # The event loop closes the socket it is given; the next supervisor gets this one.
         self._sockets[name] = sock.dup()
-        plan = self._shared.live.plan
-        listener = self._listeners[name] = Listener(self._shared, plan.routes[name])
-        self._equip(name, plan)
-        self._task(listener.start(sock))
+        listener = self._listeners[name] = Listener(self._context, self._settings[name])
+        self._start_task(listener.start(sock))
 
-    def _equip(self, name: str, plan: Plan) -> None:
-        listener = self._listeners[name]
-        listener.route = plan.routes[name]
-        listener.tls, listener.ca = self._contexts[name]
-        listener.issuer = self._issuer
+    # --- reports to the supervisor
 
-    def _orphaned(self) -> None:
-        if not self.stop.is_set():
-            log.warning("the supervisor is gone; serving on without faults")
-            self._task(self._seek())
-
-    async def _seek(self) -> None:
-        """Knock where the next supervisor will be until one opens, or for `limits.orphans`."""
-        if self._live is None:
-            self.stop.set()  # never told what to serve
-            return
-        bound = self._live.plan.limits.orphans
-        end = math.inf if bound is None else time.monotonic() + bound
-        while not self.stop.is_set():
-            if time.monotonic() > end:
-                log.warning("no supervisor has come; leaving")
-                self.stop.set()
-            elif (door := _knock(self._handover_socket)) is not None:
-                self._introduce(door)
-                return
-            await asyncio.sleep(_SEEK)
-
-    def _introduce(self, door: socket.socket) -> None:
-        self._channel = Channel(door, self._receive, self._orphaned)
-        fds = [*(sock.fileno() for sock in self._sockets.values()), self._budget.fd]
-        about = {
+    def _introduce(self) -> Introduction | None:
+        if self._context is None:
+            return None
+        orphans = self._context.state.plan.limits.orphans
+        message = {
             "type": "orphan",
             "version": __version__,
             "pid": os.getpid(),
             "index": self._index,
             "names": list(self._sockets),
         }
-        self._channel.send(about, fds)
-        self._told_tasks = 0
-        self._say(self._live.counters.everything() if self._live else [])
+        return Introduction(
+            self._handover_socket,
+            math.inf if orphans is None else orphans,
+            message,
+            [*(sock.fileno() for sock in self._sockets.values()), self._budget.fd],
+        )
 
-    async def beat(self) -> None:
-        """Send what changed and let go of what the lease no longer covers, to the end."""
+    def _report_everything(self) -> None:
+        self._reported_tasks = 0
+        if self._context is not None:
+            self._send_counts(self._context.state.counters.everything())
+
+    def _report_changes(self) -> None:
+        if self._context is None or self._supervisor.stalled:
+            return
+        self._send_counts(self._context.state.counters.take_changed())
+        tasks = len(asyncio.all_tasks())
+        if tasks != self._reported_tasks:
+            self._reported_tasks = tasks
+            self._supervisor.send({"type": "tasks", "count": tasks})
+
+    def _send_counts(self, rows: Rows) -> None:
+        if rows:
+            self._supervisor.send({"type": "cells", "from": self._incarnation, "rows": rows})
+
+    # --- work of its own
+
+    async def run_periodic_work(self) -> None:
+        """Report counts, end faults whose lease is over, close idle connections; never return."""
         swept = 0.0
         while True:
-            self._report()
-            if self._live is not None and self._live.held_faults:
-                self._live.release_ended_faults()
-            if self._shared is not None and time.monotonic() - swept > _SWEEP:
-                swept = time.monotonic()
-                for client in tuple(self._shared.clients):
-                    client.close_if_idle()
-            await asyncio.sleep(BEAT)
+            self._report_changes()
+            if self._context is not None:
+                if self._context.state.held_faults:
+                    self._context.state.release_ended_faults()
+                if time.monotonic() - swept > _SWEEP_EVERY:
+                    swept = time.monotonic()
+                    for client in tuple(self._context.clients):
+                        client.close_if_expired()
+            await asyncio.sleep(_REPORT_EVERY)
 
-    def _report(self) -> None:
-        if self._live is None or self._channel.stalled:
+    async def drain(self) -> None:
+        """Stop accepting, let requests under way finish, close idle connections.
+
+        After `limits.drain` seconds, requests without an answer get a 502.
+        """
+        for name, listener in self._listeners.items():
+            await listener.close(self._sockets[name])
+        if self._context is None:
             return
-        self._say(self._live.counters.take_changed())
-        tasks = len(asyncio.all_tasks())
-        if tasks != self._told_tasks:
-            self._told_tasks = tasks
-            self._channel.send({"type": "tasks", "count": tasks})
+        state, clients = self._context.state, self._context.clients
+        state.draining = True
+        end = time.monotonic() + state.plan.limits.drain
+        while clients and time.monotonic() < end:
+            for client in tuple(clients):
+                if not client.busy:
+                    client.drain()
+            await asyncio.sleep(_DRAIN_POLL)
+        for client in clients:
+            client.drop_upstreams()
+        await asyncio.sleep(_DRAIN_POLL)
+        self._report_changes()
+        await asyncio.sleep(0)
 
-    def _say(self, rows: Rows) -> None:
-        if rows:
-            self._channel.send({"type": "cells", "from": self._incarnation, "rows": rows})
-
-    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def drain(self) -> None:
-        """Accept no more, let requests under way finish, close what is idle."""
-        for name, listener in self._listeners.items():
-            await listener.close(self._sockets[name])
-        if self._live is None or self._shared is None:
-            return
-        self._live.draining = True
-        end = time.monotonic() + self._live.plan.limits.drain
-        while time.monotonic() < end:
-            if not self._shared.clients:
-                break
-            for client in tuple(self._shared.clients):
-                if not client.busy:
-                    client.leave()
-            await asyncio.sleep(_DRAIN_POLL)
-        for client in self._shared.clients:
-            client.drop_upstreams()
-        await asyncio.sleep(_DRAIN_POLL)
-        self._report()
-        await asyncio.sleep(0)
-
-
-def _knock(meeting: str) -> socket.socket | None:
-    """A connection to the supervisor that listens there, if one does."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.connect(meeting)
-    except OSError:
-        sock.close()
-        return None
-    return sock

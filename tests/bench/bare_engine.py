@@ -17,8 +17,10 @@ from counterfault.addons.pipeline.upstreams import Upstreams
 from counterfault.addons.state import WorkerState
 from counterfault.addons.tcp.enrolment import TcpContext
 from counterfault.addons.transport import tls
-from counterfault.addons.worker.listener import AcceptedClient, Listener, Shared
-from counterfault.addons.worker.main import eager
+from counterfault.addons.worker.accepted_client import AcceptedClient
+from counterfault.addons.worker.listener import Listener, ListenerSettings
+from counterfault.addons.worker.main import eager_task
+from counterfault.addons.worker.worker_context import WorkerContext
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines import fault_budget
 from counterfault.proxy.engines.plan import Plan
@@ -43,24 +45,25 @@ def _hooks(client: AcceptedClient) -> Table:
     }
 
 
-def _shared(upstream: str, port: int) -> Shared:
+def _context(upstream: str, port: int) -> WorkerContext:
     inbound = {"listen": f"127.0.0.1:{port}", "upstream": upstream}
     sidecar = Sidecar.model_validate({"service": "bare", "listeners": {"inbound": inbound}})
     live = WorkerState(Plan(sidecar, (), {}), fault_budget.Budget(fault_budget.create()))
     ended, upstreams = (lambda exchange, status: None), Upstreams(live.clock)
     inject = Inject(live)
     tcp = TcpContext(live, inject, ended, upstreams)
-    return Shared(live, options(), _hooks, inject, tcp, ended, upstreams)
+    return WorkerContext(live, options(), _hooks, inject, tcp, ended, upstreams)
 
 
 async def _serve(upstream: str, port: int, secure: int, cert: Path, key: Path) -> None:
-    asyncio.get_running_loop().set_task_factory(eager)
+    asyncio.get_running_loop().set_task_factory(eager_task)
     gc.set_threshold(2000, 10, 20)  # as a worker does
-    shared = _shared(upstream, port)
+    context = _context(upstream, port)
+    route = context.state.plan.routes["inbound"]
     listeners = []
     for number in (port, secure):
-        listener = Listener(shared, shared.live.plan.routes["inbound"])
-        listener.tls = tls.listener_context(cert, key) if number == secure else None
+        certificate = tls.listener_context(cert, key) if number == secure else None
+        listener = Listener(context, ListenerSettings(route, certificate))
         await listener.start(socket.create_server(("127.0.0.1", number), backlog=4096))
         listeners.append(listener)
     await asyncio.Event().wait()
