@@ -76,7 +76,7 @@ class SidecarStream(FaultedStream):
 
     def handle_event(self, event: events.Event) -> Generator[None]:
         if isinstance(event, RequestProtocolError) and is_paused(self) and self.exchange:
-            self.exchange.release()
+            self.exchange.release_faults()
         inner = super().handle_event(event)
         return inner if self._codec is None else self._windowed(inner, self._codec)
 
@@ -267,7 +267,7 @@ class SidecarStream(FaultedStream):
             self.child_layer = MessageLayer(
                 self.context,
                 self.exchange,
-                self._peer.injecting,
+                self._peer.message_faults,
                 compressed="sec-websocket-extensions" in self.flow.response.headers,
             )
         else:

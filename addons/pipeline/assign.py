@@ -1,4 +1,4 @@
-"""request -> match -> assign -> decide: who this request belongs to and what will happen to it."""
+"""match -> assign: finds the cohort of a request, tags it, and draws its faults."""
 
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -17,14 +17,16 @@ from counterfault.proxy.values.request import Request
 
 
 class Assign:
-    """Gives every request its exchange, strips and sets the tag, draws the faults."""
+    """Makes the exchange of each request, replaces its cohort tag, draws its faults."""
 
-    def __init__(self, live: WorkerState) -> None:
-        self._live = live
-        self._turns: dict[tuple[str, ...], cycle[int]] = {}
+    def __init__(self, state: WorkerState) -> None:
+        """Act on the plan of `state`, whichever that is when a request comes."""
+        self._state = state
+        self._round_robin: dict[tuple[str, ...], cycle[int]] = {}
 
     def requestheaders(self, flow: http.HTTPFlow, peer: Peer) -> None:
-        live, plan = self._live, self._live.plan
+        """Handle mitmproxy's hook: the request's head is there."""
+        state, plan = self._state, self._state.plan
         route = plan.routes.get(peer.route.name, peer.route)
         message = flow.request.data
         request = Request(
@@ -35,7 +37,7 @@ class Assign:
         )
         # A listener may have become a forward proxy since the client came.
         upstreams = route.upstreams or nodes_of(peer.route, flow.request)
-        exchange = Exchange(peer, route, request, live.clock(), upstreams)
+        exchange = Exchange(peer, route, request, state.clock(), upstreams)
         attach(flow, exchange)
         peer.exchanges.add(exchange)
         if flow.error is not None:  # mitmproxy has refused the request
@@ -47,15 +49,15 @@ class Assign:
         self._enrol(exchange, plan, flow)
 
     def _enrol(self, exchange: Exchange, plan: Plan, flow: http.HTTPFlow) -> None:
-        live, request, route = self._live, exchange.request, exchange.route
+        state, request, route = self._state, exchange.request, exchange.route
         stripped = cohort_tag.strip(request.headers)
         peer = flow.client_conn.peername
-        believed = stripped.tag
-        if believed is not None and not _within(peer[0], route.trusted):
-            believed = None
-        exchange.tag = believed
-        enrolment = plan.assign(request, exchange.unit, believed) if live.leased() else None
-        carried = enrolment or believed
+        trusted_tag = stripped.tag
+        if trusted_tag is not None and not _within(peer[0], route.trusted):
+            trusted_tag = None
+        exchange.tag = trusted_tag
+        enrolment = plan.assign(request, exchange.unit, trusted_tag) if state.leased() else None
+        carried = enrolment or trusted_tag
         headers = cohort_tag.carry(stripped.headers, carried) if carried else stripped.headers
         if enrolment is not None:
             self._prepare(exchange, plan, enrolment)
@@ -66,16 +68,19 @@ class Assign:
     def _prepare(self, exchange: Exchange, plan: Plan, enrolment: Enrolment) -> None:
         listener, request = exchange.route.name, exchange.request
         measured = plan.measured(listener, request, enrolment)
-        decision = plan.decide(listener, request, enrolment, self._live.random)
+        decision = plan.decide(listener, request, enrolment, self._state.random)
         exchange.enrolment, exchange.measured, exchange.decision = enrolment, measured, decision
-        self._live.count_user(enrolment)
+        self._state.count_user(enrolment)
 
     def _nodes(self, route: Route, unit: bytes | None) -> tuple[str, ...]:
-        """Where to try, in order: sticky by unit, in turn for requests without one."""
+        """Return the nodes to try, in their order.
+
+        A unit has a node of its own; requests without a unit take the nodes in turn.
+        """
         if unit is not None or len(route.upstreams) == 1:
             return route.nodes(unit or b"")
         count = len(route.upstreams)
-        start = next(self._turns.setdefault(route.upstreams, cycle(range(count))))
+        start = next(self._round_robin.setdefault(route.upstreams, cycle(range(count))))
         return route.upstreams[start:] + route.upstreams[:start]
 
 

@@ -1,4 +1,4 @@
-"""One request and its answer, as our addons see it on their way through the hooks."""
+"""One request and its response, as the stages of the pipeline see it."""
 
 from __future__ import annotations
 
@@ -31,88 +31,97 @@ if TYPE_CHECKING:
 _KEY = "counterfault"
 
 
-class Injecting(Protocol):
-    """What performs faults on single messages; `clock` in monotonic seconds."""
+class MessageFaults(Protocol):
+    """Draws faults for single messages of a WebSocket."""
 
     clock: Callable[[], float]
+    """Returns monotonic seconds."""
 
-    def messages(self, exchange: Exchange) -> tuple[EachMessage, ...]:
-        """The rules of a WebSocket's messages, as they are now."""
+    def message_rules(self, exchange: Exchange) -> tuple[EachMessage, ...]:
+        """Return the rules of the present plan for the messages of a WebSocket."""
 
     def draw(self, exchange: Exchange, each: EachMessage) -> ActiveFault | None:
-        """A claim to a fault of a message, which the caller has to release."""
+        """Draw a fault for one message and begin it; the caller has to release it.
+
+        None if none is drawn, or if it may not happen.
+        """
 
 
 class Peer(Protocol):
-    """The client's connection."""
+    """The client connection, as the layers and the pipeline see it."""
 
     route: Route
-    """As it was when the client came; the plan may have another for its listener by now."""
+    """Its listener's route when the client connected; the plan may have another by now."""
     upstreams: Upstreams
     exchanges: set[Exchange]
-    injecting: Injecting
+    """Those that have not ended."""
+    message_faults: MessageFaults
 
     @property
     def limits(self) -> Limits:
-        """As they are now."""
+        """The limits of the present plan."""
 
     def intercepts(self, host: str) -> bool:
-        """Whether TLS to this host, by CONNECT, is to be read."""
+        """Return whether the TLS inside a CONNECT tunnel to this host is to be decrypted."""
 
     def run_inline(self, hook: commands.StartHook) -> bool:
-        """Run a hook's handlers; False if the layer has to yield it, as one of them waits."""
+        """Run a hook's handlers. Returns False if the layer has to yield it: a handler waits."""
 
     def reset(self) -> None:
-        """Cut it with a TCP RST."""
+        """Cut the connection with a TCP RST."""
 
 
 @dataclass(eq=False, slots=True)
 class Exchange:
-    """Made when the request's head is there; ends once, with an answer or without."""
+    """Begins when the request's head is there, and ends once, with a response or without."""
 
     peer: Peer
     route: Route
     request: Request
     started: float
+    """Monotonic seconds."""
     nodes: tuple[str, ...]
-    """The upstreams to try, in order."""
+    """URLs of the upstreams to try, in this order."""
     unit: bytes | None = None
     tag: Enrolment | None = None
-    """What a trusted peer says of it."""
+    """The enrolment that a trusted peer has tagged it with."""
     enrolment: Enrolment | None = None
     measured: tuple[Measured, ...] = ()
     decision: Decision = NOTHING
     replaced: bool = False
-    """An injected answer stands in the upstream's place."""
+    """Whether an injected response takes the place of the upstream's."""
     status: int | None = None
-    """What the client was sent, once its head is on the way."""
+    """The status that the client was sent; None before the response's head is sent."""
     over: bool = False
     held_faults: set[HeldFault] = field(default_factory=set)
     pending: list[Injection] = field(default_factory=list)
-    """Drawn, and not tried yet."""
+    """Faults that were drawn and not tried yet."""
     effects: ExchangeEffects | None = None
-    rules: tuple[Plan, tuple[EachMessage, ...]] | None = None
-    """Of a WebSocket's messages, as that plan has them."""
+    message_rules: tuple[Plan, tuple[EachMessage, ...]] | None = None
+    """The rules for a WebSocket's messages, and the plan that they are from."""
 
     @property
     def experiment(self) -> str:
+        """The name of its experiment; empty for a bystander."""
         return self.enrolment.experiment if self.enrolment else ""
 
     @property
     def cohort(self) -> Cohort:
+        """Its cohort."""
         return self.enrolment.cohort if self.enrolment else Cohort.BYSTANDER
 
-    def release(self) -> None:
-        """The client has left: what is held for it is held in vain."""
+    def release_faults(self) -> None:
+        """Release all faults that hold it, once its client has left or it has ended."""
         for fault in tuple(self.held_faults):
             fault.release()
 
 
 def attach(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    """Let `exchange_of` find the exchange by its flow."""
     flow.metadata[_KEY] = exchange
 
 
 def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
-    """The flow's exchange; None if making one has failed."""
+    """Return the exchange of a flow; None if an internal error has prevented it."""
     exchange: Exchange | None = flow.metadata.get(_KEY)
     return exchange

@@ -1,4 +1,4 @@
-"""decide -> perform: which of the faults that were drawn for a request may happen, and when."""
+"""inject: decides which of the faults that were drawn for a request may happen, and when."""
 
 from collections.abc import Coroutine
 from functools import partial
@@ -17,30 +17,35 @@ from counterfault.proxy.experiments.cohorts import Enrolment
 from counterfault.proxy.faults.actions import Edit
 from counterfault.proxy.measurement.keys import FaultResult, dose_key, fault_key
 
-type Waiting = Coroutine[None, None, None]
+type Performing = Coroutine[None, None, None]
 
 
 class Inject:
-    """Has faults performed before the upstream (at the request's head) and after (the answer's)."""
+    """Performs faults before the upstream (at the request's head) and after it."""
 
-    def __init__(self, live: WorkerState) -> None:
-        self._live, self.clock = live, live.clock
+    def __init__(self, state: WorkerState) -> None:
+        """Act on the plan and lease of `state`."""
+        self._state, self.clock = state, state.clock
 
-    def requestheaders(self, flow: http.HTTPFlow) -> Waiting | None:
+    def requestheaders(self, flow: http.HTTPFlow) -> Performing | None:
+        """Handle mitmproxy's hook. Returns what to await before the request goes on."""
         flow.request.stream = True
         exchange = exchange_of(flow)
         if exchange is None or exchange.enrolment is None:
             return None
-        if "upgrade" in flow.request.headers and self._loses(exchange, exchange.enrolment):
-            # A message that is lost would have told how to decompress the next.
+        if "upgrade" in flow.request.headers and self._loses_messages(exchange, exchange.enrolment):
+            # With compression, a message is needed to decompress those after it; one may be lost.
             apply_edit(flow.request.headers, Edit((b"sec-websocket-extensions",)))
         decision = exchange.decision
         if not decision.before and not decision.after:
             return None
-        exchange.pending = [i for i in decision.before + decision.after if self._due(exchange, i)]
+        exchange.pending = [
+            i for i in decision.before + decision.after if self._dose_allows(exchange, i)
+        ]
         return self._perform(flow, exchange, decision.before)
 
-    def responseheaders(self, flow: http.HTTPFlow) -> Waiting | None:
+    def responseheaders(self, flow: http.HTTPFlow) -> Performing | None:
+        """Handle mitmproxy's hook. Returns what to await before the response goes on."""
         exchange = exchange_of(flow)
         if flow.response is None or (exchange is not None and exchange.replaced):
             return None
@@ -53,38 +58,41 @@ class Inject:
             return None
         return self._perform(flow, exchange, exchange.decision.after)
 
-    def ended(self, exchange: Exchange) -> None:
-        """What was drawn and could not be tried any more has failed; nothing is held any more."""
+    def exchange_ended(self, exchange: Exchange) -> None:
+        """Count the faults that were drawn and not tried as failed, and release the others."""
         for injection in exchange.pending:
             self._count(exchange, injection, FaultResult.PLANNED)
             self._count(exchange, injection, FaultResult.FAILED)
         exchange.pending.clear()
-        exchange.release()
+        exchange.release_faults()
 
-    def messages(self, exchange: Exchange) -> tuple[EachMessage, ...]:
-        """Found anew with each plan: a WebSocket may have been opened long before the faults."""
-        live, known = self._live, exchange.rules
-        if not live.leased():
+    def message_rules(self, exchange: Exchange) -> tuple[EachMessage, ...]:
+        """Return the rules of the present plan for the messages of a WebSocket.
+
+        They are found anew with each plan, since a WebSocket may be older than its faults.
+        """
+        state, known = self._state, exchange.message_rules
+        if not state.leased():
             return ()
-        if known is None or known[0] is not live.plan:
-            known = exchange.rules = live.plan, self._messages(exchange, live.plan)
+        if known is None or known[0] is not state.plan:
+            known = exchange.message_rules = state.plan, self._message_rules(exchange, state.plan)
         return known[1]
 
-    def _messages(self, exchange: Exchange, plan: Plan) -> tuple[EachMessage, ...]:
+    def _message_rules(self, exchange: Exchange, plan: Plan) -> tuple[EachMessage, ...]:
         listener, request = exchange.route.name, exchange.request
         enrolment = plan.assign(request, exchange.unit, exchange.tag)
         if enrolment is None or listener not in plan.routes:
             return ()
-        self._live.count_user(enrolment)
+        self._state.count_user(enrolment)
         return plan.messages(listener, request, enrolment)
 
-    def _loses(self, exchange: Exchange, enrolment: Enrolment) -> bool:
-        plan, listener = self._live.plan, exchange.route.name
+    def _loses_messages(self, exchange: Exchange, enrolment: Enrolment) -> bool:
+        plan, listener = self._state.plan, exchange.route.name
         return listener in plan.routes and plan.loses(listener, exchange.request, enrolment)
 
     def draw(self, exchange: Exchange, each: EachMessage) -> ActiveFault | None:
         """Draw a fault for one message and begin it, as `activate` does."""
-        injection = each.draw(self._live.random)
+        injection = each.draw(self._state.random)
         return None if injection is None else self.activate(exchange, injection)
 
     def activate(self, exchange: Exchange, injection: Injection) -> ActiveFault | None:
@@ -93,20 +101,20 @@ class Inject:
         Returns None, and counts why, if the fault may not happen: its run has ended or a limit is
         reached.
         """
-        live = self._live
+        state = self._state
         self._count(exchange, injection, FaultResult.PLANNED)
-        if not live.allows(injection):
+        if not state.allows(injection):
             self._count(exchange, injection, FaultResult.FAILED)
             return None
-        limits = live.plan.limits
-        cell = live.budget_cells[injection.experiment]
-        if not live.budget.take(cell, limits.active_faults, injection.most):
+        limits = state.plan.limits
+        cell = state.budget_cells[injection.experiment]
+        if not state.budget.take(cell, limits.active_faults, injection.most):
             self._count(exchange, injection, FaultResult.OVERFLOW)
             return None
-        return ActiveFault(live, injection, partial(self._count, exchange), exchange.held_faults)
+        return ActiveFault(state, injection, partial(self._count, exchange), exchange.held_faults)
 
-    def _due(self, exchange: Exchange, injection: Injection) -> bool:
-        """Whether a limit of the dose leaves room for one more."""
+    def _dose_allows(self, exchange: Exchange, injection: Injection) -> bool:
+        """Whether the limit of a dose, such as `first: 3`, allows one more; counts it if so."""
         if injection.limit is None:
             return True
         who = b""
@@ -114,8 +122,8 @@ class Inject:
             enrolled = exchange.enrolment
             who = exchange.unit or (b"%d" % enrolled.replicate if enrolled else b"")
         what = b"%s %d %s" % (injection.epoch.encode(), injection.rule, who)
-        cell = self._live.budget_cells[injection.experiment]
-        match self._live.budget.grant(cell, what, injection.limit, self._live.clock()):
+        cell = self._state.budget_cells[injection.experiment]
+        match self._state.budget.grant(cell, what, injection.limit, self._state.clock()):
             case Grant.YES:
                 return True
             case Grant.NO:
@@ -135,22 +143,22 @@ class Inject:
                 return
             if injection in exchange.pending:
                 exchange.pending.remove(injection)
-                await self._one(flow, exchange, injection)
+                await self._try(flow, exchange, injection)
 
-    async def _one(self, flow: http.HTTPFlow, exchange: Exchange, injection: Injection) -> None:
-        claim = self.activate(exchange, injection)
-        if claim is None:
+    async def _try(self, flow: http.HTTPFlow, exchange: Exchange, injection: Injection) -> None:
+        fault = self.activate(exchange, injection)
+        if fault is None:
             return
-        lasts = False
+        lasting = False
         try:
-            lasts = await perform(flow, exchange, claim)
+            lasting = await perform(flow, exchange, fault)
         finally:
-            if not lasts:
-                claim.release()
+            if not lasting:
+                fault.release()
 
     def _count(self, exchange: Exchange, injection: Injection, result: FaultResult) -> None:
         name, listener = injection.experiment, exchange.route.name
-        add = self._live.counters.add
+        add = self._state.counters.add
         add(dose_key(name, injection.epoch, injection.rule, result))
         if result is not FaultResult.PLANNED:
             add(fault_key(name, listener, injection.fault, result))

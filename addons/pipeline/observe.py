@@ -1,4 +1,4 @@
-"""perform -> observe: count every exchange once, as its client saw it."""
+"""perform -> observe: counts every exchange once, as its client saw it."""
 
 from collections.abc import Callable
 
@@ -10,34 +10,36 @@ from counterfault.proxy.measurement.exchanges import count_exchange
 
 
 class Observe:
-    """Per-cohort requests, durations and steady-state events."""
+    """Counts requests, durations and steady-state events by cohort."""
 
-    def __init__(self, live: WorkerState, finish: Callable[[Exchange], None]) -> None:
-        """`finish`: called at the end of an exchange that a fault still holds."""
-        self._live, self._finish = live, finish
+    def __init__(self, state: WorkerState, finish: Callable[[Exchange], None]) -> None:
+        """`finish` is called at the end of an exchange that still has faults, held or pending."""
+        self._state, self._finish = state, finish
 
     def response(self, flow: http.HTTPFlow) -> None:
+        """Handle mitmproxy's hook: the client has the whole response."""
         exchange = exchange_of(flow)
         if exchange is not None and flow.response is not None:
-            self.ended(exchange, flow.response.status_code)
+            self.exchange_ended(exchange, flow.response.status_code)
 
     def error(self, flow: http.HTTPFlow) -> None:
+        """Handle mitmproxy's hook: the exchange has failed, or the client has left."""
         exchange = exchange_of(flow)
         if exchange is not None:
-            self.ended(exchange, exchange.status)
+            self.exchange_ended(exchange, exchange.status)
 
-    def ended(self, exchange: Exchange, status: int | None) -> None:
-        """The exchange is over; `status` None: the client got no whole answer."""
+    def exchange_ended(self, exchange: Exchange, status: int | None) -> None:
+        """Count an exchange, the first time; `status` is None if the client got no whole answer."""
         if exchange.over:
             return
         exchange.over = True
         exchange.peer.exchanges.discard(exchange)
         if exchange.held_faults or exchange.pending:
             self._finish(exchange)
-        duration = self._live.clock() - exchange.started
+        duration = self._state.clock() - exchange.started
         enrolment = exchange.enrolment
         count_exchange(
-            self._live.counters,
+            self._state.counters,
             exchange.route.name,
             exchange.experiment,
             exchange.cohort,

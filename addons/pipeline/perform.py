@@ -1,4 +1,4 @@
-"""perform: what a fault does to an exchange, an action at a time."""
+"""perform: carries out the action of a fault on an HTTP exchange."""
 
 import time
 from typing import assert_never
@@ -29,46 +29,50 @@ from counterfault.proxy.faults.actions import (
 _NO_EDIT = Edit()
 
 
-async def perform(flow: http.HTTPFlow, exchange: Exchange, claim: ActiveFault) -> bool:
-    """Perform a fault; True if it lasts beyond this moment, False if it is over or impossible."""
-    match claim.injection.action:
+async def perform(flow: http.HTTPFlow, exchange: Exchange, fault: ActiveFault) -> bool:
+    """Perform a fault, which may take its time.
+
+    Returns True if the fault goes on afterwards, in the effects of the exchange. Returns False if
+    it is over, or if it cannot be performed on this exchange; then the caller releases it.
+    """
+    match fault.injection.action:
         case Delay(seconds):
-            claim.performed()
-            await claim.wait(seconds)
+            fault.performed()
+            await fault.wait(seconds)
         case Respond(status, headers, body):
-            claim.performed()
+            fault.performed()
             exchange.replaced = True
-            flow.request.stream = False  # nobody upstream will read it
-            flow.response = _answer(flow.request, status, headers, body)
+            flow.request.stream = False  # no upstream will read the body
+            flow.response = _response(flow.request, status, headers, body)
         case Disconnect(reset):
-            claim.performed()
+            fault.performed()
             if reset and not flow.request.is_http2:
                 exchange.peer.reset()
             flow.kill()
         case Hang(seconds):
-            claim.performed()
-            if await claim.wait(seconds):
+            fault.performed()
+            if await fault.wait(seconds):
                 flow.kill()
         case Throttle(up, down):
             effects = _effects(exchange)
             if up is not None:
-                effects.limit_request_rate(up, claim)
+                effects.limit_request_rate(up, fault)
             if down is not None:
-                effects.limit_response_rate(down, claim)
+                effects.limit_response_rate(down, fault)
             return True
         case Truncate() as truncate:
-            return _truncate(flow, exchange, truncate, claim)
+            return _truncate(flow, exchange, truncate, fault)
         case Rewrite() as rewrite:
-            return _rewrite(flow, exchange, rewrite, claim)
+            return _rewrite(flow, exchange, rewrite, fault)
         case Repeat(times):
-            return _repeat(flow, exchange, times, claim)
+            return _repeat(flow, exchange, times, fault)
         case other:
             assert_never(other)
     return False
 
 
 def _truncate(
-    flow: http.HTTPFlow, exchange: Exchange, truncate: Truncate, claim: ActiveFault
+    flow: http.HTTPFlow, exchange: Exchange, truncate: Truncate, fault: ActiveFault
 ) -> bool:
     size = _body_size(flow)
     after = truncate.after
@@ -77,19 +81,19 @@ def _truncate(
         if after is None or after >= size:
             return False
     cut = Cut(after, truncate.share or 0.0, KEEP)
-    _effects(exchange).body_edits.append((cut, claim))
+    _effects(exchange).body_edits.append((cut, fault))
     return True
 
 
-def _rewrite(flow: http.HTTPFlow, exchange: Exchange, rewrite: Rewrite, claim: ActiveFault) -> bool:
+def _rewrite(flow: http.HTTPFlow, exchange: Exchange, rewrite: Rewrite, fault: ActiveFault) -> bool:
     if rewrite.body is not None:
-        return _body_size(flow) != 0 and _body(flow, exchange, rewrite.body, claim)
+        return _body_size(flow) != 0 and _body(flow, exchange, rewrite.body, fault)
     if rewrite.request != _NO_EDIT:
-        claim.performed()
+        fault.performed()
         apply_edit(flow.request.headers, rewrite.request)
     if rewrite.response == _NO_EDIT:
         return False
-    _effects(exchange).head_edits.append((rewrite.response, claim))
+    _effects(exchange).head_edits.append((rewrite.response, fault))
     return True
 
 
@@ -97,22 +101,22 @@ def _body(
     flow: http.HTTPFlow,
     exchange: Exchange,
     body: Flip | Replace | Patch,
-    claim: ActiveFault,
+    fault: ActiveFault,
 ) -> bool:
     if flow.response is None:
         return False
     match body:
         case Flip():
-            flips = Flips(body, claim.performed)
-            _effects(exchange).body_edits.append((flips, claim))
+            flips = Flips(body, fault.performed)
+            _effects(exchange).body_edits.append((flips, fault))
             return True
         case Replace(content):
-            claim.performed()
+            fault.performed()
             exchange.replaced = True
-            flow.response = _other_body(flow.response, content)
+            flow.response = _with_body(flow.response, content)
             return False
         case Patch():
-            return _patch(flow, flow.response, exchange, body, claim)
+            return _patch(flow, flow.response, exchange, body, fault)
         case other:
             assert_never(other)
 
@@ -122,31 +126,32 @@ def _patch(
     response: http.Response,
     exchange: Exchange,
     patch: Patch,
-    claim: ActiveFault,
+    fault: ActiveFault,
 ) -> bool:
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     if encoded or (_body_size(flow) or 0) > KEEP:
         return False
     response.stream = False
-    _effects(exchange).patches.append((patch, claim))
+    _effects(exchange).patches.append((patch, fault))
     return True
 
 
-def _repeat(flow: http.HTTPFlow, exchange: Exchange, times: int, claim: ActiveFault) -> bool:
+def _repeat(flow: http.HTTPFlow, exchange: Exchange, times: int, fault: ActiveFault) -> bool:
     size = flow.request.headers.get("content-length", "0")
     if "upgrade" in flow.request.headers or not size.isdecimal() or int(size) > KEEP:
         return False
-    _effects(exchange).copies.append((times - 1, claim))
+    _effects(exchange).copies.append((times - 1, fault))
     return True
 
 
 def _effects(exchange: Exchange) -> ExchangeEffects:
-    exchange.effects = exchange.effects or ExchangeEffects(exchange.peer.injecting.clock)
+    """Return the effects of an exchange, which most exchanges do not need."""
+    exchange.effects = exchange.effects or ExchangeEffects(exchange.peer.message_faults.clock)
     return exchange.effects
 
 
 def _body_size(flow: http.HTTPFlow) -> int | None:
-    """Bytes of the answer's body; None if its head does not say."""
+    """Return the length of the response's body; None if its head does not say."""
     try:
         size = expected_http_body_size(flow.request, flow.response)
     except ValueError:
@@ -154,13 +159,13 @@ def _body_size(flow: http.HTTPFlow) -> int | None:
     return None if size is None or size < 0 else size
 
 
-def _answer(
+def _response(
     request: http.Request, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes
 ) -> http.Response:
     has_body = status not in (204, 304)
-    # gRPC's Trailers-Only is a head with END_STREAM, which says it all.
-    says_size = has_body and (body or not request.is_http2)
-    framing = ((b"content-length", str(len(body)).encode()),) if says_size else ()
+    # A gRPC response that is Trailers-Only is one head with END_STREAM: it has no content-length.
+    sends_length = has_body and (body or not request.is_http2)
+    framing = ((b"content-length", str(len(body)).encode()),) if sends_length else ()
     now = time.time()
     return http.Response(
         http_version=b"HTTP/1.1",
@@ -174,8 +179,8 @@ def _answer(
     )
 
 
-def _other_body(response: http.Response, content: bytes) -> http.Response:
-    """The same answer, but for its body and what frames and encodes it."""
+def _with_body(response: http.Response, content: bytes) -> http.Response:
+    """Return a copy of the response with another body, and without headers about the old one."""
     changed = response.copy()
     size = ((b"content-length", b"%d" % len(content)),)
     gone = (b"content-length", b"transfer-encoding", b"content-encoding", b"trailer")

@@ -92,7 +92,7 @@ class ConnectionEnrolment:
 
     def end(self) -> None:
         """Release all faults that the connection holds."""
-        self._inject.ended(self.exchange)
+        self._inject.exchange_ended(self.exchange)
 
     def _delay_rules(self) -> Iterator[EachMessage]:
         exchange = self.exchange

@@ -9,7 +9,7 @@ from mitmproxy.proxy.context import Context
 
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.pacing import PacedQueue, Wait, wait_aside
-from counterfault.addons.pipeline.exchange import Exchange, Injecting
+from counterfault.addons.pipeline.exchange import Exchange, MessageFaults
 from counterfault.addons.websocket.frames import Frames, Segment
 from counterfault.proxy.engines.plan import EachMessage
 from counterfault.proxy.faults.actions import Delay, Disconnect, Hang
@@ -54,15 +54,20 @@ class MessageLayer(layers.TCPLayer):
     """Passes on what comes, as a TCP layer does, at the time and as far as the faults have it."""
 
     def __init__(
-        self, context: Context, exchange: Exchange, injecting: Injecting, *, compressed: bool
+        self,
+        context: Context,
+        exchange: Exchange,
+        message_faults: MessageFaults,
+        *,
+        compressed: bool,
     ) -> None:
         """`compressed`: each message may need those before it to be understood."""
         super().__init__(context, ignore=True)
-        self._exchange, self._injecting = exchange, injecting
+        self._exchange, self._message_faults = exchange, message_faults
         self._compressed = compressed
         self._directions = {
-            context.client: MessageDirection("before", PacedQueue(injecting.clock)),
-            context.server: MessageDirection("after", PacedQueue(injecting.clock)),
+            context.client: MessageDirection("before", PacedQueue(message_faults.clock)),
+            context.server: MessageDirection("after", PacedQueue(message_faults.clock)),
         }
         self._over = False
 
@@ -76,7 +81,7 @@ class MessageLayer(layers.TCPLayer):
                     yield from self._flow(direction)
         elif isinstance(event, events.DataReceived):
             direction = self._directions[event.connection]
-            rules = self._injecting.messages(self._exchange)
+            rules = self._message_faults.message_rules(self._exchange)
             if not rules and direction.free:
                 direction.frames.watch(event.data)
                 yield from super().relay_messages(event)
@@ -117,7 +122,7 @@ class MessageLayer(layers.TCPLayer):
     def _begin(self, direction: MessageDirection, rules: tuple[EachMessage, ...]) -> None:
         """A message begins: what happens to it?"""
         for each in rules:
-            claim = self._injecting.draw(self._exchange, each)
+            claim = self._message_faults.draw(self._exchange, each)
             if claim is None:
                 continue
             if self._compressed and isinstance(claim.injection.action, Hang):

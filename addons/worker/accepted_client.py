@@ -57,7 +57,7 @@ class AcceptedClient(ClientConnection):
         client = _mitmproxy_client(protocol, context.state.clock())
         super().__init__(client, protocol, Activity(context.state.clock))
         self.route = listener.settings.route
-        self.upstreams, self.injecting = context.upstreams, context.injecting
+        self.upstreams, self.message_faults = context.upstreams, context.message_faults
         self.exchanges: set[Exchange] = set()
         self._listener = listener
         self._context = context

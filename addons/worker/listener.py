@@ -35,7 +35,9 @@ class ListenerSettings:
     """Makes certificates for intercepted hosts."""
 
 
-def settings_of(config: Config, plan: Plan, issuer: CertificateIssuer | None) -> dict[str, ListenerSettings]:
+def settings_of(
+    config: Config, plan: Plan, issuer: CertificateIssuer | None
+) -> dict[str, ListenerSettings]:
     """Return the settings of all listeners by name.
 
     Raises OSError or SSL.Error if a file of the configuration cannot be used any more.

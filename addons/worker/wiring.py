@@ -32,7 +32,7 @@ def make_worker(control: socket.socket, budget: int, index: int) -> Worker:
 def make_context(state: WorkerState) -> WorkerContext:
     """Make what all connections of a worker share; says which handlers each hook has."""
     assign, inject = Assign(state), Inject(state)
-    observe = Observe(state, inject.ended)
+    observe = Observe(state, inject.exchange_ended)
     upstreams = Upstreams(state.clock)
 
     def hooks(client: AcceptedClient) -> Table:
@@ -53,5 +53,5 @@ def make_context(state: WorkerState) -> WorkerContext:
             WaitHook.name: (("inject", handle_wait),),
         }
 
-    tcp = TcpContext(state, inject, observe.ended, upstreams)
-    return WorkerContext(state, options(), hooks, inject, tcp, observe.ended, upstreams)
+    tcp = TcpContext(state, inject, observe.exchange_ended, upstreams)
+    return WorkerContext(state, options(), hooks, inject, tcp, observe.exchange_ended, upstreams)

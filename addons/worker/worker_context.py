@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mitmproxy.options import Options
 
     from counterfault.addons.mitm.hook_dispatch import Table
-    from counterfault.addons.pipeline.exchange import Exchange, Injecting
+    from counterfault.addons.pipeline.exchange import Exchange, MessageFaults
     from counterfault.addons.pipeline.upstreams import Upstreams
     from counterfault.addons.state import WorkerState
     from counterfault.addons.tcp.enrolment import TcpContext
@@ -27,7 +27,7 @@ class WorkerContext:
     """mitmproxy's options, for its layers."""
     hooks: Callable[[AcceptedClient], Table]
     """Returns the handlers of a client's hooks."""
-    injecting: Injecting
+    message_faults: MessageFaults
     tcp: TcpContext
     ended: Callable[[Exchange, int | None], None]
     """Called with each exchange that has ended and its status, or None without an answer."""

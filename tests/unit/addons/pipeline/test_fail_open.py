@@ -12,7 +12,7 @@ from mitmproxy.test import tflow
 
 from counterfault.addons.mitm.hook_dispatch import HookDispatcher
 from counterfault.addons.pipeline.assign import Assign
-from counterfault.addons.pipeline.exchange import Exchange, Injecting, exchange_of
+from counterfault.addons.pipeline.exchange import Exchange, MessageFaults, exchange_of
 from counterfault.addons.pipeline.inject import Inject
 from counterfault.addons.pipeline.observe import Observe
 from counterfault.addons.pipeline.upstreams import Upstreams
@@ -50,7 +50,7 @@ def live() -> WorkerState:
 @dataclass
 class Peer:
     route: Route
-    injecting: Injecting
+    message_faults: MessageFaults
     upstreams: Upstreams = field(default_factory=lambda: Upstreams(lambda: 0.0))
     exchanges: set[Exchange] = field(default_factory=set)
     limits: Limits = field(default_factory=Limits)
@@ -97,7 +97,7 @@ def test_a_broken_step_leaves_the_request_as_it_was(
     with caplog.at_level(logging.ERROR, "counterfault"):
         _run(owner, ("assign", lambda f: Assign(state).requestheaders(f, peer)), flow)
         _run(owner, ("inject", inject.requestheaders), flow)
-        _run(owner, ("observe", Observe(state, inject.ended).response), flow)
+        _run(owner, ("observe", Observe(state, inject.exchange_ended).response), flow)
     assert flow.response is None
     assert flow.request.headers.fields == before
     assert state.counters.counts[InternalErrorKey("assign")] == 1
