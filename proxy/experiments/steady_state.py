@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from counterfault.proxy.values.buckets import LATENCY_GROWTH
-from counterfault.proxy.values.matching import Outcome, Strict
+from counterfault.proxy.values.matching import ExchangeMatch, Strict
 from counterfault.proxy.values.units import Name, Positive, Tolerance, ToleranceText, percent
 
 
@@ -130,7 +130,7 @@ class Metric(Strict):
 
     name: Name
     at: str = Field(default="", description="The listener at which to measure; usually inbound")
-    match: Outcome = Field(default=Outcome(), description="Which exchanges; unset: all")
+    match: ExchangeMatch = Field(default=ExchangeMatch(), description="Which exchanges; unset: all")
     success_rate: SuccessRate | None = None
     latency: Latency | None = None
     slow: Slow | None = None

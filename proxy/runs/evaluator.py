@@ -31,11 +31,11 @@ class Evaluator:
         """Find out what the counts of the live runs say now."""
         now = self._clock()
         for run, experiment in live:
-            self._found[run.experiment] = run.revision, self.watch.look(run, experiment, now)
+            self._found[run.experiment] = run.revision, self.watch.evaluate(run, experiment, now)
 
     def preview(self, run: Run, experiment: Experiment) -> Findings:
         """Return what the counts say of a run that `look` has not seen; remembers nothing."""
-        return Monitor(self._totals).look(run, experiment, self._clock())
+        return Monitor(self._totals).evaluate(run, experiment, self._clock())
 
     def findings(self, run: Run) -> Findings | None:
         """What was found when a run was last looked at."""

@@ -79,7 +79,7 @@ class Watched:
 
     def look(self, after: float = 0.0) -> Findings:
         self.now += after
-        return self.watch.look(self.run, self.experiment, self.now)
+        return self.watch.evaluate(self.run, self.experiment, self.now)
 
     def events(self, state: State = State.RUNNING) -> tuple[int, int]:
         pair = self.watch.pair(self.run, self.metrics[0], state)
@@ -133,7 +133,7 @@ def test_each_phase_has_its_own_counts():
 
 def test_a_pod_that_is_gone_for_a_while_neither_takes_nor_repeats_counts():
     def answer(*pods: Counts) -> Counts:
-        return Counts({series: v for pod in pods for series, v in pod.of.items()})
+        return Counts({series: v for pod in pods for series, v in pod.by_series.items()})
 
     watched = Watched()
     a, b = even(50), counts([1000] * 16, "b")
