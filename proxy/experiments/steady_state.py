@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
@@ -113,7 +113,9 @@ def _need_relative(value: Any) -> Any:
     return value
 
 
-KINDS = ("success_rate", "latency", "slow", "rate", "prometheus")
+type MetricKind = Literal["success_rate", "latency", "slow", "rate", "prometheus"]
+
+KINDS: tuple[MetricKind, ...] = ("success_rate", "latency", "slow", "rate", "prometheus")
 
 # What is measured by somebody else is measured at no listener; for editors.
 _BY_KIND: JsonDict = {

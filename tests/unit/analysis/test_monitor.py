@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from counterfault.proxy.analysis.monitor import Monitor, stops
-from counterfault.proxy.analysis.verdict import Result, conclude
+from counterfault.proxy.analysis.result import Result
+from counterfault.proxy.analysis.verdict import conclude
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from tests.support.worker_counts import WorkerCounts
