@@ -54,7 +54,7 @@ class Peer(Protocol):
     """Its listener's route when the client connected; the plan may have another by now."""
     upstreams: Upstreams
     exchanges: set[Exchange]
-    """Those that have not ended."""
+    """The exchanges that have not ended."""
     message_faults: MessageFaults
 
     @property

@@ -40,7 +40,7 @@ class Upstreams:
         self._down: dict[str, float] = {}
 
     def candidates(self, nodes: Sequence[str]) -> Sequence[str]:
-        """Return up to ATTEMPTS of `nodes`; those that failed a moment ago come last."""
+        """Return up to ATTEMPTS of `nodes`; nodes that failed a moment ago come last."""
         if self._down and len(nodes) > 1:
             now = self._clock()
             nodes = sorted(nodes, key=lambda node: self._down.get(node, 0.0) > now)

@@ -105,7 +105,7 @@ class WorkerPool:
         self._changed.notify()
 
     def bind(self, config: Config) -> None:
-        """Bind new and changed listeners, close those that are gone. Raises PortTaken."""
+        """Bind new and changed listeners, close removed ones. Raises PortTaken."""
         self._slots.bind(config)
 
     def sockets(self) -> dict[str, socket.socket]:

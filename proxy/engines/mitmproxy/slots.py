@@ -41,7 +41,7 @@ class Slots:
         return len(self._slots)
 
     def bind(self, config: Config) -> None:
-        """Bind new and changed listeners, close those that are gone. Raises PortTaken."""
+        """Bind new and changed listeners, close removed ones. Raises PortTaken."""
         wanted = {n: host_port(x.listen) for n, x in config.sidecar.listeners.items()}
         kept = {n for n, a in wanted.items() if self._has(n, a)}
         fresh: list[tuple[Slot, str, socket.socket]] = []
