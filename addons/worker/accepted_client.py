@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from counterfault.addons.worker.worker_context import WorkerContext
     from counterfault.proxy.config.sidecar import Limits
 
-# mitmproxy wants a mode for each client; this one only has its upstream replaced.
+# mitmproxy's Client needs a mode; no layer uses its address.
 _MODE = mode_specs.ProxyMode.parse("reverse:http://upstream.invalid:1")
 # struct linger: on, with zero seconds; close() then sends a RST.
 _LINGER_0 = struct.pack("ii", 1, 0)
