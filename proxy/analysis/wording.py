@@ -9,7 +9,6 @@ from counterfault.proxy.experiments.steady_state import (
     KINDS,
     Latency,
     Metric,
-    MetricKind,
     Prometheus,
     Rate,
     Slow,
@@ -68,7 +67,7 @@ def level(c: Comparison, value: float | None) -> str:
             assert_never(other)
 
 
-def kind_of(metric: Metric) -> MetricKind:
+def kind_of(metric: Metric) -> str:
     """`success_rate`, `latency`, `slow`, `rate` or `prometheus`."""
     return next(name for name in KINDS if getattr(metric, name) is not None)
 

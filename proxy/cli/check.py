@@ -10,7 +10,11 @@ from counterfault.proxy.analysis.monitor import TOLERANCES, WINDOW
 from counterfault.proxy.analysis.sample_size import ASSUMED_BAD, ASSUMED_SIGMA, expected
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
-from counterfault.proxy.engines.envoy.config.native_faults import PLAIN, detours, served
+from counterfault.proxy.engines.envoy.config.native_faults import (
+    PLAIN_REQUEST,
+    detours,
+    worker_listeners,
+)
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.fault_rule import FaultRule
 from counterfault.proxy.experiments.steady_state import (
@@ -22,7 +26,7 @@ from counterfault.proxy.experiments.steady_state import (
     SuccessRate,
 )
 from counterfault.proxy.faults.actions import Disconnect
-from counterfault.proxy.values.matching import ExchangeMatch, Match
+from counterfault.proxy.values.matching import Match, Outcome
 from counterfault.proxy.values.units import human, percent, roughly
 
 type Rates = Mapping[str, float]
@@ -95,14 +99,14 @@ def _fault(rule: FaultRule, sidecar: Sidecar) -> list[str]:
 
 def _detours(experiment: Experiment, sidecar: Sidecar) -> Iterator[str]:
     """Where Envoy needs workers behind it, and what it does otherwise than they would."""
-    own = served(sidecar)
+    own = worker_listeners(sidecar)
     for at in sorted({rule.at for rule in experiment.faults} & own):
         yield f"workers serve {at}, and Envoy does not"
     for at, why in detours(experiment).items():
         if at not in own:
             yield f"both cohorts' requests at {at} go through workers behind Envoy, for {why}"
     if any(
-        rule.at not in own and rule.fault.act(PLAIN, lambda: 0.0) == Disconnect(reset=True)
+        rule.at not in own and rule.fault.act(PLAIN_REQUEST, lambda: 0.0) == Disconnect(reset=True)
         for rule in experiment.faults
     ):
         yield "HTTP/1 clients see a reset as a close: Envoy sends FIN, not RST"
@@ -120,7 +124,7 @@ def _requests(match: Match) -> str:
     said = [" ".join(part for part in (", ".join(match.method), path) if part)]
     said += [f"host {match.host}"] if match.host else []
     said += [f"{name}: {value}" for name, value in match.headers.items()]
-    if isinstance(match, ExchangeMatch) and match.status:
+    if isinstance(match, Outcome) and match.status:
         said.append(f"answered {', '.join(match.status)}")
     return ", ".join(part for part in said if part) or "every request"
 
@@ -204,7 +208,7 @@ def _wait(experiment: Experiment, metric: Metric, events: int, rates: Rates) -> 
     if each <= 0:
         return f"; never, as nothing comes to {metric.at} now"
     seconds = events / each
-    least = "about" if metric.match == ExchangeMatch() else "at least"
+    least = "about" if metric.match == Outcome() else "at least"
     said = f"; {least} {roughly(seconds)} at {metric.at}'s present {rate:.3g} requests/s"
     too_long = seconds > experiment.duration
     return f"{said}: longer than its {human(experiment.duration)}" if too_long else said

@@ -1,10 +1,13 @@
 """How an act ended, by the API's account of its run."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from counterfault.proxy.analysis.result import Result
+from counterfault.proxy.analysis.verdict import Result
 from counterfault.proxy.demo.scenarios import Scenario
-from counterfault.proxy.models.overview import ExperimentSummary
+
+type Seen = dict[str, Any]
+"""An experiment as the API has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,19 +15,20 @@ class Outcome:
     """An act and what became of its hypothesis."""
 
     act: Scenario
-    seen: ExperimentSummary
+    seen: Seen
 
     @property
     def result(self) -> Result:
-        return self.seen.verdict.result
+        return Result(self.seen["verdict"]["result"])
 
     @property
     def reason(self) -> str:
-        return self.seen.verdict.reason
+        reason: str = self.seen["verdict"]["reason"]
+        return reason
 
     @property
     def performed(self) -> int:
-        return sum(fault.performed for fault in self.seen.faults)
+        return sum(fault["performed"] for fault in self.seen["faults"])
 
     @property
     def as_foretold(self) -> bool:

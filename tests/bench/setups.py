@@ -12,7 +12,7 @@ from typing import Any
 
 import trustme
 
-from counterfault.proxy.engines.envoy.runtime.binary import binary
+from counterfault.proxy.engines.envoy.runtime.binary import find_envoy
 from counterfault.proxy.experiments.cohorts import Arcs, Cohort, first_claim, salt_of
 from tests.bench.bare_envoy import configuration
 from tests.support.programs import Sidecar, free_port, until
@@ -74,7 +74,7 @@ def bare_envoy(directory: Path, upstream: str) -> Iterator[Running]:
     directory.mkdir(parents=True, exist_ok=True)
     port, file = free_port(), directory / "envoy.json"
     file.write_text(json.dumps(configuration(port, upstream)))
-    command = [binary(None, directory), "-c", str(file), "--concurrency", "1", "-l", "error"]
+    command = [find_envoy(None, directory), "-c", str(file), "--concurrency", "1", "-l", "error"]
     with _program([*command, "--disable-hot-restart"], directory, port) as pid:
         yield Running(port, port, (pid,), lambda: 0.0)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfault.proxy.engines.envoy.runtime.binary import binary
+from counterfault.proxy.engines.envoy.runtime.binary import find_envoy
 from tests.support import http_clients
 from tests.support.conformance import primary_engine
 from tests.support.http1_wire import connect, read_answer
@@ -87,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Wor
 def _real_clock(directory: Path) -> Path:
     """Envoy, without our library."""
     script = directory / "envoy"
-    script.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec {binary(None, Path())} "$@"\n')
+    script.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec {find_envoy(None, Path())} "$@"\n')
     script.chmod(0o700)
     return script
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from counterfault.proxy.engines.envoy.runtime.binary import binary
+from counterfault.proxy.engines.envoy.runtime.binary import find_envoy
 from counterfault.proxy.experiments.cohorts import Arcs, salt_of
 from tests.support import http_clients
 from tests.support.http1_wire import connect, read_head
@@ -268,7 +268,7 @@ def test_the_configuration_is_valid_to_the_real_envoy(sidecar: Sidecar, name: st
     sidecar.running(name, faults=[*ERROR, *REWRITE], steady_state=[METRIC])
     directory = sidecar.directory / "state" / "envoy"
     command = [
-        binary(None, directory),
+        find_envoy(None, directory),
         "--mode",
         "validate",
         "-c",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from counterfault.proxy.engines.envoy.config.names import ADMIN
+from counterfault.proxy.engines.envoy.config.names import ADMIN_SOCKET
 from counterfault.proxy.engines.envoy.runtime.run_directory import PID
 from tests.support import http_clients
 from tests.support.programs import Sidecar, program, until
@@ -140,7 +140,7 @@ def _envoy_gauges(sidecar: Sidecar) -> Open:
     try:
         # By way of the descriptor: a socket's address must be short.
         transport = httpx.HTTPTransport(
-            uds=f"/proc/self/fd/{folder}/{ADMIN}", verify=http_clients.NOBODY
+            uds=f"/proc/self/fd/{folder}/{ADMIN_SOCKET}", verify=http_clients.NOBODY
         )
         with httpx.Client(transport=transport) as client:
             answer = client.get("http://envoy/stats", params={"filter": _GAUGES})

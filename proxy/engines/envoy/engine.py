@@ -1,50 +1,43 @@
-"""The Envoy engine, seen from the supervisor: one process in front, workers behind if needed."""
+"""The Envoy engine, as the supervisor uses it: an Envoy in front, workers behind it if needed."""
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.channel import Channel, Message
 from counterfault.proxy.engines.envoy.config import native_faults
-from counterfault.proxy.engines.envoy.config.compiler import Found, bootstrap, compiled
-from counterfault.proxy.engines.envoy.config.names import ADMIN, HOLD, LINES, LISTENERS
-from counterfault.proxy.engines.envoy.detour import worker_config
-from counterfault.proxy.engines.envoy.detour.worker_config import theirs
+from counterfault.proxy.engines.envoy.config.compiler import HostInputs
+from counterfault.proxy.engines.envoy.config.names import ADMIN_SOCKET, DELAY_SOCKET, LINES_PIPE
+from counterfault.proxy.engines.envoy.detour.worker_config import (
+    detoured_listeners,
+    rows_of_workers,
+)
 from counterfault.proxy.engines.envoy.detour.workers import DetourWorkers
 from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
-from counterfault.proxy.engines.envoy.runtime.binary import binary
+from counterfault.proxy.engines.envoy.runtime.binary import find_envoy
 from counterfault.proxy.engines.envoy.runtime.delay_server import DelayServer
 from counterfault.proxy.engines.envoy.runtime.delivery import Delivery
-from counterfault.proxy.engines.envoy.runtime.drain import drain
 from counterfault.proxy.engines.envoy.runtime.host_inputs import certificates, system_ca
-from counterfault.proxy.engines.envoy.runtime.plan_queue import PlanQueue, Wanted
-from counterfault.proxy.engines.envoy.runtime.process import Command, EnvoyProcess
+from counterfault.proxy.engines.envoy.runtime.lease import Lease
+from counterfault.proxy.engines.envoy.runtime.plan_queue import PlanQueue, QueuedPlan
+from counterfault.proxy.engines.envoy.runtime.process import EnvoyCommand, EnvoyProcess
 from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, RunDirectory
+from counterfault.proxy.engines.envoy.runtime.server import EnvoyServer
 from counterfault.proxy.engines.envoy.telemetry.collector import TelemetryCollector
 from counterfault.proxy.engines.fault_budget import Budget, create
-from counterfault.proxy.engines.graceful_close import closing
+from counterfault.proxy.engines.keeper import keep_running
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.engines.mitmproxy.worker_process import Report
-from counterfault.proxy.engines.ports import PortTaken, why_taken
 from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.measurement.keys import Rows
-from counterfault.proxy.values.addresses import HostPort, host_port
 
-log = logging.getLogger("counterfault")
-
-# An Envoy that dies younger than this is in a crash loop and is not replaced at once.
-_YOUNG = 2.0
-_PAUSE = 1.0
-_GRACE = 5.0
-# How soon Envoy's program has seen that the lease is over: twice the LOOK of lease.lua.
-_SEEN = 0.5
+# Seconds until Envoy's Lua program has noticed the end of a lease: twice the PERIOD of lease.lua.
+_LEASE_NOTICED = 0.5
 
 
 class EnvoyEngine:
-    """Counts what happens to the enrolled line by line, and asks for the sums of the others."""
+    """An Envoy, its telemetry, and the workers that serve detours."""
 
     def __init__(
         self,
@@ -54,238 +47,222 @@ class EnvoyEngine:
         cells: Callable[[str, Rows], None],
         gone: Callable[[str], None],
     ) -> None:
-        sidecar = config.sidecar
-        self._directory = RunDirectory(state_dir / "envoy")
-        path = binary(sidecar.envoy.path, config.directory)
-        command = Command(path, sidecar.workers, sidecar.limits.drain)
-        self._process = EnvoyProcess(self._directory, command)
-        self._admin = EnvoyAdmin(lambda: self._directory.socket(ADMIN))
-        self._ear = TelemetryCollector(self._admin, cells, lambda: self._process.incarnation)
-        self._delivery = Delivery(
-            self._directory, self._admin, self._ear.reasons, sidecar.limits.drain
-        )
-        self._cells, self._gone = cells, gone
-        self._holds = DelayServer()
-        self.budget = Budget(create(), elsewhere=lambda: self._holds.active)
-        workers = pool(self.budget, self.from_workers)
+        """Prepare the engine; `start` begins to run Envoy.
+
+        Args:
+            config: The configuration.
+            state_dir: The state directory; Envoy runs in a directory below it.
+            pool: Makes the workers' pool from the fault budget and a receiver of their counts.
+            cells: Called with an incarnation and its counts.
+            gone: Called with the incarnation of an Envoy that has ended.
+
+        Raises:
+            OSError: There is no Envoy program, or no directory to run in.
+        """
+        sidecar, limits = config.sidecar, config.sidecar.limits
         self._config = config
-        self._addresses: dict[str, HostPort] = {}
-        self._plans = PlanQueue(self._bring, self._refused)
-        self._reached = True
-        self._lease_until = 0.0
-        self._leased = True
+        self._report, self._gone = cells, gone
+        self._directory = RunDirectory(state_dir / "envoy")
+        path = find_envoy(sidecar.envoy.path, config.directory)
+        command = EnvoyCommand(path, sidecar.workers, limits.drain)
+        self._process = EnvoyProcess(self._directory, command)
+        admin = EnvoyAdmin(lambda: self._directory.socket_path(ADMIN_SOCKET))
+        self._telemetry = TelemetryCollector(admin, cells, lambda: self._process.incarnation)
+        delivery = Delivery(self._directory, admin, self._telemetry.reasons, limits.drain)
+        self._server = EnvoyServer(self._directory, admin, self._process, delivery, gone)
+        self._delays = DelayServer()
+        self._lease = Lease(self._directory)
+        self._plans = PlanQueue(self._apply, self._rejected)
+        self.budget = Budget(create(), elsewhere=lambda: self._delays.active)
+        workers = pool(self.budget, self._report_workers)
+        self._adopt_worker = workers.adopt
+        self._workers = DetourWorkers(workers, self._plans.redeliver)
+        self._detours_served = True
         self._stopping = False
-        self._adopt, self._rear = workers.adopt, DetourWorkers(workers, self._plans.again)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def from_workers(self, incarnation: str, told: Rows) -> None:
-        """Counts of the workers behind; the rest is Envoy's to tell."""
-        self._cells(incarnation, theirs(self._config, told))
+    def _report_workers(self, incarnation: str, rows: Rows) -> None:
+        """Report the workers' counts, without those of exchanges that Envoy counts itself."""
+        self._report(incarnation, rows_of_workers(self._config, rows))
 
     async def inherit(self, config: Config) -> None:
-        """Take over what a supervisor before us has left."""
-        self._ear.open(self._directory.open_pipe(LINES), self._directory.open_pipe(LOG))
-        self._directory.lease(0.0)
-        leaving = self._directory.lets_go
-        self._directory.let_go(False)
-        (self._directory.path / HOLD).unlink(missing_ok=True)
-        await self._holds.open(self._directory.socket(HOLD))
-        if self._process.adopt(bootstrap(config.sidecar), serves=not leaving):
-            log.info("envoy (pid %d) is adopted", self._process.pid)
-            self._addresses = self._present_addresses()
-        await self._rear.inherit(config)
+        """Take over the Envoy and the workers of an earlier supervisor. Raises OSError."""
+        pipes = (self._directory.open_pipe(name) for name in (LINES_PIPE, LOG))
+        self._telemetry.open(*pipes)
+        self._lease.revoke()
+        draining = self._directory.is_draining
+        self._directory.set_draining(False)
+        (self._directory.path / DELAY_SOCKET).unlink(missing_ok=True)
+        await self._delays.open(self._directory.socket_path(DELAY_SOCKET))
+        self._server.adopt(config.sidecar, serves=not draining)
+        await self._workers.inherit(config)
 
     def adopt(self, channel: Channel, message: Message, fds: list[int]) -> None:
-        self._adopt(channel, message, fds)
-        self._plans.again()
+        """Take over a worker that has lost its supervisor, see `WorkerPool.adopt`."""
+        self._adopt_worker(channel, message, fds)
+        self._plans.redeliver()
 
     def bind(self, config: Config) -> None:
-        """See that Envoy can have the ports it will need. Raises OSError."""
-        wanted = {
-            name: host_port(listener.listen)
-            for name, listener in config.sidecar.listeners.items()
-            if not native_faults.by_workers(listener)
-        }
-        for name, address in wanted.items():
-            if address[1] == 0 or address in self._addresses.values():
-                continue
-            if reason := why_taken(address):
-                raise PortTaken(f"listener {name}: {address[0]}:{address[1]}: {reason}")
+        """Make sure that Envoy and the workers can have their ports and files. Raises OSError."""
+        addresses = self._server.addresses_of(config.sidecar)
         certificates(config)
-        self._rear.bind(config)
-        self._addresses = wanted
+        self._workers.bind(config)
+        self._server.listen_on(addresses)
 
     def start(self) -> None:
-        works = (self._plans.deliver(), self._keep(), self._ear.report_often(), self._ear.ask())
+        """Begin to run Envoy, its telemetry, and the workers if they are needed."""
+        works = (
+            self._plans.deliver(),
+            keep_running("envoy", self._start_envoy, self._ended, lambda: self._stopping),
+            self._telemetry.report_lines(),
+            self._telemetry.report_admin_stats(),
+        )
         self._tasks = [asyncio.ensure_future(work) for work in works]
-        self._rear.start()
+        self._workers.start()
 
     async def prepare(self, config: Config) -> None:
-        """Have workers ready before the first detour."""
-        await self._rear.prepare(config, self._lease_until)
+        """Start workers before the first detour, within a bounded time."""
+        await self._workers.prepare(config, self._lease.until)
 
     def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
-        """Begin to act on a plan; answers its generation, see `applied`."""
-        if self._lease_until < time.monotonic():
-            self._leased = False  # what has ended with it may not go on: it is not in this plan
-        self._extend(lease_until)
-        self._holds.release({(name, run.epoch) for name, run in runs.items()})
-        theirs = self._rear.push(config, runs, lease_until)
+        """Send a plan. Returns its generation, for `applied`.
+
+        `lease_until` in seconds of the monotonic clock.
+        """
+        self._lease.withhold_if_over()
+        self._lease.extend(lease_until)
+        self._delays.release_others({(name, run.epoch) for name, run in runs.items()})
+        workers_generation = self._workers.push(config, runs, lease_until)
         self._config = config
-        self._ear.expect(config, runs, self._rear.ports())
-        return self._plans.push(config, runs, theirs)
+        self._telemetry.expect(config, runs, self._workers.ports())
+        return self._plans.push(config, runs, workers_generation)
 
     def renew(self, lease_until: float) -> None:
-        self._extend(lease_until)
-        self._rear.renew(lease_until)
-
-    def _extend(self, lease_until: float) -> None:
-        self._lease_until = lease_until
-        if self._leased:
-            self._directory.lease(lease_until)
+        """Let faults go on until then, in seconds of the monotonic clock."""
+        self._lease.extend(lease_until)
+        self._workers.renew(lease_until)
 
     @property
     def ready(self) -> int:
-        """All threads at once: Envoy acts on the present plan, or, having refused it, serves on.
+        """How many of Envoy's threads, or of the workers, serve the present plan.
 
-        Not while its detours lead nowhere; as many as workers serve, where some ports are theirs.
+        All of Envoy's threads are ready at once: when Envoy has accepted the plan, or rejected it
+        and serves the one before, and all its detours lead to workers. If workers serve listeners
+        without Envoy, their number counts instead.
         """
-        if not (self._plans.told and self._reached and self._process.alive()):
+        if not (self._plans.settled and self._detours_served and self._process.alive()):
             return 0
-        own = native_faults.served(self._config.sidecar)
-        return self._rear.ready if own else self._config.sidecar.workers
+        sidecar = self._config.sidecar
+        return self._workers.ready if native_faults.worker_listeners(sidecar) else sidecar.workers
 
     @property
     def serves(self) -> bool:
-        """Whether Envoy acts on any plan, or the workers where all is theirs."""
-        if native_faults.served(self._config.sidecar) == self._config.sidecar.listeners.keys():
-            return self._rear.serves
-        return self._plans.any_told and self._process.alive()
+        """Whether traffic passes, on any plan: through Envoy, or workers if they serve it all."""
+        sidecar = self._config.sidecar
+        if native_faults.worker_listeners(sidecar) == sidecar.listeners.keys():
+            return self._workers.serves
+        return self._plans.any_settled and self._process.alive()
 
     @property
     def pids(self) -> list[int]:
-        own = [self._process.pid] if self._process.alive() else []
-        return own + self._rear.pids
+        """The processes of Envoy and of the workers."""
+        envoy = [self._process.pid] if self._process.alive() else []
+        return envoy + self._workers.pids
 
     @property
     def tasks(self) -> int:
-        return self._rear.tasks
+        """The asyncio tasks of all workers."""
+        return self._workers.tasks
 
     async def applied(self, generation: int) -> None:
-        """Wait until Envoy and its workers act on a plan at least as new. Raises OSError."""
-        if wanted := self._plans.latest:
-            await self._rear.applied(wanted.behind)
+        """Wait until Envoy and its workers act on a plan at least as new.
+
+        Raises:
+            OSError: Envoy has rejected the plan.
+        """
+        if latest := self._plans.latest:
+            await self._workers.applied(latest.workers_generation)
         await self._plans.accepted(generation)
 
     async def serving(self) -> None:
+        """Wait until the present plan is served."""
         while not self.ready:
-            await self._plans.news()
+            await self._plans.changed.wait()
 
     async def stop(self, grace: float) -> None:
-        """Drain: no more connections, the requests under way may end, who is idle leaves."""
+        """Drain for at most `grace` seconds, then end Envoy and the workers."""
         self._stopping = True
-        self._plans.end()
+        self._plans.close()
         self._end_faults()
-        await asyncio.gather(self._stop_envoy(grace), self._stop_workers(grace))
-        await self._close()
-
-    async def _stop_envoy(self, grace: float) -> None:
-        await drain(self._admin, self._directory, self._addresses.values(), grace)
-        await self._process.stop(_GRACE)
-
-    async def _stop_workers(self, grace: float) -> None:
-        """Beside Envoy, whose clients are not sent to them any more once it has seen the lease."""
-        if self._rear.pids:
-            await asyncio.sleep(_SEEN)
-        await self._rear.stop(grace)
-
-    def _end_faults(self) -> None:
-        """Nobody leaves later for what one of them holds."""
-        self._leased = False
-        self._directory.lease(0.0)
-        self._holds.close()
-        self._rear.renew(0.0)
+        await asyncio.gather(self._server.stop(grace), self._stop_workers(grace))
+        self._cancel_tasks()
+        self._telemetry.finish()
+        self._delays.close()
 
     def abandon(self) -> None:
-        """Leave Envoy and the workers to whoever comes next."""
+        """Leave Envoy and the workers to the next supervisor."""
         self._stopping = True
-        self._plans.end()
-        self._rear.abandon()
-        self._holds.close()
+        self._plans.close()
+        self._workers.abandon()
+        self._delays.close()
+        self._cancel_tasks()
+        self._telemetry.close()
+
+    def _end_faults(self) -> None:
+        """End all faults first, so that held requests do not delay the drain."""
+        self._lease.revoke()
+        self._delays.close()
+        self._workers.renew(0.0)
+
+    async def _stop_workers(self, grace: float) -> None:
+        """Stop the workers while Envoy drains, once it sends no more requests to them."""
+        if self._workers.pids:
+            await asyncio.sleep(_LEASE_NOTICED)
+        await self._workers.stop(grace)
+
+    def _cancel_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
-        self._ear.close()
 
-    async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._ear.finish()
-        self._holds.close()
+    async def _apply(self, plan: QueuedPlan) -> None:
+        """Make Envoy act on a plan. Raises ConfigRejected, OSError."""
+        await self._workers.soon_applied(plan.workers_generation)
+        host = self._host_inputs(plan.config)
+        await self._server.apply(plan.config, plan.runs, host)
+        self._detours_served = detoured_listeners(plan.config) <= host.workers.keys()
+        if plan is self._plans.latest and not self._stopping:
+            self._lease.grant()
 
-    async def _bring(self, wanted: Wanted) -> None:
-        """Have Envoy act on a plan. Raises Rejected, OSError."""
-        config = wanted.config
-        await self._rear.nearly_applied(wanted.behind)
-        found = self._found(config)
-        made = await asyncio.to_thread(compiled, config, wanted.runs, found)
-        if not self._process.alive():
-            self._delivery.place(made)
-            raise OSError("envoy is not running")
-        before = self._process.incarnation
-        if self._process.suit(bootstrap(config.sidecar)):
-            self._gone(before)
-        await self._delivery.meet(self._process.epoch, self._process.incarnation)
-        async with closing(self._leaving()):
-            await self._delivery.deliver(made)
-        self._reached = worker_config.detoured(config) <= found.workers.keys()
-        if wanted is self._plans.latest and not self._stopping:
-            self._leased = True
-            self._extend(self._lease_until)
+    def _rejected(self, reason: str) -> None:
+        """End all faults, since the rejected plan may have ended some. Envoy keeps the one before.
 
-    def _found(self, config: Config) -> Found:
-        ports = self._rear.ports() if self._rear.pids else {}
-        detoured = {name: ports[name] for name in worker_config.detoured(config) if name in ports}
+        The plan queue logs the reason.
+        """
+        self._lease.revoke()
+        self._telemetry.count_error("supervisor")
+
+    async def _start_envoy(self) -> None:
+        """Start an Envoy on the latest plan, unless one runs. Raises OSError."""
+        if self._process.alive():
+            return
+        while (plan := self._plans.latest) is None:
+            await self._plans.changed.wait()
+        self._server.start(plan.config, plan.runs, self._host_inputs(plan.config))
+        self._plans.redeliver()
+
+    async def _ended(self) -> str:
+        """Wait for the end of Envoy. Returns the errors in its log."""
+        await self._process.wait_ended()
+        self._gone(self._process.incarnation)
+        self._plans.changed.notify()
+        return self._telemetry.reasons()
+
+    def _host_inputs(self, config: Config) -> HostInputs:
+        """Return the workers' addresses and the certificate files. Raises OSError."""
+        ports = self._workers.ports() if self._workers.pids else {}
+        workers = {name: ports[name] for name in detoured_listeners(config) if name in ports}
         ca = {
             name: str(config.directory / listener.ca) if listener.ca else system_ca()
             for name, listener in config.sidecar.listeners.items()
         }
-        return Found(detoured, certificates(config), ca)
-
-    def _refused(self, reason: str) -> None:
-        """Envoy keeps the plan before; since this one may have ended faults, they end now."""
-        self._leased = False
-        self._directory.lease(0.0)
-        self._ear.failed("supervisor")
-
-    async def _keep(self) -> None:
-        """See that there is an Envoy."""
-        while not self._stopping:
-            if not self._process.alive():
-                await self._begin()
-            born = time.monotonic()
-            await self._process.ended()
-            self._gone(self._process.incarnation)
-            if not self._stopping:
-                log.error("envoy has ended; starting another. %s", self._ear.reasons())
-                self._plans.tell_news()
-                if time.monotonic() - born < _YOUNG:
-                    await asyncio.sleep(_PAUSE)
-
-    async def _begin(self) -> None:
-        while (wanted := self._plans.latest) is None:
-            await self._plans.news()
-        self._delivery.place(compiled(wanted.config, wanted.runs, self._found(wanted.config)))
-        self._process.start(bootstrap(wanted.config.sidecar))
-        self._plans.again()
-
-    def _present_addresses(self) -> dict[str, HostPort]:
-        """The ports of Envoy by the configuration that it has."""
-        found: dict[str, HostPort] = {}
-        for listener in (self._directory.present(LISTENERS) or {}).get("resources", ()):
-            where = listener["address"]["socket_address"]
-            found[listener["name"]] = (where["address"], where["port_value"])
-        return found
-
-    def _leaving(self) -> set[HostPort]:
-        """The ports that Envoy has and shall not have any more."""
-        return {*self._present_addresses().values()} - {*self._addresses.values()}
+        return HostInputs(workers, certificates(config), ca)

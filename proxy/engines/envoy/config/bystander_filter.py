@@ -1,6 +1,7 @@
-"""Whom Envoy can tell to be a bystander by itself, since entering Lua costs a tenth of it.
+"""A matcher with which Envoy recognises bystanders itself: entering Lua costs a tenth of its time.
 
-It may take too few for one, never too many: the program has the last word on everybody else.
+The matcher may take a bystander for a user who may be enrolled, never the other way round. The Lua
+program decides about all requests that the matcher lets through to it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,12 @@ _TAGS = (HEADER.decode(), HEADER.decode().replace("-", "_"))
 
 
 def maybe_enrolled(unit: Sequence[UnitSource], arcs: Sequence[Arcs]) -> Json:
-    """A predicate of the requests that may be in one of the arcs, or carry a tag."""
+    """Return a predicate of the requests that may be enrolled: by their unit, or by a tag.
+
+    Args:
+        unit: Where a request carries its user's id, in the order in which to look.
+        arcs: The arcs of all live experiments.
+    """
     either = [*(_enrolled(unit, arcs) if arcs else ()), *_tagged()]
     return {"or_matcher": {"predicate": either}}
 
@@ -25,9 +31,9 @@ def _enrolled(unit: Sequence[UnitSource], arcs: Iterable[Arcs]) -> Iterator[Json
     for source in unit:
         if source.header is not None:
             yield from (_hashed(source.header, HALF, *seed) for seed in seeds)
-            # Of several, joined by commas here, the first alone counts.
+            # Envoy joins repeated headers with commas and hashes all; the unit is the first alone.
             yield _header(source.header, {"contains": ","})
-            before.append(_none(source.header))
+            before.append(_absent(source.header))
         elif source.cookie is not None:
             yield _all([_header("cookie", {"contains": f"{source.cookie}="}), *before])
         elif source.baggage is not None:
@@ -39,20 +45,21 @@ def _tagged() -> Iterator[Json]:
     yield _header("baggage", {"contains": MEMBER.decode()})
 
 
-def _none(name: str) -> Json:
+def _absent(name: str) -> Json:
     empty = _header(name, {"exact": ""})
     return {"or_matcher": {"predicate": [{"not_matcher": _present(name)}, empty]}}
 
 
 def _present(name: str) -> Json:
-    """Whatever bytes it has: a regular expression's `.` is a character of UTF-8."""
+    """Match any value of the header, by its hash: a regular expression matches UTF-8 only."""
     return _hashed(name, 1, 0, 0)
 
 
 def _hashed(name: str, modulo: int, seed: int, least: int) -> Json:
+    """Match a header whose hash with `seed`, modulo `modulo`, is at least `least`."""
     matcher = typed(
         "extensions.matching.input_matchers.consistent_hashing.v3.ConsistentHashing",
-        seed=str(seed),  # as JSON has integers of 64 bits
+        seed=str(seed),  # protobuf's JSON writes 64-bit integers as strings
         modulo=modulo,
         threshold=least,
     )

@@ -1,8 +1,8 @@
-"""Plan to Envoy configuration: pure, and the same for the same input.
+"""Compiles a configuration and the runs into Envoy's configuration; same input, same output.
 
-bootstrap   once for a process; another one needs another process (a hot restart)
+bootstrap             what a process starts with; a change needs a new process (a hot restart)
 clusters, listeners   what sidecar.yaml says; swapped when it changes
-routes      one for each listener, with the assignment inside; swapped at every turn of a run
+routes                one for each listener, with the Lua program; swapped when a run changes state
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,16 +17,16 @@ from counterfault.proxy.engines.envoy.config.clusters import clusters
 from counterfault.proxy.engines.envoy.config.histogram_buckets import BUCKETS
 from counterfault.proxy.engines.envoy.config.listeners import listeners
 from counterfault.proxy.engines.envoy.config.names import (
-    ADMIN,
-    CLUSTERS,
-    LEAVE,
-    LISTENERS,
-    SPACE,
+    ADMIN_SOCKET,
+    CLUSTERS_FILE,
+    LEAVE_FILE,
+    LISTENERS_FILE,
+    NAMESPACE,
     Json,
+    json_duration,
     routes_file,
-    seconds,
     typed,
-    watched,
+    watched_file,
 )
 from counterfault.proxy.engines.envoy.config.routes import Program, routes
 from counterfault.proxy.engines.envoy.config.upstream_addresses import sticky
@@ -35,18 +35,21 @@ from counterfault.proxy.experiments.lifecycle import LIVE, State
 from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.values.addresses import HostPort
 
-# How often Envoy merges its histograms.
+# Seconds between two times at which Envoy merges its histograms.
 FLUSH = 0.5
-# How soon it sees that idle clients are to leave, and for how long these have been silent.
-_SEE, _QUIET = 0.25, 0.5
-_LEAVE = "envoy.resource_monitors.injected_resource"
+# Seconds in which Envoy notices that it drains, and after which a silent client is idle then.
+_REFRESH, _IDLE_WHILE_DRAINING = 0.25, 0.5
+_DRAIN_MONITOR = "envoy.resource_monitors.injected_resource"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a configuration needs from outside itself.
+class HostInputs:
+    """What the compiler needs from the host.
 
-    `workers`: where the detours' workers listen; `tls` and `ca`: the files of listeners.
+    Attributes:
+        workers: The addresses of workers, by the name of each listener whose detours they serve.
+        tls: The PEM text of certificate and key, by the name of each listener with TLS.
+        ca: The path of the file that verifies https upstreams, by the name of each listener.
     """
 
     workers: Mapping[str, HostPort]
@@ -55,16 +58,22 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
-    """The files of one version, without the version itself."""
+class CompiledConfig:
+    """The resources of one version of Envoy's configuration.
+
+    Attributes:
+        clusters: The clusters.
+        listeners: The listeners.
+        routes: The routes, by the name of their listener.
+    """
 
     clusters: list[Json]
     listeners: list[Json]
     routes: Mapping[str, Json]
 
     def files(self) -> dict[str, Json]:
-        """As Envoy reads them."""
-        found = {CLUSTERS: self._cluster_messages(), LISTENERS: self.listeners}
+        """Return the content of each file as Envoy reads it, but without a version."""
+        found = {CLUSTERS_FILE: self._cluster_messages(), LISTENERS_FILE: self.listeners}
         found |= {routes_file(name): [made] for name, made in self.routes.items()}
         return {file: {"resources": resources} for file, resources in found.items()}
 
@@ -73,16 +82,19 @@ class Compiled:
 
 
 def bootstrap(sidecar: Sidecar) -> Json:
-    """What Envoy starts with."""
+    """Return the configuration with which the Envoy process starts."""
     return {
-        "node": {"id": sidecar.service, "cluster": SPACE},
-        "admin": {"address": {"pipe": {"path": ADMIN, "mode": 0o600}}},
-        "dynamic_resources": {"cds_config": watched(CLUSTERS), "lds_config": watched(LISTENERS)},
-        "stats_flush_interval": seconds(FLUSH),
+        "node": {"id": sidecar.service, "cluster": NAMESPACE},
+        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
+        "dynamic_resources": {
+            "cds_config": watched_file(CLUSTERS_FILE),
+            "lds_config": watched_file(LISTENERS_FILE),
+        },
+        "stats_flush_interval": json_duration(FLUSH),
         "stats_config": {
             "histogram_bucket_settings": [
                 {
-                    "match": {"prefix": f"{SPACE}."},
+                    "match": {"prefix": f"{NAMESPACE}."},
                     "buckets": list(BUCKETS),
                 }
             ]
@@ -92,11 +104,11 @@ def bootstrap(sidecar: Sidecar) -> Json:
 
 
 def _overload(limits: Limits) -> Json:
-    """How many clients there may be, and the end of those that ask for nothing.
+    """Return the overload manager: it bounds connections, and closes idle ones during the drain.
 
-    While it drains, Envoy keeps idle clients, and cuts them off when it ends. But it has a remedy
-    against overload, and a file says when: time-outs get short. So that of an idle connection comes
-    at once, and whoever speaks HTTP/2 is told to go away first.
+    While it drains, Envoy would keep idle clients and cut them off when it ends. But it can
+    shorten time-outs under overload, and LEAVE_FILE is a resource whose pressure we set. So idle
+    connections time out soon, and an HTTP/2 client gets a GOAWAY first.
     """
     most = typed(
         "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
@@ -104,65 +116,79 @@ def _overload(limits: Limits) -> Json:
     )
     leave = typed(
         "extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig",
-        filename=f"./{LEAVE}",
+        filename=f"./{LEAVE_FILE}",
     )
-    scaled = {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": seconds(_QUIET)}
+    scaled = {
+        "timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE",
+        "min_timeout": json_duration(_IDLE_WHILE_DRAINING),
+    }
     shorter = typed(
         "config.overload.v3.ScaleTimersOverloadActionConfig", timer_scale_factors=[scaled]
     )
     return {
-        "refresh_interval": seconds(_SEE),
+        "refresh_interval": json_duration(_REFRESH),
         "resource_monitors": [
             {
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
                 "typed_config": most,
             },
-            {"name": _LEAVE, "typed_config": leave},
+            {"name": _DRAIN_MONITOR, "typed_config": leave},
         ],
         "actions": [
             {
                 "name": "envoy.overload_actions.reduce_timeouts",
-                "triggers": [{"name": _LEAVE, "threshold": {"value": 1.0}}],
+                "triggers": [{"name": _DRAIN_MONITOR, "threshold": {"value": 1.0}}],
                 "typed_config": shorter,
             }
         ],
     }
 
 
-def compiled(config: Config, runs: Mapping[str, RunStatus], found: Found) -> Compiled:
-    """A configuration and the runs under way as Envoy has them."""
+def compile_config(
+    config: Config, runs: Mapping[str, RunStatus], host: HostInputs
+) -> CompiledConfig:
+    """Compile a configuration and its runs.
+
+    Args:
+        config: The configuration.
+        runs: The status of each run, by the name of its experiment.
+        host: What the host contributes.
+    """
     sidecar = config.sidecar
-    # Without workers that serve its detours, nobody is enrolled in an experiment.
-    there = native_faults.served(sidecar) | found.workers.keys()
+    # An experiment enrolls no unit until workers listen wherever its requests take detours.
+    there = native_faults.worker_listeners(sidecar) | host.workers.keys()
     reachable = tuple(e for e in config.experiments if native_faults.detours(e).keys() <= there)
-    limits = sidecar.limits.model_copy(update={"active_faults": active_faults(config)[0]})
+    limits = sidecar.limits.model_copy(update={"active_faults": split_active_faults(config)[0]})
     bounded = sidecar.model_copy(update={"limits": limits})
     made: dict[str, Json] = {}
     for name, listener in sidecar.listeners.items():
-        if native_faults.by_workers(listener):
+        if native_faults.served_by_workers(listener):
             continue
         live = [e for e in reachable if e.name in runs and runs[e.name].state in LIVE]
-        detour = name in found.workers and any(name in native_faults.detours(e) for e in live)
+        detour = name in host.workers and any(name in native_faults.detours(e) for e in live)
         drop = any(_drops(e, name) for e in live if runs[e.name].state is State.RUNNING)
         source = lua_program.source(bounded, name, {"arms": lua_program.arms(name, live, runs)})
-        program = Program(source, _asked(sidecar, listener, live), detour, drop)
+        program = Program(source, _program_applies_to(sidecar, listener, live), detour, drop)
         made[name] = routes(name, listener, program)
-    holds = limits.active_faults and max(1, limits.active_faults - (sidecar.workers - 1))
-    return Compiled(
-        clusters(sidecar, holds, found.workers, found.ca), listeners(sidecar, found.tls), made
+    # Each of Envoy's threads checks the bound by itself and may exceed it by one request.
+    delays = limits.active_faults and max(1, limits.active_faults - (sidecar.workers - 1))
+    return CompiledConfig(
+        clusters(sidecar, delays, host.workers, host.ca), listeners(sidecar, host.tls), made
     )
 
 
-def _asked(sidecar: Sidecar, listener: Listener, live: Iterable[Experiment]) -> Json | None:
+def _program_applies_to(
+    sidecar: Sidecar, listener: Listener, live: Iterable[Experiment]
+) -> Json | None:
     if sticky(listener):
-        return None  # everybody's unit says where to go
+        return None  # the program hands the unit of every request to Envoy's ring
     return maybe_enrolled(sidecar.unit, [e.arcs for e in live])
 
 
 def _drops(e: Experiment, listener: str) -> bool:
     if listener in native_faults.detours(e):
         return False
-    made = (native_faults.program(rule) for rule in e.faults if rule.at == listener)
+    made = (native_faults.native_fault(rule) for rule in e.faults if rule.at == listener)
     return any(
         isinstance(p, native_faults.NativeDrop)
         or (isinstance(p, native_faults.NativeDelay) and p.drop)
@@ -170,16 +196,19 @@ def _drops(e: Experiment, listener: str) -> bool:
     )
 
 
-def active_faults(config: Config) -> tuple[int, int]:
-    """`limits.active_faults` of Envoy and of the workers behind it: together, what is allowed."""
+def split_active_faults(config: Config) -> tuple[int, int]:
+    """Split `limits.active_faults` between Envoy and its workers.
+
+    Returns the share of Envoy and the share of the workers; their sum is the limit.
+    """
     most = config.sidecar.limits.active_faults
     running = [e for e in config.experiments if e.state == "running"]
-    served = native_faults.served(config.sidecar)
-    theirs = {
+    served = native_faults.worker_listeners(config.sidecar)
+    in_workers = {
         at in served or at in native_faults.detours(e)
         for e in running
         for at in {rule.at for rule in e.faults}
     }
-    if True not in theirs:
+    if True not in in_workers:
         return most, 0
-    return (most // 2, most - most // 2) if False in theirs else (0, most)
+    return (most // 2, most - most // 2) if False in in_workers else (0, most)

@@ -1,5 +1,6 @@
-;; Ends an exchange whose answer is Envoy's own word for workers that have cut it: what they do to
-;; Envoy befalls the client. `make generate` builds dropped.wasm.
+;; Ends an exchange without a response if a worker has ended its detour so: Envoy then makes a
+;; response with the header x-counterfault-cut, which this filter looks for.
+;; `make generate` builds dropped.wasm.
 (module
   (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
   (import "env" "proxy_get_header_map_value"
@@ -12,7 +13,7 @@
   (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 1))
   (func (export "proxy_on_context_create") (param i32 i32))
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
-  ;; Map 2 is the answer's headers; 0: it is there.
+  ;; Map 2 is the response's headers. The result 0 means that the header is there.
   (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
     (if (result i32)
       (i32.eqz (call $value (i32.const 2) (i32.const 512) (i32.const 18) (i32.const 256) (i32.const 260)))

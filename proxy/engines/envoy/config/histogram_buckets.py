@@ -1,17 +1,17 @@
-"""Bounds of Envoy histograms, in microseconds."""
+"""Bounds of the buckets of Envoy's duration histograms, in microseconds."""
 
 from itertools import pairwise
 from math import sqrt
 
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
-_EXPORTED = tuple(round(bound * 1e6, 3) for bound in DURATION_BUCKETS)
+EXPORTED = tuple(round(bound * 1e6, 3) for bound in DURATION_BUCKETS)
 
 
-_BELOW = tuple(round(_EXPORTED[0] / 2 ** (i / 4), 3) for i in range(16, 0, -1))
+_BELOW = tuple(round(EXPORTED[0] / 2 ** (i / 4), 3) for i in range(16, 0, -1))
 
 
-_BETWEEN = tuple(round(sqrt(low * high), 3) for low, high in pairwise(_EXPORTED))
+_BETWEEN = tuple(round(sqrt(low * high), 3) for low, high in pairwise(EXPORTED))
 
 
-BUCKETS = (*sorted((*_BELOW, *_BETWEEN, *_EXPORTED)), 1e13)
+BUCKETS = (*sorted((*_BELOW, *_BETWEEN, *EXPORTED)), 1e13)

@@ -1,4 +1,4 @@
-"""The assignment as Envoy runs it: the program with one listener's data put into it."""
+"""The Lua program that assigns requests and performs native faults, with a listener's data."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -8,6 +8,7 @@ from typing import assert_never
 
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import native_faults
+from counterfault.proxy.engines.envoy.config.names import LEASE_FILE
 from counterfault.proxy.engines.envoy.config.native_faults import (
     Detour,
     Native,
@@ -15,7 +16,7 @@ from counterfault.proxy.engines.envoy.config.native_faults import (
     NativeDrop,
     NativeResponse,
 )
-from counterfault.proxy.engines.envoy.config.upstream_addresses import places, sticky
+from counterfault.proxy.engines.envoy.config.upstream_addresses import ring_positions, sticky
 from counterfault.proxy.experiments.cohorts import CIRCLE, seed_of
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.fault_rule import FaultRule
@@ -26,7 +27,7 @@ from counterfault.proxy.values.matching import Match
 
 type Value = str | bytes | bool | int | float | list[Value] | dict[str, Value]
 
-_PLACE = "--[[DATA]] nil"
+_PLACEHOLDER = "--[[DATA]] nil"
 _PARTS = (
     "head",
     "hash",
@@ -40,27 +41,32 @@ _PARTS = (
     "faults",
     "assign",
 )
-# A listener with several upstreams hashes this header, which goes no further than the upstream's
-# own filters.
-STICKY = "x-counterfault-unit"
-LEASE = "lease"
-# Up to here Lua's numbers, which are doubles, have every integer.
+# The header in which Lua hands a request's unit to Envoy's ring, at listeners with several
+# upstreams. The upstream's own filter removes it.
+STICKY_HEADER = "x-counterfault-unit"
+# Lua's numbers are doubles, which hold every integer up to here.
 _EXACT = 2**53
 
 
 def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
-    """The program of one listener."""
+    """Return the program of one listener.
+
+    Args:
+        sidecar: The model of sidecar.yaml.
+        listener: The listener's name.
+        data: More entries of the table DATA that the program reads.
+    """
     settings: dict[str, Value] = {
-        "lease": LEASE,
+        "lease": LEASE_FILE,
         "active_faults": sidecar.limits.active_faults,
-        "sticky": STICKY if sticky(sidecar.listeners[listener]) else False,
-        "ring": places(sidecar.listeners[listener]),
+        "sticky": STICKY_HEADER if sticky(sidecar.listeners[listener]) else False,
+        "ring": ring_positions(sidecar.listeners[listener]),
         "trusted": [[n.network_address.packed, n.prefixlen] for n in sidecar.trusted(listener)],
         "sources": [[kind, name] for s in sidecar.unit for kind, name in s if name],
         "protect": dict.fromkeys(sidecar.protect, True),
         **data,
     }
-    return _template().replace(_PLACE, literal(settings), 1)
+    return _template().replace(_PLACEHOLDER, literal(settings), 1)
 
 
 @cache
@@ -70,7 +76,7 @@ def _template() -> str:
 
 
 def arms(listener: str, live: Iterable[Experiment], runs: Mapping[str, RunStatus]) -> list[Value]:
-    """Experiments under way, in the order in which they are asked."""
+    """Return the live experiments as Lua data; the first whose arc holds a unit enrolls it."""
     return [_arm(listener, e, runs[e.name]) for e in live]
 
 
@@ -84,7 +90,7 @@ def _arm(listener: str, e: Experiment, run: RunStatus) -> Value:
         "experiment": ceil(e.cohorts.experiment * CIRCLE),
         "control": ceil((0.5 + e.cohorts.control) * CIRCLE),
         "detour": listener in native_faults.detours(e),
-        "regex": native_faults.counted([m.match for m in metrics]),
+        "regex": native_faults.need_regex([m.match for m in metrics]),
         "metrics": [{"name": m.name, "match": _match(m.match)} for m in metrics],
         "rules": list(_rules(listener, e)),
     }
@@ -95,14 +101,14 @@ def _rules(listener: str, e: Experiment) -> list[Value]:
         return []
     found: list[Value] = []
     for number, rule in enumerate(e.faults):
-        made = native_faults.program(rule)
+        made = native_faults.native_fault(rule)
         if rule.at == listener and not isinstance(made, Detour):
             found.append(_rule(number, rule, made))
     return found
 
 
 def _rule(number: int, rule: FaultRule, made: Native) -> Value:
-    said: dict[str, Value] = {
+    data: dict[str, Value] = {
         "number": number,
         "dose": rule.dose.share,
         "match": _match(rule.match),
@@ -111,34 +117,34 @@ def _rule(number: int, rule: FaultRule, made: Native) -> Value:
         case NativeDelay(quantiles, drop):
             kind = "drop" if drop else "hold"
             table = ",".join(f"{milliseconds:.6g}" for milliseconds in quantiles)
-            return {**said, "kind": kind, "quantiles": table}
+            return {**data, "kind": kind, "quantiles": table}
         case NativeResponse(plain, grpc):
-            return {**said, "kind": "respond", "plain": _answer(plain), "grpc": _answer(grpc)}
+            return {**data, "kind": "respond", "plain": _response(plain), "grpc": _response(grpc)}
         case NativeDrop():
-            return {**said, "kind": "drop"}
+            return {**data, "kind": "drop"}
         case other:
             assert_never(other)
 
 
-def _answer(respond: Respond) -> Value:
+def _response(respond: Respond) -> Value:
     headers: list[Value] = [[name, value] for name, value in respond.headers]
     return {"status": str(respond.status), "headers": headers, "body": respond.body}
 
 
 def _match(match: Match) -> Value:
-    said: dict[str, Value] = {"headers": [[name, value] for name, value in match.headers.items()]}
+    data: dict[str, Value] = {"headers": [[name, value] for name, value in match.headers.items()]}
     if match.method:
-        said["method"] = dict.fromkeys(match.method, True)
+        data["method"] = dict.fromkeys(match.method, True)
     for name in ("path", "prefix"):
         if (value := getattr(match, name)) is not None:
-            said[name] = value
+            data[name] = value
     if match.host is not None:
-        said["host"] = match.host.lower()
-    return said
+        data["host"] = match.host.lower()
+    return data
 
 
 def literal(value: Value) -> str:
-    """A value as Lua writes it."""
+    """Return a value as a Lua expression."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -159,6 +165,6 @@ def literal(value: Value) -> str:
 
 
 def _text(raw: bytes) -> str:
-    """Every byte that could mean something to Lua or JSON as its number."""
+    """Return a Lua string; bytes with a meaning in Lua or JSON are escaped by their number."""
     plain = (32, 33, *range(35, 92), *range(93, 127))
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03d}" for b in raw) + '"'

@@ -1,34 +1,37 @@
-"""What parts of Envoy's configuration call each other, and the files in its directory."""
+"""Names that parts of Envoy's configuration share, and the files in its run directory."""
 
 from typing import Any
 
 type Json = dict[str, Any]
 
-# Paths are relative to the directory in which Envoy runs, since a socket's must be short.
-BOOTSTRAP = "bootstrap.json"
-ADMIN = "admin.sock"
-HOLD = "hold.sock"
-LINES = "lines"
-LEASE = "lease"
-# Whether idle clients are to be let go: 0 or 1.
-LEAVE = "leave"
-# `live` is a link to the present version: one rename swaps all files of it.
-CONFIG, LIVE = "config", "config/live"
-CLUSTERS, LISTENERS = "clusters.json", "listeners.json"
+# Paths are relative to the directory in which Envoy runs, because a Unix socket's path must be
+# short.
+BOOTSTRAP_FILE = "bootstrap.json"
+ADMIN_SOCKET = "admin.sock"
+DELAY_SOCKET = "hold.sock"
+LINES_PIPE = "lines"
+LEASE_FILE = "lease"
+# Holds 1 while Envoy drains and closes idle connections, else 0.
+LEAVE_FILE = "leave"
+# Each version of the configuration is a directory in VERSIONS_DIR. LIVE_LINK points to the present
+# one, so that one rename swaps all its files.
+VERSIONS_DIR, LIVE_LINK = "config", "config/live"
+CLUSTERS_FILE, LISTENERS_FILE = "clusters.json", "listeners.json"
 
-# Metadata by which the Lua program tells the other filters what it has found.
-SPACE = "counterfault"
-HOLD_CLUSTER = "counterfault-hold"
+# The namespace of the metadata that the Lua program sets, and the prefix of our own counters.
+NAMESPACE = "counterfault"
+DELAY_CLUSTER = "counterfault-hold"
 LUA_FILTER = "envoy.filters.http.lua"
 DROP_FILTER = "counterfault.drop"
-# On an answer of Envoy's own: workers, or the upstream, have cut the exchange.
-CUT = "x-counterfault-cut"
-# A header that Envoy adds to every request, and its value where there was none.
-PROTO, NONE = "x-forwarded-proto", "-"
-# The HTTP that a client speaks, for the routes to an upstream that is spoken to in the same.
-HTTP = "x-counterfault-http"
-# Headers by which a client could make Envoy try again or give up.
-INSTRUCTIONS = (
+# Envoy puts this header on its own response when a worker, or the upstream behind it, has closed
+# the connection of a detour without a response.
+CUT_HEADER = "x-counterfault-cut"
+# A header that Envoy adds to every request, and the value that marks one that was not there.
+PROTO_HEADER, NO_PROTO = "x-forwarded-proto", "-"
+# The client's HTTP version, so that a route can speak the same version to the upstream.
+HTTP_VERSION_HEADER = "x-counterfault-http"
+# Headers by which a client could make Envoy retry or time out.
+INSTRUCTION_HEADERS = (
     "x-envoy-retry-on",
     "x-envoy-retry-grpc-on",
     "x-envoy-upstream-rq-timeout-ms",
@@ -39,38 +42,46 @@ _TYPES = "type.googleapis.com/"
 
 
 def typed(kind: str, **fields: Any) -> Json:
-    """A message with its type, as `typed_config` wants it."""
+    """Return a protobuf message of the type `envoy.{kind}`, as `typed_config` requires it."""
     return {"@type": f"{_TYPES}envoy.{kind}", **fields}
 
 
 def routes_file(listener: str) -> str:
+    """Return the name of the file with a listener's routes."""
     return f"routes-{listener}.json"
 
 
-def watched(file: str) -> Json:
-    """Where Envoy finds a resource, read again when `live` is renamed."""
-    source = {"path": f"{LIVE}/{file}", "watched_directory": {"path": CONFIG}}
+def watched_file(file: str) -> Json:
+    """Return a config source: a file that Envoy reads again whenever LIVE_LINK is renamed."""
+    source = {"path": f"{LIVE_LINK}/{file}", "watched_directory": {"path": VERSIONS_DIR}}
     return {"path_config_source": source, "resource_api_version": "V3"}
 
 
-def detour_of(listener: str) -> str:
-    """The cluster of a listener's workers, with the upstream behind them."""
+def detour_cluster(listener: str) -> str:
+    """Return the name of the cluster that tries a listener's workers, then its upstream."""
     return f"{listener}:detour"
 
 
-def workers_of(listener: str) -> str:
+def workers_cluster(listener: str) -> str:
+    """Return the name of the cluster of a listener's workers."""
     return f"{listener}:workers"
 
 
-def http1_of(listener: str) -> str:
-    """The upstream of a listener for clients that speak HTTP/1."""
+def http1_cluster(listener: str) -> str:
+    """Return the name of the cluster that speaks HTTP/1 to a listener's https upstream."""
     return f"{listener}:http1"
 
 
-def seconds(duration: float) -> str:
-    return f"{duration:.9f}".rstrip("0").rstrip(".") + "s"
+def json_duration(seconds: float) -> str:
+    """Return seconds as protobuf's JSON writes a Duration, such as `0.25s`."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
-def present(key: str) -> Json:
-    """A matcher for metadata that the Lua program has set."""
-    return {"filter": SPACE, "path": [{"key": key}], "value": {"present_match": True}}
+def metadata_present(key: str) -> Json:
+    """Return a matcher of the requests for which the Lua program has set this metadata."""
+    return {"filter": NAMESPACE, "path": [{"key": key}], "value": {"present_match": True}}
+
+
+def logged_if_present(key: str) -> Json:
+    """Return an access-log filter that passes the requests with this metadata."""
+    return {"metadata_filter": {"matcher": metadata_present(key), "match_if_key_not_found": False}}

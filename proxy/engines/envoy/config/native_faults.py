@@ -1,7 +1,4 @@
-"""Which faults Envoy performs by itself, and why the others take a detour through workers.
-
-Pure: a rule and the limits in, a program for Lua or a reason out.
-"""
+"""Which faults Envoy performs natively, and why the others take a detour through workers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,17 +23,23 @@ from counterfault.proxy.faults.registry import BUILT_IN
 from counterfault.proxy.values.matching import Match
 from counterfault.proxy.values.request import Request
 
-# A distribution's quantiles are drawn from this many even steps.
+# The number of even steps at which a distribution of delays is sampled; faults.lua has it too.
 POINTS = 1000
 _LAST = 1 - 1e-9
 
-PLAIN = Request(b"POST", b"", b"/", ())
-_GRPC = Request(b"POST", b"", b"/", ((b"content-type", b"application/grpc"),))
+# Requests with which to ask a fault for its action; only a response may differ between them.
+PLAIN_REQUEST = Request(b"POST", b"", b"/", ())
+_GRPC_REQUEST = Request(b"POST", b"", b"/", ((b"content-type", b"application/grpc"),))
 
 
 @dataclass(frozen=True, slots=True)
 class NativeDelay:
-    """Wait; `quantiles` in milliseconds. Then go on, or end without an answer."""
+    """Wait, then go on or end without a response.
+
+    Attributes:
+        quantiles: POINTS + 1 delays in milliseconds, at even steps of the distribution.
+        drop: Whether the exchange ends without a response.
+    """
 
     quantiles: tuple[float, ...]
     drop: bool
@@ -44,7 +47,7 @@ class NativeDelay:
 
 @dataclass(frozen=True, slots=True)
 class NativeResponse:
-    """Answer in the upstream's place; gRPC requests get another answer where they are meant."""
+    """Respond in the upstream's place; a gRPC request gets `grpc` and any other request `plain`."""
 
     plain: Respond
     grpc: Respond
@@ -52,23 +55,23 @@ class NativeResponse:
 
 @dataclass(frozen=True, slots=True)
 class NativeDrop:
-    """End the exchange without an answer."""
+    """End the exchange without a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """Not native."""
+    """Not native: requests go through workers, which perform the fault. `why` is the reason."""
 
     why: str
 
 
 type Native = NativeDelay | NativeResponse | NativeDrop
-type Program = Native | Detour
+type NativeOrDetour = Native | Detour
 
 
-def program(rule: FaultRule) -> Program:
-    """What Envoy does for a rule, or why it cannot."""
-    match _begun(rule):
+def native_fault(rule: FaultRule) -> NativeOrDetour:
+    """Return what Envoy does for a rule, or why it needs a detour."""
+    match _without_quantiles(rule):
         case Detour() | NativeResponse() | NativeDrop() as made:
             return made
         case Delay():
@@ -79,17 +82,17 @@ def program(rule: FaultRule) -> Program:
             assert_never(other)
 
 
-def _begun(rule: FaultRule) -> Detour | NativeResponse | NativeDrop | Delay | Hang:
-    """The program, but for the quantiles of a wait, which take long to find."""
-    reason = _unfit(rule)
+def _without_quantiles(rule: FaultRule) -> Detour | NativeResponse | NativeDrop | Delay | Hang:
+    """Return what Envoy does, but without a delay's quantiles, which take long to compute."""
+    reason = _reason_for_detour(rule)
     if reason:
         return Detour(reason)
-    first = rule.fault.act(PLAIN, lambda: 0.0)
+    first = rule.fault.act(PLAIN_REQUEST, lambda: 0.0)
     match first:
         case Delay() | Hang():
             return first
         case Respond():
-            return _answer(first, rule.fault.act(_GRPC, lambda: 0.0))
+            return _native_response(first, rule.fault.act(_GRPC_REQUEST, lambda: 0.0))
         case Disconnect(reset=False):
             return NativeDrop()
         case Disconnect():
@@ -100,14 +103,14 @@ def _begun(rule: FaultRule) -> Detour | NativeResponse | NativeDrop | Delay | Ha
             assert_never(other)
 
 
-def _answer(plain: Respond, grpc: Action) -> NativeResponse | Detour:
+def _native_response(plain: Respond, grpc: Action) -> NativeResponse | Detour:
     if not isinstance(grpc, Respond):
         return Detour("an answer to some requests only")
     return NativeResponse(plain, grpc)
 
 
-def _unfit(rule: FaultRule) -> str | None:
-    """Why workers perform a rule, whatever its action is; None if Envoy may perform it."""
+def _reason_for_detour(rule: FaultRule) -> str | None:
+    """Return why workers perform a rule, whatever its action is; None if Envoy may perform it."""
     if rule.fault.name not in BUILT_IN:
         # Only of our own faults is it known that their action is of one kind for all requests.
         return f"`{rule.fault.name}`"
@@ -123,11 +126,11 @@ def _unfit(rule: FaultRule) -> str | None:
 
 
 def _quantiles(rule: FaultRule) -> tuple[float, ...]:
-    """The delays of a rule in milliseconds, at even steps of the distribution."""
+    """Return POINTS + 1 delays of a rule in milliseconds, at even steps of the distribution."""
     found = []
     for step in range(POINTS + 1):
-        place = min(step / POINTS, _LAST)
-        action = rule.fault.act(PLAIN, lambda place=place: place)  # type: ignore[misc]
+        position = min(step / POINTS, _LAST)
+        action = rule.fault.act(PLAIN_REQUEST, lambda position=position: position)  # type: ignore[misc]
         if not isinstance(action, Delay):
             raise TypeError(f"{rule.fault.name} is a delay at times only")
         found.append(action.seconds * 1000)
@@ -135,28 +138,28 @@ def _quantiles(rule: FaultRule) -> tuple[float, ...]:
 
 
 def detours(experiment: Experiment) -> dict[str, str]:
-    """The listeners where an experiment's requests go through workers, and why."""
+    """Return the listeners where an experiment's requests go through workers, with the reason."""
     found: dict[str, str] = {}
     for rule in experiment.faults:
         if experiment.guard.max_faults is not None:
             found.setdefault(rule.at, "`guard.max_faults`")
             continue
-        made = _begun(rule)
+        made = _without_quantiles(rule)
         if isinstance(made, Detour):
             found.setdefault(rule.at, made.why)
     return found
 
 
-def by_workers(listener: Listener) -> bool:
-    """Whether workers serve a listener by themselves: it has tunnels, or raw connections."""
+def served_by_workers(listener: Listener) -> bool:
+    """Whether workers serve a listener without Envoy: it has tunnels, or raw connections."""
     return listener.forward or listener.scheme == "tcp"
 
 
-def served(sidecar: Sidecar) -> frozenset[str]:
-    """The listeners that workers serve by themselves."""
-    return frozenset(name for name, each in sidecar.listeners.items() if by_workers(each))
+def worker_listeners(sidecar: Sidecar) -> frozenset[str]:
+    """Return the names of the listeners that workers serve without Envoy."""
+    return frozenset(name for name, each in sidecar.listeners.items() if served_by_workers(each))
 
 
-def counted(matches: Sequence[Match]) -> bool:
-    """Whether one of these needs a regular expression, which the supervisor looks at."""
+def need_regex(matches: Sequence[Match]) -> bool:
+    """Whether a match has a regular expression; Lua has none, so that the supervisor checks it."""
     return any(match.regex is not None for match in matches)

@@ -1,62 +1,70 @@
-"""Where a listener's requests go, with the program that decides it: what each reload swaps."""
+"""A listener's routes with its Lua program: what changes with each reload and turn of a run."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from counterfault.proxy.config.listener import Listener
-from counterfault.proxy.engines.envoy.config.lua_program import STICKY
+from counterfault.proxy.engines.envoy.config.lua_program import STICKY_HEADER
 from counterfault.proxy.engines.envoy.config.names import (
-    CUT,
+    CUT_HEADER,
     DROP_FILTER,
-    HTTP,
+    HTTP_VERSION_HEADER,
     LUA_FILTER,
-    NONE,
-    PROTO,
+    NO_PROTO,
+    PROTO_HEADER,
     Json,
-    detour_of,
-    http1_of,
-    present,
+    detour_cluster,
+    http1_cluster,
+    metadata_present,
     typed,
 )
 from counterfault.proxy.engines.envoy.config.upstream_addresses import sticky
 
-# How often the ring is asked for another node; with two, each time it is this one by half.
-_DRAWS = 30
-_BY_UNIT: list[Json] = [{"header": {"header_name": STICKY}}]
-# What cannot have had an effect may be tried once more.
-_UNTOUCHED = "connect-failure,refused-stream"
+# How often Envoy draws a node for a retry until it is another one; of two nodes, each draw is the
+# failed one with probability 1/2.
+_MOST_DRAWS = 30
+_BY_UNIT: list[Json] = [{"header": {"header_name": STICKY_HEADER}}]
+# Failures after which the request cannot have had an effect, so that a retry is safe.
+_SAFE_TO_RETRY = "connect-failure,refused-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What runs for a listener's requests, and a predicate of those that it runs for; None: all."""
+    """What runs for a listener's requests.
+
+    Attributes:
+        source: The Lua program.
+        applies_to: A predicate of the requests that the program runs for; None for all of them.
+        detour: Whether some requests take a detour through workers.
+        drop: Whether some requests are dropped.
+    """
 
     source: str
-    asked: Json | None
+    applies_to: Json | None
     detour: bool
-    """Whether a request may have to take one."""
     drop: bool
 
 
 def routes(name: str, listener: Listener, program: Program) -> Json:
+    """Return the route configuration of a listener."""
     lua = typed(
         "extensions.filters.http.lua.v3.LuaPerRoute", source_code={"inline_string": program.source}
     )
     filters: Json = {LUA_FILTER: lua}
     if program.drop or program.detour:
-        filters[DROP_FILTER] = _switched(on=True)
+        filters[DROP_FILTER] = _filter_switch(on=True)
     direct = _direct(name, listener)
     own = [*([_detour(name)] if program.detour else []), *direct]
     host = {
         "name": name,
         "domains": ["*"],
         "typed_per_filter_config": filters,
-        # Only a detour's answer is cut; others may have been answered so by their upstream.
-        "response_headers_to_remove": [CUT],
-        **_chosen(own, direct, program.asked, filters),
+        # dropped.wasm has read the header by now; an upstream's own header of this name goes too.
+        "response_headers_to_remove": [CUT_HEADER],
+        **_routes_by_program(own, direct, program.applies_to, filters),
     }
     if listener.scheme == "https":
-        host["request_headers_to_remove"] = [HTTP]
+        host["request_headers_to_remove"] = [HTTP_VERSION_HEADER]
     return typed(
         "config.route.v3.RouteConfiguration",
         name=name,
@@ -65,52 +73,57 @@ def routes(name: str, listener: Listener, program: Program) -> Json:
     )
 
 
-def _chosen(own: list[Json], others: list[Json], asked: Json | None, filters: Json) -> Json:
-    """For those who are asked about, and for all others: routes on which nothing of ours runs."""
-    if asked is None:
-        return {"routes": [made for route in own for made in _as_it_came(route)]}
-    off = {name: _switched(on=False) for name in filters}
+def _routes_by_program(
+    own: list[Json], others: list[Json], applies_to: Json | None, filters: Json
+) -> Json:
+    """Return `own` routes for the requests that the program applies to, `others` for the rest.
+
+    On the other routes none of our filters runs.
+    """
+    if applies_to is None:
+        return {"routes": [made for route in own for made in _without_added_header(route)]}
+    off = {name: _filter_switch(on=False) for name in filters}
     others = [{**route, "typed_per_filter_config": off} for route in others]
     return {
         "matcher": {
             "matcher_list": {
-                "matchers": [{"predicate": asked, "on_match": {"action": _list(own)}}]
+                "matchers": [{"predicate": applies_to, "on_match": {"action": _route_list(own)}}]
             },
-            "on_no_match": {"action": _list(others)},
+            "on_no_match": {"action": _route_list(others)},
         }
     }
 
 
-def _list(routes: list[Json]) -> Json:
-    came = [made for route in routes for made in _as_it_came(route)]
+def _route_list(routes: list[Json]) -> Json:
+    came = [made for route in routes for made in _without_added_header(route)]
     return {"name": "routes", "typed_config": typed("config.route.v3.RouteList", routes=came)}
 
 
-def _switched(*, on: bool) -> Json:
+def _filter_switch(*, on: bool) -> Json:
     return typed("config.route.v3.FilterConfig", config={}, disabled=not on)
 
 
-def _as_it_came(route: Json) -> list[Json]:
-    """A route for requests without the header that Envoy would add, and one for the others."""
+def _without_added_header(route: Json) -> list[Json]:
+    """Return a route that removes PROTO_HEADER where Envoy added it, and the route as it is."""
     match = route["match"]
-    marked = {"name": PROTO, "string_match": {"exact": NONE}}
+    marked = {"name": PROTO_HEADER, "string_match": {"exact": NO_PROTO}}
     bare = {**match, "headers": [*match.get("headers", ()), marked]}
-    return [{**route, "match": bare, "request_headers_to_remove": [PROTO]}, route]
+    return [{**route, "match": bare, "request_headers_to_remove": [PROTO_HEADER]}, route]
 
 
 def _direct(name: str, listener: Listener) -> list[Json]:
     several: Json = {}
     if sticky(listener):
-        several = {"hash_policy": _BY_UNIT, "retry_policy": _next_node()}
+        several = {"hash_policy": _BY_UNIT, "retry_policy": _retry_on_next_node()}
     found = []
     if listener.scheme == "https":
-        http1 = {"name": HTTP, "string_match": {"prefix": "HTTP/1"}}
-        found.append(_route({"prefix": "/", "headers": [http1]}, http1_of(name), several))
+        http1 = {"name": HTTP_VERSION_HEADER, "string_match": {"prefix": "HTTP/1"}}
+        found.append(_route({"prefix": "/", "headers": [http1]}, http1_cluster(name), several))
     return [*found, _route({"prefix": "/"}, name, several)]
 
 
 def _detour(name: str) -> Json:
-    again = _once_more()
+    again = _one_retry()
     again["retry_priority"] = {
         "name": "envoy.retry_priorities.previous_priorities",
         "typed_config": typed(
@@ -118,8 +131,8 @@ def _detour(name: str) -> Json:
             update_frequency=1,
         ),
     }
-    match = {"prefix": "/", "dynamic_metadata": [present("detour")]}
-    return _route(match, detour_of(name), {"retry_policy": again, "hash_policy": _BY_UNIT})
+    match = {"prefix": "/", "dynamic_metadata": [metadata_present("detour")]}
+    return _route(match, detour_cluster(name), {"retry_policy": again, "hash_policy": _BY_UNIT})
 
 
 def _route(match: Json, cluster: str, more: Json) -> Json:
@@ -127,18 +140,18 @@ def _route(match: Json, cluster: str, more: Json) -> Json:
     return {"match": match, "route": action}
 
 
-def _once_more() -> Json:
+def _one_retry() -> Json:
     backoff = {"base_interval": "0.001s", "max_interval": "0.002s"}
-    return {"retry_on": _UNTOUCHED, "num_retries": 1, "retry_back_off": backoff}
+    return {"retry_on": _SAFE_TO_RETRY, "num_retries": 1, "retry_back_off": backoff}
 
 
-def _next_node() -> Json:
-    again = _once_more()
+def _retry_on_next_node() -> Json:
+    again = _one_retry()
     again["retry_host_predicate"] = [
         {
             "name": "envoy.retry_host_predicates.previous_hosts",
             "typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
         }
     ]
-    again["host_selection_retry_max_attempts"] = _DRAWS
+    again["host_selection_retry_max_attempts"] = _MOST_DRAWS
     return again

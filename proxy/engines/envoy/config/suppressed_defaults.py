@@ -1,25 +1,25 @@
-"""What Envoy would say, add or take by itself, and how it is kept from that."""
+"""Configuration that suppresses Envoy's own responses and header changes."""
 
 from urllib.parse import urlsplit
 
 from counterfault.proxy.config.listener import Listener
 from counterfault.proxy.engines.envoy.config.clusters import HTTP1
 from counterfault.proxy.engines.envoy.config.names import (
-    CUT,
-    HTTP,
-    INSTRUCTIONS,
-    NONE,
-    PROTO,
+    CUT_HEADER,
+    HTTP_VERSION_HEADER,
+    INSTRUCTION_HEADERS,
+    NO_PROTO,
+    PROTO_HEADER,
     Json,
-    present,
+    logged_if_present,
     typed,
 )
 
 
-def http1(listener: Listener) -> Json:
-    """Of an HTTP/1.0 client that names no host the upstream's is meant.
+def http1_options(listener: Listener) -> Json:
+    """Return the HTTP/1 options: HTTP/1.0 is accepted, with the upstream's host if it names none.
 
-    `allow_custom_methods` stays off: Envoy's security team does not answer for it yet.
+    `allow_custom_methods` stays off, because Envoy's security policy does not cover it yet.
     """
     return {
         **HTTP1,
@@ -28,19 +28,19 @@ def http1(listener: Listener) -> Json:
     }
 
 
-def answers() -> Json:
-    """What Envoy says for an upstream that does not answer: 502, as workers do.
+def local_replies() -> Json:
+    """Return Envoy's own responses for an upstream that does not respond: 502, as workers send.
 
-    Where the upstream, or workers, have broken off a detour before the head, that is marked.
+    If a detour's connection was closed before the response's head, the response gets CUT_HEADER:
+    the drop filter then closes the client's connection in the same way.
     """
     broken_off = {"response_flag_filter": {"flags": ["UC", "UR", "UPE"]}}
-    detour = {"metadata_filter": {"matcher": present("detour"), "match_if_key_not_found": False}}
     no_answer = {"response_flag_filter": {"flags": ["UC", "UF", "UH", "UPE", "UR"]}}
-    cut = {"header": {"key": CUT, "value": "1"}}
+    cut = {"header": {"key": CUT_HEADER, "value": "1"}}
     return {
         "mappers": [
             {
-                "filter": {"and_filter": {"filters": [broken_off, detour]}},
+                "filter": {"and_filter": {"filters": [broken_off, logged_if_present("detour")]}},
                 "status_code": 502,
                 "headers_to_add": [cut],
             },
@@ -49,19 +49,23 @@ def answers() -> Json:
     }
 
 
-def early(listener: Listener) -> Json:
-    """What clients may not tell Envoy goes; what Envoy would add is marked for the route.
+def header_marks(listener: Listener) -> Json:
+    """Return an extension that changes the headers of a request before Envoy reads them.
 
-    So is the client's HTTP, where the upstream can be spoken to in more than that.
+    It removes INSTRUCTION_HEADERS. It marks a request without PROTO_HEADER, so that a route can
+    remove what Envoy adds. Before an https upstream, it notes the client's HTTP version.
     """
-    proto = {"header": {"key": PROTO, "value": NONE}, "append_action": "ADD_IF_ABSENT"}
+    proto = {"header": {"key": PROTO_HEADER, "value": NO_PROTO}, "append_action": "ADD_IF_ABSENT"}
     http = {
-        "header": {"key": HTTP, "value": "%PROTOCOL%"},
+        "header": {"key": HTTP_VERSION_HEADER, "value": "%PROTOCOL%"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
     marks = [proto, http] if listener.scheme == "https" else [proto]
     config = typed(
         "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[*({"remove": name} for name in INSTRUCTIONS), *({"append": m} for m in marks)],
+        mutations=[
+            *({"remove": name} for name in INSTRUCTION_HEADERS),
+            *({"append": mark} for mark in marks),
+        ],
     )
     return {"name": "early", "typed_config": config}

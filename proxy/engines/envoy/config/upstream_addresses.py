@@ -1,4 +1,4 @@
-"""A listener's upstreams as addresses, and their places on the ring that workers have too."""
+"""A listener's upstreams as addresses, and their positions on the ring that workers use too."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -9,27 +9,30 @@ from counterfault.proxy.values.addresses import HostPort, upstream_address
 
 
 def sticky(listener: Listener) -> bool:
-    """Whether a request's unit says where it goes."""
+    """Whether the listener has several upstreams, so that a request's unit determines its own."""
     return len(listener.upstream) > 1
 
 
 def all_ips(nodes: Iterable[HostPort]) -> bool:
-    """Whether nobody has to be asked for an address."""
+    """Whether all hosts are IP addresses, so that none has to be looked up."""
     return all(_is_ip(host) for host, _ in nodes)
 
 
-def places(listener: Listener) -> str:
-    """`PLACE:ADDRESS,…` in order, for ring.lua; nothing where Envoy has to find addresses out."""
+def ring_positions(listener: Listener) -> str:
+    """Return the ring for ring.lua: `POSITION:ADDRESS,…` in order of the positions.
+
+    Empty with one upstream, or if a host is a name: only Envoy knows the address of that.
+    """
     nodes = {url: upstream_address(url) for url in listener.upstream}
     if len(nodes) < 2 or not all_ips(nodes.values()):
         return ""
     return ",".join(
-        f"{place}:{_said(nodes[url])}" for place, url in ByteRing(list(nodes)).positions()
+        f"{place}:{_address_text(nodes[url])}" for place, url in ByteRing(list(nodes)).positions()
     )
 
 
-def _said(node: HostPort) -> str:
-    """As Envoy writes it."""
+def _address_text(node: HostPort) -> str:
+    """Return the address in Envoy's notation."""
     address = ip_address(node[0])
     return f"{address}:{node[1]}" if address.version == 4 else f"[{address}]:{node[1]}"
 

@@ -1,1 +1,1 @@
-"""Workers behind Envoy, for faults that Envoy cannot perform by itself."""
+"""Workers behind Envoy, for faults and listeners that Envoy cannot serve itself."""

@@ -1,4 +1,7 @@
-"""The workers behind Envoy: whoever takes a detour, and the listeners that Envoy cannot serve."""
+"""The configuration of the workers behind Envoy, and which of their counts are reported.
+
+Workers serve the detours of Envoy's listeners, and listeners that Envoy cannot serve.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,7 +10,7 @@ from typing import Any
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import native_faults
-from counterfault.proxy.engines.envoy.config.compiler import active_faults
+from counterfault.proxy.engines.envoy.config.compiler import split_active_faults
 from counterfault.proxy.measurement.keys import (
     DoseKey,
     DurationKey,
@@ -24,68 +27,73 @@ from counterfault.proxy.values.addresses import HostPort
 _LOOPBACK = "127.0.0.1"
 
 
-def served(config: Config) -> frozenset[str]:
-    """The listeners that workers serve by themselves."""
-    return native_faults.served(config.sidecar)
-
-
-def detoured(config: Config) -> frozenset[str]:
-    """The listeners of which some requests may go through workers."""
+def detoured_listeners(config: Config) -> frozenset[str]:
+    """Return the listeners of Envoy some of whose requests may go through workers."""
     running = (e for e in config.experiments if e.state == "running")
-    return frozenset(at for e in running for at in native_faults.detours(e)) - served(config)
+    detours = frozenset(at for e in running for at in native_faults.detours(e))
+    return detours - native_faults.worker_listeners(config.sidecar)
 
 
-def behind(config: Config, ports: Mapping[str, HostPort]) -> Config | None:
-    """The configuration of the workers; None if there is nothing for them to do.
+def worker_config(config: Config, ports: Mapping[str, HostPort]) -> Config | None:
+    """Return the configuration of the workers; None if no worker is needed.
 
-    `ports`: where they listen already. Envoy's tags are believed, since nobody else is to come.
+    Workers trust the cohort tags that Envoy sends, since they listen for Envoy on loopback.
+
+    Args:
+        config: The configuration.
+        ports: The addresses on which workers listen already, by listener.
     """
-    needed = served(config) | detoured(config)
+    served = native_faults.worker_listeners(config.sidecar)
+    needed = served | detoured_listeners(config)
     if not needed:
         return None
     raw = {**config.raw_sidecar, "engine": "mitmproxy"}
     raw.pop("envoy", None)
     raw["listeners"] = {
-        name: _own(name, listener, config, ports)
+        name: dict(listener) if name in served else _detour_listener(name, listener, ports)
         for name, listener in config.raw_sidecar["listeners"].items()
         if name in needed
     }
-    limits = {**raw.get("limits", {}), "active_faults": active_faults(config)[1]}
-    if served(config):
+    limits = {**raw.get("limits", {}), "active_faults": split_active_faults(config)[1]}
+    if served:
         limits["active_faults"] = max(1, limits["active_faults"])
     raw["limits"] = limits
     return replace(config, sidecar=Sidecar.model_validate(raw), raw_sidecar=raw)
 
 
-def _own(
-    name: str, listener: Mapping[str, Any], config: Config, ports: Mapping[str, HostPort]
+def _detour_listener(
+    name: str, listener: Mapping[str, Any], ports: Mapping[str, HostPort]
 ) -> dict[str, Any]:
-    if name in served(config):
-        return dict(listener)
+    """Return the settings of a listener on loopback that serves the detours of Envoy's."""
     _, port = ports.get(name, (_LOOPBACK, 0))
     plain = {key: value for key, value in listener.items() if key != "tls"}
     return {**plain, "listen": f"{_LOOPBACK}:{port}", "trust": [f"{_LOOPBACK}/32"]}
 
 
 def counted_by_workers(config: Config) -> Callable[[Key], bool]:
-    """Which of the workers' counts are not Envoy's to tell: it sees each request's whole way."""
-    own = served(config)
+    """Return a predicate of the workers' counts that are reported.
+
+    Faults and errors of workers are. Exchanges are only at listeners that workers serve alone: at
+    the others Envoy counts them too, and sees each exchange from its begin to its end.
+    """
+    served = native_faults.worker_listeners(config.sidecar)
     metrics = {(e.name, m.name): m.at for e in config.experiments for m in e.steady_state}
 
-    def is_theirs(key: Key) -> bool:
+    def is_reported(key: Key) -> bool:
         match key:
             case FaultKey() | DoseKey() | InternalErrorKey():
                 return True
             case RequestKey() | DurationKey() | DurationSumKey():
-                return key.listener in own
+                return key.listener in served
             case SteadyKey():
-                return metrics.get((key.experiment, key.metric)) in own
+                return metrics.get((key.experiment, key.metric)) in served
             case _:
-                return bool(own)
+                return bool(served)
 
-    return is_theirs
+    return is_reported
 
 
-def theirs(config: Config, rows: Rows) -> Rows:
+def rows_of_workers(config: Config, rows: Rows) -> Rows:
+    """Return the workers' counts without those that Envoy reports, see `counted_by_workers`."""
     keep = counted_by_workers(config)
     return [(key, value) for key, value in rows if keep(key)]

@@ -1,142 +1,151 @@
-"""The workers behind Envoy at work: born when something first needs them, then kept."""
+"""Runs the workers behind Envoy: started when a plan first needs them, then kept."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.engines.envoy.detour.worker_config import behind
+from counterfault.proxy.engines.envoy.detour.worker_config import worker_config
 from counterfault.proxy.engines.mitmproxy.pool import WorkerPool
 from counterfault.proxy.engines.ports import bound_address
 from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.values.addresses import HostPort
 
-# How long a reload waits for workers that are needed for the first time.
-_BIRTH = 10.0
-_LOOK = 0.02
-# How long workers may take to act on a plan before Envoy is told; one that is frozen takes longer.
-_PLAN = 0.2
+# Seconds that a reload waits for workers that are needed for the first time.
+_START_TIMEOUT = 10.0
+# Seconds between two checks whether workers still run.
+_POLL = 0.02
+# Seconds that Envoy's plan waits for the workers': enough unless one of them is frozen.
+_APPLY_TIMEOUT = 0.2
 
 
 class DetourWorkers:
-    """`changed` is called when workers have come or gone."""
+    """A worker pool that runs only from when it is needed."""
 
     def __init__(self, workers: WorkerPool, changed: Callable[[], None]) -> None:
+        """Prepare the workers; none runs before `start`.
+
+        Args:
+            workers: The pool.
+            changed: Called when all workers serve, and when none is left.
+        """
         self._workers, self._changed = workers, changed
-        self._bound = self._may_work = False
-        self._watch: asyncio.Task[None] | None = None
-        """From when they work on."""
+        self._bound = self._may_run = False
+        # Set from when workers run.
+        self._watcher: asyncio.Task[None] | None = None
 
     async def inherit(self, config: Config) -> None:
-        """Take over the workers that a supervisor before us has left."""
-        if own := self._own(config):
-            await self._workers.inherit(own)
+        """Take over the workers that an earlier supervisor has left."""
+        if workers_config := self._config_of(config):
+            await self._workers.inherit(workers_config)
 
     def bind(self, config: Config) -> None:
-        """Bind what workers will need. Raises OSError."""
-        if own := self._own(config):
-            self._workers.bind(own)
+        """Bind the ports that workers will need. Raises OSError."""
+        if workers_config := self._config_of(config):
+            self._workers.bind(workers_config)
             self._bound = True
 
     def start(self) -> None:
-        """From now on workers may be born."""
-        self._may_work = True
+        """Let workers run from now on, and start them if they are needed already."""
+        self._may_run = True
         if self._bound:
-            self._work()
+            self._run()
 
     async def prepare(self, config: Config, lease_until: float) -> None:
-        """Have workers ready before the first detour."""
-        own = self._own(config)
-        if own is None or self._working or not self._may_work:
+        """Start workers before the first detour, and wait up to ten seconds until they serve."""
+        workers_config = self._config_of(config)
+        if workers_config is None or self._running or not self._may_run:
             return
-        self._workers.push(own, {}, lease_until)
-        self._work()
+        self._workers.push(workers_config, {}, lease_until)
+        self._run()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_BIRTH):
+            async with asyncio.timeout(_START_TIMEOUT):
                 await self._workers.serving()
 
     def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
-        """Send a plan; answers its generation among the workers, 0 where there are none."""
-        own = self._own(config)
-        if own is None:
+        """Send a plan. Returns its generation, for `applied`; 0 if no worker is needed."""
+        workers_config = self._config_of(config)
+        if workers_config is None:
             return 0
-        generation = self._workers.push(own, runs, lease_until)
-        if self._may_work:
-            self._work()
+        generation = self._workers.push(workers_config, runs, lease_until)
+        if self._may_run:
+            self._run()
         return generation
 
     def renew(self, lease_until: float) -> None:
-        """Let faults go on until then."""
+        """Let faults go on until then, in seconds of the monotonic clock."""
         if self._bound:
             self._workers.renew(lease_until)
 
     async def applied(self, generation: int) -> None:
-        """Wait until every living worker acts on that plan or a newer one."""
-        if self._working:
+        """Wait until every running worker acts on that plan or a newer one."""
+        if self._running:
             await self._workers.applied(generation)
 
-    async def nearly_applied(self, generation: int) -> None:
-        """The same, but no longer than Envoy can wait."""
+    async def soon_applied(self, generation: int) -> None:
+        """Wait like `applied`, but at most 0.2 s."""
         if self.pids:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PLAN):
+                async with asyncio.timeout(_APPLY_TIMEOUT):
                     await self._workers.applied(generation)
 
     @property
     def ready(self) -> int:
-        """How many act on the present plan."""
+        """How many workers act on the present plan."""
         return self._workers.ready
 
     @property
     def serves(self) -> bool:
-        """Whether one acts on any plan."""
+        """Whether any worker acts on any plan."""
         return self._workers.serves
 
     @property
     def pids(self) -> list[int]:
-        return self._workers.pids if self._working else []
+        """The worker processes."""
+        return self._workers.pids if self._running else []
 
     @property
     def tasks(self) -> int:
+        """The asyncio tasks of all workers."""
         return self._workers.tasks
 
     def ports(self) -> dict[str, HostPort]:
-        """Where workers listen, or will."""
+        """Return the addresses on which workers listen, or will, by listener."""
         return {name: bound_address(sock) for name, sock in self._workers.sockets().items()}
 
     async def stop(self, grace: float) -> None:
-        """Drain all of them."""
-        self._forget()
-        if self._working:
+        """Drain and end all workers; at most `grace` seconds and a few more."""
+        self._stop_watching()
+        if self._running:
             await self._workers.stop(grace)
 
     def abandon(self) -> None:
-        """Leave them to whoever comes next."""
-        self._forget()
+        """Leave the workers to the next supervisor."""
+        self._stop_watching()
         if self._bound:
             self._workers.abandon()
 
     @property
-    def _working(self) -> bool:
-        return self._watch is not None
+    def _running(self) -> bool:
+        return self._watcher is not None
 
-    def _own(self, config: Config) -> Config | None:
-        return behind(config, self.ports())
+    def _config_of(self, config: Config) -> Config | None:
+        return worker_config(config, self.ports())
 
-    def _work(self) -> None:
-        if not self._working:
+    def _run(self) -> None:
+        if not self._running:
             self._workers.start()
-            self._watch = asyncio.ensure_future(self._look())
+            self._watcher = asyncio.ensure_future(self._watch())
 
-    async def _look(self) -> None:
-        """Whether detours lead anywhere changes what Envoy is told."""
+    async def _watch(self) -> None:
+        """Call `changed` whenever detours begin or cease to lead to workers."""
         while True:
             await self._workers.serving()
             self._changed()
-            while self._workers.pids:  # noqa: ASYNC110 (whoever dies tells nobody)
-                await asyncio.sleep(_LOOK)
+            while self._workers.pids:  # noqa: ASYNC110 (the pool has no event for this)
+                await asyncio.sleep(_POLL)
             self._changed()
 
-    def _forget(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
+    def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()

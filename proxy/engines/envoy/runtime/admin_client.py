@@ -1,4 +1,4 @@
-"""Envoy's admin endpoint, over its Unix socket."""
+"""A client of Envoy's admin endpoint, over its Unix socket."""
 
 import asyncio
 import json
@@ -6,24 +6,33 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-_PATIENCE = 5.0
+# Seconds for one request.
+_TIMEOUT = 5.0
 _HEAD = "host: admin\r\ncontent-length: 0\r\nconnection: close\r\n"
 
 
 class EnvoyAdmin:
-    """`path` answers where the socket is now. Whatever goes wrong is an OSError."""
+    """Asks the admin endpoint; every failure is an OSError."""
 
     def __init__(self, path: Callable[[], str]) -> None:
+        """Prepare the client; it connects anew for each request.
+
+        Args:
+            path: Returns the path of the socket as it is now.
+        """
         self._path = path
 
     async def stats(self, pattern: str) -> dict[str, str]:
-        """The counters, gauges and texts whose names match an RE2 pattern."""
-        said = await self._ask("GET", f"/stats?filter={quote(pattern)}")
-        rows = (line.partition(": ") for line in said.decode().splitlines())
+        """Return counters, gauges and texts whose names match an RE2 pattern. Raises OSError."""
+        text = await self._ask("GET", f"/stats?filter={quote(pattern)}")
+        rows = (line.partition(": ") for line in text.decode().splitlines())
         return {name: value.strip('"') for name, _, value in rows}
 
-    async def numbers(self, pattern: str) -> list[Mapping[str, Any]]:
-        """Counters and histograms in JSON, the latter in cumulative buckets."""
+    async def json_stats(self, pattern: str) -> list[Mapping[str, Any]]:
+        """Return counters and histograms whose names match an RE2 pattern, as JSON data.
+
+        Histograms have cumulative buckets. Raises OSError, or ValueError if the JSON is broken.
+        """
         query = f"filter={quote(pattern)}&format=json&histogram_buckets=cumulative"
         found: list[Mapping[str, Any]] = json.loads(await self._ask("GET", f"/stats?{query}"))[
             "stats"
@@ -31,11 +40,12 @@ class EnvoyAdmin:
         return found
 
     async def post(self, path: str) -> None:
+        """Send a command such as `/drain_listeners`. Raises OSError."""
         await self._ask("POST", path)
 
     async def _ask(self, method: str, target: str) -> bytes:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 reader, writer = await asyncio.open_unix_connection(self._path())
                 try:
                     writer.write(f"{method} {target} HTTP/1.1\r\n{_HEAD}\r\n".encode())
@@ -47,11 +57,11 @@ class EnvoyAdmin:
         head, _, body = answer.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):
             raise OSError(f"Envoy's admin endpoint: {head[:80]!r}")
-        return _joined(body) if b"transfer-encoding: chunked" in head.lower() else body
+        return _joined_chunks(body) if b"transfer-encoding: chunked" in head.lower() else body
 
 
-def _joined(body: bytes) -> bytes:
-    """The content of chunks."""
+def _joined_chunks(body: bytes) -> bytes:
+    """Return the content of a body in chunked transfer coding."""
     whole, rest = b"", body
     while rest:
         size, _, rest = rest.partition(b"\r\n")

@@ -6,100 +6,105 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from counterfault.proxy.config.model import Config
-from counterfault.proxy.engines.envoy.runtime.delivery import Rejected
+from counterfault.proxy.engines.envoy.runtime.delivery import ConfigRejected
+from counterfault.proxy.engines.keeper import ChangeSignal
 from counterfault.proxy.experiments.run_status import RunStatus
 
 log = logging.getLogger("counterfault")
 
-_POLL = 0.05
+# Seconds before an attempt that failed with OSError is repeated.
+_RETRY_PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the supervisor wants at this moment."""
+class QueuedPlan:
+    """A plan that the supervisor has pushed.
+
+    Attributes:
+        generation: The number of the plan, from 1.
+        config: The configuration.
+        runs: The status of each run, by the name of its experiment.
+        workers_generation: The generation of the workers' plan; 0 if there are no workers.
+    """
 
     generation: int
     config: Config
     runs: Mapping[str, RunStatus]
-    behind: int
-    """The generation of the workers' plan; 0 where there are none."""
+    workers_generation: int
 
 
 class PlanQueue:
-    """`bring` has Envoy act on a plan, or raises Rejected or, to be asked again, OSError.
-
-    `refused` hears why a plan was rejected; the one before stays.
-    """
+    """Applies the latest plan again and again until Envoy has accepted or rejected it."""
 
     def __init__(
-        self, bring: Callable[[Wanted], Awaitable[None]], refused: Callable[[str], None]
+        self, apply: Callable[[QueuedPlan], Awaitable[None]], rejected: Callable[[str], None]
     ) -> None:
-        self._bring, self._refused = bring, refused
+        """Prepare the queue; the task `deliver` works on it.
+
+        Args:
+            apply: Makes Envoy act on a plan. Raises ConfigRejected if Envoy keeps the plan before,
+                or OSError to be called again.
+            rejected: Called with Envoy's reason when a plan was rejected.
+        """
+        self._apply, self._on_rejected = apply, rejected
         self._generation = 0
         self._accepted = 0
-        self._refusals: dict[int, str] = {}
-        self._wake, self._news = asyncio.Event(), asyncio.Event()
-        self._over = False
-        self.latest: Wanted | None = None
+        self._rejections: dict[int, str] = {}
+        self._wake = asyncio.Event()
+        self._closed = False
+        self.changed = ChangeSignal()
+        """Notified when a plan was accepted or rejected, or an attempt has failed."""
+        self.latest: QueuedPlan | None = None
 
-    def push(self, config: Config, runs: Mapping[str, RunStatus], behind: int) -> int:
-        """Begin to bring a plan; answers its generation."""
+    def push(self, config: Config, runs: Mapping[str, RunStatus], workers_generation: int) -> int:
+        """Queue a plan in place of the one before. Returns its generation."""
         self._generation += 1
-        self.latest = Wanted(self._generation, config, runs, behind)
-        self.again()
+        self.latest = QueuedPlan(self._generation, config, runs, workers_generation)
+        self.redeliver()
         return self._generation
 
-    def again(self) -> None:
-        """Bring the latest one once more: what it depends on has changed."""
+    def redeliver(self) -> None:
+        """Apply the latest plan once more, because something it depends on has changed."""
         self._wake.set()
 
-    def end(self) -> None:
-        """Bring no more of them."""
-        self._over = True
+    def close(self) -> None:
+        """Apply no more plans."""
+        self._closed = True
 
     @property
-    def told(self) -> bool:
-        """Whether Envoy acts on the latest plan or, having refused it, on the one before."""
-        return self._accepted >= self._generation or self._generation in self._refusals
+    def settled(self) -> bool:
+        """Whether Envoy has accepted or rejected the latest plan."""
+        return self._accepted >= self._generation or self._generation in self._rejections
 
     @property
-    def any_told(self) -> bool:
-        """Whether Envoy has said anything to any plan."""
-        return bool(self._accepted or self._refusals)
+    def any_settled(self) -> bool:
+        """Whether Envoy has accepted any plan, or rejected the last one that it was given."""
+        return bool(self._accepted or self._rejections)
 
     async def accepted(self, generation: int) -> None:
-        """Wait until Envoy acts on a plan at least as new. Raises OSError if it refuses it."""
+        """Wait until Envoy acts on a plan at least as new. Raises OSError if it is rejected."""
         while self._accepted < generation:
-            if reason := self._refusals.get(generation):
+            if reason := self._rejections.get(generation):
                 raise OSError(reason)
-            await self.news()
-
-    async def news(self) -> None:
-        """Wait until something may have changed."""
-        await self._news.wait()
-
-    def tell_news(self) -> None:
-        """Let those who wait look again."""
-        self._news.set()
-        self._news = asyncio.Event()
+            await self.changed.wait()
 
     async def deliver(self) -> None:
-        """Bring plans for ever."""
+        """Apply plans until the task is cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._over or (wanted := self.latest) is None:
+            if self._closed or (plan := self.latest) is None:
                 continue
             try:
-                await self._bring(wanted)
-            except Rejected as e:
+                await self._apply(plan)
+            except ConfigRejected as e:
                 log.error("envoy refuses the configuration: %s", e)
-                self._refusals = {wanted.generation: str(e)}
-                self._refused(str(e))
+                self._rejections = {plan.generation: str(e)}
+                self._on_rejected(str(e))
             except OSError as e:
                 log.debug("envoy: %s", e)
-                await asyncio.sleep(_POLL)
-                self.again()
+                await asyncio.sleep(_RETRY_PAUSE)
+                self.redeliver()
             else:
-                self._accepted = max(self._accepted, wanted.generation)
-            self.tell_news()
+                self._accepted = max(self._accepted, plan.generation)
+            self.changed.notify()

@@ -1,4 +1,4 @@
-"""Envoy's process: started, watched, replaced without a gap, adopted from who was before us."""
+"""Envoy's process: started, watched, replaced without a gap, adopted from another supervisor."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterfault import __version__
-from counterfault.proxy.engines.envoy.config.names import BOOTSTRAP, LINES, Json
+from counterfault.proxy.engines.envoy.config.names import BOOTSTRAP_FILE, LINES_PIPE, Json
 from counterfault.proxy.engines.envoy.runtime.run_directory import (
     LOG,
     PID,
@@ -20,30 +20,42 @@ from counterfault.proxy.engines.envoy.runtime.run_directory import (
 
 log = logging.getLogger("counterfault")
 
-_BASE = "base-id"
+_BASE_ID_FILE = "base-id"
 _POLL = 0.05
-# How often Envoy hands over its lines.
+# Milliseconds after which Envoy writes its access-log lines to the pipe.
 _FLUSH_MS = 50
-# An Envoy that can be replaced ends with its parent (PR_SET_PDEATHSIG). So it gets none: it is
-# started when its parent, the shell, has ended, which the end of its standard input tells it.
+# An Envoy with hot restart ends with its parent (PR_SET_PDEATHSIG), but it must outlive the
+# supervisor. So a shell forks a subshell and exits; the subshell waits for the end of a pipe, which
+# we close after the shell's exit, and then becomes Envoy: an orphan from its start.
 _ORPHAN = 'exec 3<&0; (read _ <&3; exec "$@" 3<&- </dev/null) >&2 & echo $!'
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """How Envoy is started. `drain` in seconds."""
+class EnvoyCommand:
+    """How Envoy is started.
+
+    Attributes:
+        binary: The path of the program.
+        concurrency: The number of its threads.
+        drain: Seconds for requests under way when it is replaced.
+    """
 
     binary: str
     concurrency: int
     drain: float
 
-    def line(self, epoch: int, base: str | None) -> list[str]:
-        """`epoch`: how many came before without a gap; `base`: what they have in common."""
-        shared = ["--base-id", base] if base else ["--use-dynamic-base-id"]
+    def arguments(self, epoch: int, base_id: str | None) -> list[str]:
+        """Return the command line.
+
+        Args:
+            epoch: How many processes came before this one by hot restart.
+            base_id: Envoy's name for what these processes share; None to let it choose one.
+        """
+        shared = ["--base-id", base_id] if base_id else ["--use-dynamic-base-id"]
         drain = max(1, round(self.drain))
         return [
-            *(self.binary, "--config-path", BOOTSTRAP, "--concurrency", str(self.concurrency)),
-            *(*shared, "--base-id-path", _BASE, "--restart-epoch", str(epoch)),
+            *(self.binary, "--config-path", BOOTSTRAP_FILE, "--concurrency", str(self.concurrency)),
+            *(*shared, "--base-id-path", _BASE_ID_FILE, "--restart-epoch", str(epoch)),
             *("--drain-time-s", str(drain), "--parent-shutdown-time-s", str(drain + 1)),
             *("--drain-strategy", "immediate", "--file-flush-interval-msec", str(_FLUSH_MS)),
             *("--log-level", "warning", "--component-log-level", "misc:critical"),
@@ -53,93 +65,107 @@ class Command:
 
 
 class EnvoyProcess:
-    """At most one Envoy that counts; one that it has replaced finishes what it has, and leaves."""
+    """The present Envoy process; one that it replaced finishes its requests and ends by itself."""
 
-    def __init__(self, directory: RunDirectory, command: Command) -> None:
+    def __init__(self, directory: RunDirectory, command: EnvoyCommand) -> None:
         self._directory, self._command = directory, command
         self.pid = 0
         self.epoch = 0
-        self._made = ""
-        self._before: list[int] = []
+        self._fingerprint = ""
+        self._replaced: list[int] = []
 
     @property
     def incarnation(self) -> str:
+        """A name for this process, under which its counts are kept apart from another one's."""
         return f"envoy-{self.pid}"
 
     def adopt(self, bootstrap: Json, *, serves: bool = True) -> bool:
-        """Take over the Envoy of a supervisor before us; False if there is none.
+        """Take over the Envoy that an earlier supervisor has left; False if there is none.
 
-        One that was started otherwise than we would, or listens no more, is replaced.
+        Args:
+            bootstrap: What Envoy should have been started with; if it was not, it is replaced.
+            serves: Whether it still listens; if it does not, it is replaced.
         """
-        about = self._directory.get(PID)
-        pid = about.get("pid", 0)
+        record = self._directory.read_file(PID)
+        pid = record.get("pid", 0)
         if not isinstance(pid, int) or not _runs_in(pid, self._directory.path):
             return False
-        self.pid, self.epoch = pid, int(about["epoch"])
-        self._made = str(about["made"]) if serves else ""
-        self.suit(bootstrap)
+        self.pid, self.epoch = pid, int(record["epoch"])
+        self._fingerprint = str(record["made"]) if serves else ""
+        self.restart_if_changed(bootstrap)
         return True
 
-    def suit(self, bootstrap: Json) -> bool:
-        """Replace one that was started otherwise than this needs; True if that had to be."""
-        if not self.alive() or self._made == self._name(bootstrap):
+    def restart_if_changed(self, bootstrap: Json) -> bool:
+        """Replace a running Envoy that was started with another command or bootstrap.
+
+        Returns:
+            Whether it was replaced.
+        """
+        if not self.alive() or self._fingerprint == self._fingerprint_of(bootstrap):
             return False
         log.info("envoy (pid %d) is replaced", self.pid)
-        self._before.append(self.pid)
+        self._replaced.append(self.pid)
         self.start(bootstrap, self.epoch + 1)
         return True
 
     def start(self, bootstrap: Json, epoch: int = 0) -> None:
-        """Start an Envoy; past epoch 0 it takes the sockets of the one before."""
-        self._directory.put(BOOTSTRAP, bootstrap)
-        self.epoch, self._made = epoch, self._name(bootstrap)
-        self.pid = self._orphan(self._command.line(epoch, self._base()))
-        self._directory.put(PID, {"pid": self.pid, "epoch": epoch, "made": self._made})
+        """Start an Envoy. From epoch 1 on it takes over the sockets of the one before.
 
-    def _orphan(self, line: list[str]) -> int:
-        # Not blocking: Envoy must not wait for us when it has much to say. It keeps its pipes open
-        # itself, so that what it says meanwhile is there for the next supervisor.
-        said = os.open(self._directory.path / LOG, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        kept = [self._directory.open_pipe(name) for name in (LINES, LOG)]
+        Raises OSError, or CalledProcessError if the shell fails.
+        """
+        self._directory.write_file(BOOTSTRAP_FILE, bootstrap)
+        self.epoch, self._fingerprint = epoch, self._fingerprint_of(bootstrap)
+        self.pid = self._spawn_orphan(self._command.arguments(epoch, self._base_id()))
+        self._directory.write_file(
+            PID, {"pid": self.pid, "epoch": epoch, "made": self._fingerprint}
+        )
+
+    def _spawn_orphan(self, arguments: list[str]) -> int:
+        # Envoy's log is not blocking, so that Envoy never waits for us to read it. Envoy inherits
+        # both pipes, which keeps what it writes there for the next supervisor.
+        stderr = os.open(self._directory.path / LOG, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        kept = [self._directory.open_pipe(name) for name in (LINES_PIPE, LOG)]
         wait, go = os.pipe()
         try:
             done = subprocess.run(
-                ["/bin/sh", "-c", _ORPHAN, "sh", *line],
+                ["/bin/sh", "-c", _ORPHAN, "sh", *arguments],
                 pass_fds=kept,
                 cwd=self._directory.path,
                 stdin=wait,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=stderr,
                 start_new_session=True,
                 check=True,
             )
         finally:
-            for handle in (said, *kept, wait, go):
+            for handle in (stderr, *kept, wait, go):
                 os.close(handle)
         return int(done.stdout)
 
-    async def ended(self) -> None:
-        """Wait until the present one is gone."""
+    async def wait_ended(self) -> None:
+        """Wait until the present process has ended."""
         while self.alive():
-            await _gone(self.pid)
+            await _wait_gone(self.pid)
 
     def alive(self) -> bool:
+        """Whether the present process runs."""
         return _runs_in(self.pid, self._directory.path)
 
     def signal(self, number: int) -> None:
+        """Send a signal to the present process, if it runs."""
         self._send(self.pid, number)
 
     async def stop(self, grace: float) -> None:
-        """Make it leave; after `grace` seconds it is killed."""
+        """End the present process, by SIGKILL after `grace` seconds, and all that it replaced."""
         self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(grace):
-                await self.ended()
+                await self.wait_ended()
         except TimeoutError:
-            log.warning("envoy does not leave; killed")
+            log.warning("envoy does not end; killed")
             self.signal(signal.SIGKILL)
-            await self.ended()
-        for pid in self._before:
+            await self.wait_ended()
+        for pid in self._replaced:
             self._send(pid, signal.SIGKILL)
 
     def _send(self, pid: int, number: int) -> None:
@@ -147,21 +173,21 @@ class EnvoyProcess:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _base(self) -> str | None:
-        """What Envoys that follow each other here share; None for the very first."""
+    def _base_id(self) -> str | None:
+        """Return Envoy's name for what successive processes share; None before the first one."""
         try:
-            return (self._directory.path / _BASE).read_text().strip() or None
+            return (self._directory.path / _BASE_ID_FILE).read_text().strip() or None
         except OSError:
             return None
 
-    def _name(self, bootstrap: Json) -> str:
-        return version_of([__version__, self._command.line(0, None), bootstrap])
+    def _fingerprint_of(self, bootstrap: Json) -> str:
+        return version_of([__version__, self._command.arguments(0, None), bootstrap])
 
 
 def _runs_in(pid: int, directory: Path) -> bool:
-    """Whether this process is alive and ours: its working directory says so."""
+    """Whether the process runs and is our Envoy, which its working directory shows."""
     with suppress(OSError):
-        os.waitpid(pid, os.WNOHANG)  # where we are process 1, orphans are our children
+        os.waitpid(pid, os.WNOHANG)  # as process 1 of a container we must reap orphans
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         return pid > 0 and state != "Z" and os.readlink(f"/proc/{pid}/cwd") == str(directory)
@@ -169,8 +195,8 @@ def _runs_in(pid: int, directory: Path) -> bool:
         return False
 
 
-async def _gone(pid: int) -> None:
-    """Wait until a process has ended; or for a moment, where none can tell."""
+async def _wait_gone(pid: int) -> None:
+    """Wait until a process has ended; where pidfd is missing, for 50 ms."""
     try:
         handle = os.pidfd_open(pid)
     except (OSError, AttributeError):

@@ -1,1 +1,1 @@
-"""Envoy's access log and counters as the counts that all engines report."""
+"""Envoy's access log and counters, turned into the counts that all engines report."""

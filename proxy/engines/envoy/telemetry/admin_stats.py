@@ -1,4 +1,4 @@
-"""What Envoy counts by itself: the exchanges of bystanders, and failures of our program."""
+"""Turns Envoy's own counters into counts: exchanges of bystanders, errors of the Lua program."""
 
 import re
 from bisect import bisect_left
@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from counterfault.proxy.engines.envoy.config.histogram_buckets import _EXPORTED, BUCKETS
-from counterfault.proxy.engines.envoy.config.names import SPACE
+from counterfault.proxy.engines.envoy.config.histogram_buckets import BUCKETS, EXPORTED
+from counterfault.proxy.engines.envoy.config.names import NAMESPACE
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.measurement.exchanges import code_of
 from counterfault.proxy.measurement.keys import (
@@ -19,20 +19,20 @@ from counterfault.proxy.measurement.keys import (
     Rows,
 )
 
-# Microseconds, a quarter of an octave apart, so that a sum can be told from them: counting it apart
-# would cost Envoy 3 % more of its time. The last one holds what is longer than all exported ones.
-WANTED = rf"^({SPACE}\.|http\.[^.]*\.lua\.errors$)"
-_REQUESTS = re.compile(rf"{SPACE}\.([^.]+)\.requests\.code\.(\d+)\.flags\.(.*)")
-_DURATION = re.compile(rf"{SPACE}\.([^.]+)\.duration")
+# The counters and histograms to ask for, as an RE2 pattern.
+PATTERN = rf"^({NAMESPACE}\.|http\.[^.]*\.lua\.errors$)"
+_REQUESTS = re.compile(rf"{NAMESPACE}\.([^.]+)\.requests\.code\.(\d+)\.flags\.(.*)")
+_DURATION = re.compile(rf"{NAMESPACE}\.([^.]+)\.duration")
 _ERRORS = re.compile(r"http\.[^.]+\.lua\.errors")
-# Response flags of an answer that was not whole: of a client that left, of a stream that stalled.
-_CLIENT = frozenset({"DC", "DR", "SI", "LR", "DPE"})
-# And of an upstream that broke off. Before its head that is a 5xx of Envoy's, which is whole.
-_UPSTREAM = frozenset({"UC", "UR", "UPE", "UMSDR", "UT"})
+# Response flags of a response that was not whole: the client left, or the stream stalled.
+_CLIENT_FLAGS = frozenset({"DC", "DR", "SI", "LR", "DPE"})
+# Response flags of an upstream that broke off. If it did so before the response's head, Envoy sends
+# a whole response of its own, with a status of 500 or more.
+_UPSTREAM_FLAGS = frozenset({"UC", "UR", "UPE", "UMSDR", "UT"})
 
 
 def rows(stats: Iterable[Mapping[str, Any]]) -> Rows:
-    """Cumulative counts, as the admin endpoint tells them."""
+    """Return the cumulative counts in the admin endpoint's counters and histograms."""
     found: defaultdict[Key, float] = defaultdict(float)
     for stat in stats:
         if "histograms" in stat:
@@ -52,17 +52,21 @@ def _key(name: str) -> Key | None:
 
 
 def _status(code: int, flags: str) -> int | None:
-    """The status of a whole answer."""
-    told = frozenset(flags.split(","))
+    """Return the status of an exchange; None if the client got no whole response."""
+    set_flags = frozenset(flags.split(","))
     if code == 101:
         return code
-    if code == 0 or told & _CLIENT or (code < 500 and told & _UPSTREAM):
+    if code == 0 or set_flags & _CLIENT_FLAGS or (code < 500 and set_flags & _UPSTREAM_FLAGS):
         return None
     return code
 
 
 def _durations(histogram: Mapping[str, Any]) -> Iterator[tuple[Key, float]]:
-    """Events by exported bucket, and the sum of their durations, taken to be in the middle."""
+    """Yield the events by exported bucket, and the sum of their durations in seconds.
+
+    Each duration counts as the middle of its bucket. (A counter for the sum would cost Envoy 3 %
+    more of its time.) Envoy's buckets are a quarter of an octave wide to keep the error small.
+    """
     name = _DURATION.fullmatch(histogram["name"])
     if name is None:
         return
@@ -72,11 +76,11 @@ def _durations(histogram: Mapping[str, Any]) -> Iterator[tuple[Key, float]]:
         count, below = bucket["cumulative"] - below, bucket["cumulative"]
         high = bucket["upper_bound"]
         if count:
-            yield DurationKey(*who, bisect_left(_EXPORTED, high * (1 - 1e-6))), count
+            yield DurationKey(*who, bisect_left(EXPORTED, high * (1 - 1e-6))), count
             yield DurationSumKey(*who), count * _middle(low, high) / 1e6
         low = high
 
 
 def _middle(low: float, high: float) -> float:
-    """Of the last bucket, which has no end, its beginning."""
+    """Return the middle of a bucket in microseconds; of the last one, which is open, its start."""
     return low if high == BUCKETS[-1] else (low + high) / 2

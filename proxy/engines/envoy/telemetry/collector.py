@@ -1,4 +1,4 @@
-"""What Envoy tells: lines about the enrolled, sums of all others, and what it complains of."""
+"""Collects Envoy's telemetry: lines of enrolled exchanges, counters of others, log messages."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from contextlib import suppress
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
-from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parsed
-from counterfault.proxy.engines.envoy.telemetry.admin_stats import WANTED, rows
+from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parse_line
+from counterfault.proxy.engines.envoy.telemetry.admin_stats import PATTERN, rows
 from counterfault.proxy.engines.envoy.telemetry.line_pipe import LinePipe
 from counterfault.proxy.experiments.run_status import RunStatus
 from counterfault.proxy.measurement.counters import Counters
@@ -19,92 +19,110 @@ from counterfault.proxy.values.addresses import HostPort
 
 log = logging.getLogger("counterfault")
 
-# How often counts are handed to the supervisor, and Envoy's own are asked for.
-BEAT = 0.1
-_ASK = 0.5
-_OWN = "envoy"
+# Seconds between two reports of counted lines, and between two queries of Envoy's own counters.
+_REPORT_PERIOD = 0.1
+_QUERY_PERIOD = 0.5
+# The incarnation of counts that are made here from lines, whichever Envoy has written them.
+_LINES_INCARNATION = "envoy"
+_MOST_MESSAGES = 20
 
 
 class TelemetryCollector:
-    """Hands all counts to `cells`; `incarnation` says whose the sums are at the moment."""
+    """Reports all counts of Envoy's exchanges, and keeps the latest messages of its log."""
 
     def __init__(
-        self, admin: EnvoyAdmin, cells: Callable[[str, Rows], None], incarnation: Callable[[], str]
+        self, admin: EnvoyAdmin, report: Callable[[str, Rows], None], incarnation: Callable[[], str]
     ) -> None:
-        self._admin, self._cells, self._incarnation = admin, cells, incarnation
-        self._tally = Counters()
-        self._count = AccessLogCounter(self._tally)
-        self._pipes: list[LinePipe] = []
-        self._said: deque[str] = deque(maxlen=20)
+        """Prepare the collector; `open` gives it Envoy's pipes.
 
-    def open(self, lines: int, complaints: int) -> None:
-        """Listen to these pipes."""
-        self._pipes = [LinePipe(lines, self._line), LinePipe(complaints, self._hear)]
+        Args:
+            admin: The admin endpoint.
+            report: Called with an incarnation and its cumulative counts.
+            incarnation: Returns the name of the present Envoy process, which the counters of the
+                admin endpoint belong to.
+        """
+        self._admin, self._report, self._incarnation = admin, report, incarnation
+        self._counts = Counters()
+        self._lines = AccessLogCounter(self._counts)
+        self._pipes: list[LinePipe] = []
+        self._messages: deque[str] = deque(maxlen=_MOST_MESSAGES)
+
+    def open(self, lines: int, messages: int) -> None:
+        """Read these descriptors from now on: the access log's pipe and that of Envoy's log."""
+        self._pipes = [LinePipe(lines, self._count_line), LinePipe(messages, self._keep_message)]
 
     def close(self) -> None:
-        """Leave what is still to be heard to whoever comes next."""
+        """Stop reading; what is still in the pipes is for the next supervisor."""
         for pipe in self._pipes:
             pipe.close()
 
     def finish(self) -> None:
-        """Hear the rest, and hand it over."""
+        """Read and report what is still in the pipes, then stop reading."""
         for pipe in self._pipes:
             pipe.read()
         self.close()
-        self._report()
+        self._report_counts()
 
     def expect(
         self, config: Config, runs: Mapping[str, RunStatus], workers: Mapping[str, HostPort]
     ) -> None:
-        """Lines of these runs may come from now on; `workers`: where detours lead."""
+        """Expect lines of these runs, and forget the counts of all others.
+
+        Args:
+            config: The configuration.
+            runs: The status of each run, by the name of its experiment.
+            workers: The addresses of the workers, by the name of the listener whose detours they
+                serve.
+        """
         addresses = {name: f"{host}:{port}" for name, (host, port) in workers.items()}
         for experiment in config.experiments:
             if (run := runs.get(experiment.name)) is not None:
                 detours = {at: addresses.get(at, "") for at in native_faults.detours(experiment)}
-                self._count.expect(experiment, run.epoch, detours)
-        self._count.forget_others(KeptEpochs((name, run.epoch) for name, run in runs.items()))
+                self._lines.expect(experiment, run.epoch, detours)
+        self._lines.forget_others(KeptEpochs((name, run.epoch) for name, run in runs.items()))
 
-    def failed(self, where: str) -> None:
-        """Count an error."""
-        self._tally.add(InternalErrorKey(where))
+    def count_error(self, where: str) -> None:
+        """Count an internal error."""
+        self._counts.add(InternalErrorKey(where))
 
     def reasons(self) -> str:
-        """What Envoy has complained of lately; it is told once."""
+        """Return the last three errors in Envoy's log, and forget all its messages."""
         for pipe in self._pipes:
             pipe.read()
-        bad = [said for said in self._said if "reject" in said.lower() or "error" in said.lower()]
-        self._said.clear()
-        return "; ".join(bad[-3:])
+        errors = [m for m in self._messages if "reject" in m.lower() or "error" in m.lower()]
+        self._messages.clear()
+        return "; ".join(errors[-3:])
 
-    async def report_often(self) -> None:
+    async def report_lines(self) -> None:
+        """Report the counts of lines until the task is cancelled."""
         while True:
-            self._report()
-            await asyncio.sleep(BEAT)
+            self._report_counts()
+            await asyncio.sleep(_REPORT_PERIOD)
 
-    async def ask(self) -> None:
-        """Fetch Envoy's own counts, for ever."""
+    async def report_admin_stats(self) -> None:
+        """Fetch and report Envoy's own counters until the task is cancelled."""
         while True:
             with suppress(OSError, ValueError):
                 incarnation = self._incarnation()
-                self._cells(incarnation, rows(await self._admin.numbers(WANTED)))
-            await asyncio.sleep(_ASK)
+                self._report(incarnation, rows(await self._admin.json_stats(PATTERN)))
+            await asyncio.sleep(_QUERY_PERIOD)
 
-    def _report(self) -> None:
-        changed = self._tally.take_changed()
+    def _report_counts(self) -> None:
+        changed = self._counts.take_changed()
         if changed:
-            self._cells(_OWN, changed)
+            self._report(_LINES_INCARNATION, changed)
 
-    def _line(self, text: bytes) -> None:
+    def _count_line(self, text: bytes) -> None:
         try:
-            line = parsed(text)
+            line = parse_line(text)
             if line is not None:
-                self._count.add(line)
+                self._lines.add(line)
         except (ValueError, LookupError) as e:
-            self.failed("observe")
+            self.count_error("observe")
             log.error("observe: %s: %r", e, text[:200])
 
-    def _hear(self, text: bytes) -> None:
-        said = text.decode("utf-8", "replace").strip()
-        if said:
-            self._said.append(said)
-            log.warning("envoy: %s", said)
+    def _keep_message(self, text: bytes) -> None:
+        message = text.decode("utf-8", "replace").strip()
+        if message:
+            self._messages.append(message)
+            log.warning("envoy: %s", message)

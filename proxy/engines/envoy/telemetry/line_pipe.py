@@ -1,25 +1,32 @@
-"""Lines that Envoy writes into a pipe, read as they come."""
+"""Reads a pipe line by line, in the running event loop."""
 
 import asyncio
 import os
 from collections.abc import Callable
 
+# Bytes that are read at once.
 _CHUNK = 1 << 20
-# A line is short; what is longer is no line of ours.
+# Bytes after which an unfinished line is dropped; lines of ours are far shorter.
 _LONGEST = 1 << 16
 
 
 class LinePipe:
-    """Calls `each` with every line."""
+    """One pipe, read whenever it has data."""
 
     def __init__(self, handle: int, each: Callable[[bytes], None]) -> None:
+        """Begin to read.
+
+        Args:
+            handle: A non-blocking descriptor, which the object closes.
+            each: Called with every line, without its line feed.
+        """
         self._handle, self._each = handle, each
         self._rest = b""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(handle, self.read)
 
     def read(self) -> None:
-        """Take what is there."""
+        """Read what is there, at most 1 MiB."""
         try:
             data = os.read(self._handle, _CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -31,6 +38,7 @@ class LinePipe:
             self._each(line)
 
     def close(self) -> None:
+        """Stop reading and close the descriptor."""
         if self._handle >= 0:
             self._loop.remove_reader(self._handle)
             os.close(self._handle)

@@ -1,12 +1,12 @@
--- Enrolment: the first arc that claims a unit has it. What was found is remembered where many are
--- asked; a hash or a few are cheaper than the memory.
+-- Enrolment: the first experiment whose arc holds a unit enrolls it. With many experiments the result
+-- is remembered; for a few, hashing again is cheaper than remembering.
 local arms, by_name = DATA.arms, {}
 for _, arm in ipairs(arms) do
   by_name[arm.name] = arm
 end
 
 local HALF, FEW, MOST_CLAIMS = CIRCLE / 2, 4, 65536
--- Little is kept, and what is thrown away may lie about for a while.
+-- With few experiments little is allocated, so that the garbage collector may run less often.
 collectgarbage("setpause", #arms <= FEW and 400 or 200)
 local claims, remembered = {}, 0
 
@@ -18,9 +18,9 @@ end
 local function claim(unit)
   for i = 1, #arms do
     local arm = arms[i]
-    local place, user = place_and_user(unit, arm.seed)
-    if place < arm.experiment or (place >= HALF and place < arm.control) then
-      local cohort = place < arm.experiment and "experiment" or "control"
+    local position, user = position_and_user(unit, arm.seed)
+    if position < arm.experiment or (position >= HALF and position < arm.control) then
+      local cohort = position < arm.experiment and "experiment" or "control"
       return enrolment(arm, cohort, user % 64, user)
     end
   end

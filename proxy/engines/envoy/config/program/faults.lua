@@ -1,4 +1,4 @@
--- Chance: Envoy seeds every interpreter alike.
+-- Random numbers: without a seed of its own, each of Envoy's interpreters would draw the same ones.
 do
   local file = io.open("/dev/urandom", "rb")
   local seed = file and file:read(4)
@@ -7,7 +7,7 @@ do
   math.randomseed(a + 256 * (b + 256 * (c + 256 * d)))
 end
 
--- Faults: what one request gets, in the order of the file.
+-- Faults of one request, in the order of the experiment's file.
 local POINTS = 1000
 
 for _, arm in ipairs(arms) do
@@ -20,15 +20,18 @@ for _, arm in ipairs(arms) do
   end
 end
 
+-- Returns a delay in milliseconds, drawn from POINTS + 1 quantiles.
 local function drawn(quantiles)
-  local place = math.random() * POINTS
-  local below = math.floor(place)
+  local position = math.random() * POINTS
+  local below = math.floor(position)
   local low = quantiles[below + 1]
-  local wait = low + (quantiles[below + 2] - low) * (place - below)
-  return math.floor(wait + math.random()) -- whole milliseconds, and the mean stays
+  local wait = low + (quantiles[below + 2] - low) * (position - below)
+  return math.floor(wait + math.random()) -- random rounding to whole milliseconds keeps the mean
 end
 
--- Wait: the supervisor never answers, so that the time-out is the fault; it hangs up to end it.
+-- Waits. The delay server never responds, so that the request's time-out is the delay; it closes the
+-- connection to end a delay early. Returns `whole` after the full delay, `cut` after a shorter one,
+-- `overflow` if limits.active_faults is reached.
 local function hold(handle, who, milliseconds)
   if milliseconds < 1 then return "whole" end
   local head = { [":method"] = "GET", [":authority"] = "hold",
@@ -38,6 +41,7 @@ local function hold(handle, who, milliseconds)
   return body and body:find("overflow", 1, true) and "overflow" or "cut"
 end
 
+-- Leaves the line that Envoy logs for this exchange; a later call replaces it.
 local function note(handle, who, faults, status)
   local line = table.concat({ who.arm.name, who.arm.epoch, who.cohort, who.replicate,
     who.user or "", who.metrics, who.path, status or "", table.concat(faults, ",") }, "\t")
@@ -54,19 +58,19 @@ local function answer(handle, who, faults, rule)
   handle:respond(head, said.body)
 end
 
--- What was drawn and comes after the end of the request.
+-- Counts as failed the faults that were due after the one that has ended the request.
 local function miss(faults, due, after)
   for i = after + 1, #due do faults[#faults + 1] = due[i].number .. ":failed" end
 end
 
--- True if the request ends here.
+-- Performs one fault. Returns true if it ends the request.
 local function perform(handle, who, faults, due, number)
-  local rule, place = due[number], #faults + 1
+  local rule, index = due[number], #faults + 1
   if not leased() then
-    faults[place] = rule.number .. ":failed"
+    faults[index] = rule.number .. ":failed"
     return false
   end
-  faults[place] = rule.number .. ":" .. (DATA.active_faults > 0 and "performed" or "overflow")
+  faults[index] = rule.number .. ":" .. (DATA.active_faults > 0 and "performed" or "overflow")
   if DATA.active_faults == 0 then return false end
   if rule.kind == "respond" then
     miss(faults, due, number)
@@ -74,9 +78,9 @@ local function perform(handle, who, faults, due, number)
     return true
   end
   if rule.quantiles then
-    note(handle, who, faults) -- should the client leave meanwhile
+    note(handle, who, faults) -- the line of a client that leaves during the delay
     local ended = hold(handle, who, drawn(rule.quantiles))
-    if ended == "overflow" then faults[place] = rule.number .. ":overflow" end
+    if ended == "overflow" then faults[index] = rule.number .. ":overflow" end
     if ended ~= "whole" then return false end
   end
   if rule.kind == "drop" then

@@ -1,4 +1,5 @@
--- xxh64 (https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md): eight bytes at a time, little endian.
+-- XXH64 (Yann Collet, "xxHash fast digest algorithm", doc/xxhash_spec.md in
+-- https://github.com/Cyan4973/xxHash). It reads eight bytes at a time, in little endian.
 local rol, bxor, rshift = bit.rol, bit.bxor, bit.rshift
 local P1, P2, P3 = 0x9E3779B185EBCA87ULL, 0xC2B2AE3D27D4EB4FULL, 0x165667B19E3779F9ULL
 local P4, P5 = 0x85EBCA77C2B2AE63ULL, 0x27D4EB2F165667C5ULL
@@ -42,10 +43,11 @@ local function digest(text, seed)
   return bxor(sum, rshift(sum, 32))
 end
 
--- A place on the circle, and a number to count the user by: proxy/experiments/cohorts.py says which half is what.
+-- Returns a unit's position on the circle (0 to 2^32 - 1) and a number (0 to 2^32 - 1) by which the
+-- user is counted: the two halves of the hash, as in proxy/experiments/cohorts.py.
 local CIRCLE = 2 ^ 32
 
-local function place_and_user(unit, seed)
+local function position_and_user(unit, seed)
   local found = digest(unit, seed)
   return CIRCLE - 1 - tonumber(found % 0x100000000ULL), tonumber(rshift(found, 32))
 end

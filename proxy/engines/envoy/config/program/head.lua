@@ -1,7 +1,9 @@
--- Who a request belongs to, and the faults it gets: proxy/experiments/cohorts.py, tag.py and plan.py for Envoy.
+-- Assigns a request to a cohort and performs its faults. The rules are those of
+-- proxy/experiments/cohorts.py, proxy/experiments/cohort_tag.py and proxy/engines/plan.py.
 --
--- The files of this directory are one program; proxy/engines/envoy/config/lua_program.py says in which order, and writes
--- DATA, which is what one listener has to know. Most bystanders never get here: bystanders.py.
+-- The files of this directory are one program. proxy/engines/envoy/config/lua_program.py joins them
+-- and writes DATA, the settings of one listener. Most bystanders never enter it, because
+-- bystander_filter.py recognises them before.
 local DATA = --[[DATA]] nil
 
 local ffi, bit = require("ffi"), require("bit")

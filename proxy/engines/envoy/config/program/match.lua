@@ -1,4 +1,5 @@
--- Which requests a fault or a metric is about; Python looks at a metric's regex later.
+-- Whether a request matches a fault or a metric. Lua has no regular expressions: the supervisor
+-- applies a metric's regex when it counts the line, and a fault with a regex takes a detour.
 local function without_port(host)
   host = host:lower()
   return host:match("^%[[^%]]*%]?") or host:match("^[^:]*")

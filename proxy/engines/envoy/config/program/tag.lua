@@ -1,4 +1,4 @@
--- The cohort tag: `x-counterfault` in every spelling, and a baggage member.
+-- The cohort tag: the header `x-counterfault`, also with an underscore, and a member of `baggage`.
 local HEADERS, MEMBER, BAGGAGE_LIMIT = { "x-counterfault", "x_counterfault" }, "counterfault.tag", 8192
 
 local function parsed(value)
@@ -17,7 +17,7 @@ end
 
 local function rewrite(fields, list)
   if #list == 1 and fields:getNumValues("baggage") == 1 then
-    fields:replace("baggage", list[1]) -- where it was
+    fields:replace("baggage", list[1]) -- in its present position
     return
   end
   fields:remove("baggage")

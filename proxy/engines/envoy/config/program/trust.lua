@@ -1,4 +1,4 @@
--- Trust: the peer that the connection comes from, as 4 or 16 bytes.
+-- Trust: a tag counts if the connection's peer is in a trusted network. Addresses are 4 or 16 bytes.
 local FAMILIES = { [4] = 2, [16] = 10 }
 local address = ffi.new("uint8_t[16]")
 

@@ -1,4 +1,4 @@
--- Headers: raw bytes, names in lower case; every line of a repeated one is a value of its own.
+-- Headers are raw bytes with names in lower case; each line of a repeated header is a value.
 local function values(fields, name)
   local found = {}
   for i = 0, fields:getNumValues(name) - 1 do found[i + 1] = fields:getAtIndex(name, i) end
@@ -19,7 +19,7 @@ local function pieces(text, separator)
   end
 end
 
--- The unit: the first source present wins.
+-- The unit is the value of the first source that is present.
 local find = {}
 
 function find.header(fields, name)

@@ -16,12 +16,12 @@ from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import lua_program, native_faults
 from counterfault.proxy.engines.envoy.config.compiler import (
-    Found,
-    active_faults,
+    HostInputs,
     bootstrap,
-    compiled,
+    compile_config,
+    split_active_faults,
 )
-from counterfault.proxy.engines.envoy.detour.worker_config import behind, detoured
+from counterfault.proxy.engines.envoy.detour.worker_config import detoured_listeners, worker_config
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Epoch, State
 from counterfault.proxy.experiments.run_status import RunStatus
@@ -82,7 +82,7 @@ def running(*names: str, state: State = State.RUNNING) -> dict[str, RunStatus]:
     return {name: RunStatus(Epoch.of("1.0", state)) for name in names}
 
 
-FOUND = Found(
+FOUND = HostInputs(
     workers={"payments": ("127.0.0.1", 7001)},
     tls={"catalog": ("CERTIFICATE", "KEY")},
     ca=dict.fromkeys(SIDECAR["listeners"], "/etc/ssl/ca.pem"),
@@ -92,10 +92,10 @@ FOUND = Found(
 def files() -> dict[str, Any]:
     """All that Envoy reads, with the program's own text left out."""
     both = config(NATIVE, DETOUR)
-    made = compiled(both, running("native", "detour"), FOUND).files()
+    made = compile_config(both, running("native", "detour"), FOUND).files()
     text = json.dumps({"bootstrap.json": bootstrap(both.sidecar), **made}, sort_keys=True)
     before, after = (
-        json.dumps(part)[1:-1] for part in lua_program._template().split(lua_program._PLACE)
+        json.dumps(part)[1:-1] for part in lua_program._template().split(lua_program._PLACEHOLDER)
     )
     whole: dict[str, Any] = json.loads(text.replace(before, "").replace(after, ""))
     return whole
@@ -117,7 +117,7 @@ def asked(routes: dict[str, Any]) -> list[str]:
 
 def test_only_experiments_under_way_are_asked() -> None:
     def arms(runs: dict[str, RunStatus]) -> int:
-        routes = compiled(config(NATIVE), runs, FOUND).routes["inbound"]
+        routes = compile_config(config(NATIVE), runs, FOUND).routes["inbound"]
         return asked(routes).count("native")
 
     assert arms(running("native")) == 1
@@ -126,8 +126,8 @@ def test_only_experiments_under_way_are_asked() -> None:
 
 
 def test_without_workers_nobody_is_enrolled_in_what_detours() -> None:
-    alone = Found({}, FOUND.tls, FOUND.ca)
-    made = compiled(config(NATIVE, DETOUR), running("native", "detour"), alone)
+    alone = HostInputs({}, FOUND.tls, FOUND.ca)
+    made = compile_config(config(NATIVE, DETOUR), running("native", "detour"), alone)
     assert asked(made.routes["payments"]) == ["native"]
 
 
@@ -144,13 +144,13 @@ def test_the_faults_at_a_time_are_shared_with_the_workers(
     experiments: list[dict[str, Any]], limit: int, shares: tuple[int, int]
 ) -> None:
     both = config(*experiments, limits={"active_faults": limit})
-    assert active_faults(both) == shares
+    assert split_active_faults(both) == shares
 
 
 def test_workers_believe_envoy_and_nobody_else() -> None:
     both = config(NATIVE, DETOUR)
-    assert detoured(both) == {"payments"}
-    own = behind(both, {"payments": ("127.0.0.1", 7001)})
+    assert detoured_listeners(both) == {"payments"}
+    own = worker_config(both, {"payments": ("127.0.0.1", 7001)})
     assert own is not None
     assert set(own.sidecar.listeners) == {"payments", "cache", "out"}
     payments = own.sidecar.listeners["payments"]

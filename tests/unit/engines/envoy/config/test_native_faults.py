@@ -11,7 +11,7 @@ from counterfault.proxy.engines.envoy.config.native_faults import (
     NativeDrop,
     NativeResponse,
     detours,
-    program,
+    native_fault,
 )
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.faults.actions import Respond
@@ -25,7 +25,7 @@ def experiment(*faults: dict[str, Any], **more: Any) -> Experiment:
 
 
 def made(**fault: Any) -> object:
-    return program(experiment(fault).faults[0])
+    return native_fault(experiment(fault).faults[0])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parsed
+from counterfault.proxy.engines.envoy.telemetry.access_log import AccessLogCounter, parse_line
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.measurement.counters import Counters
@@ -63,7 +63,7 @@ def counted(
     count = AccessLogCounter(counts)
     count.expect(EXPERIMENT, EPOCH, detours or {})
     for text in lines:
-        if (found := parsed(text)) is not None:
+        if (found := parse_line(text)) is not None:
             count.add(found)
     return {key: n for key, n in counts.counts.items() if not isinstance(key, UserKey)}
 
