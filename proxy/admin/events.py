@@ -1,7 +1,6 @@
 """GET /api/events: the overview every second, as server-sent events."""
 
 import asyncio
-import json
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -53,7 +52,7 @@ class Events(Route):
         self.write(f"retry: {RETRY}\n\n")
         # A new token ends the streams that an old one has opened.
         while not ended.is_set() and self.site.admits(self.request):
-            self.write(f"data: {json.dumps(self.site.overview(), ensure_ascii=False)}\n\n")
+            self.write(f"data: {self.site.overview_json()}\n\n")
             await asyncio.wait_for(self.flush(), PATIENCE)
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), EVERY)

@@ -1,7 +1,6 @@
 """What all routes have in common: checks, headers and errors as RFC 9457 problem details."""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,9 @@ from counterfault.proxy.admin import page
 from counterfault.proxy.admin.access_token import Token
 from counterfault.proxy.admin.request_origin import foreign_host, foreign_origin
 from counterfault.proxy.admin.views import overview
+from counterfault.proxy.models.json_model import JsonModel
+from counterfault.proxy.models.overview import Overview
+from counterfault.proxy.models.problem import Problem
 from counterfault.proxy.supervisor.supervisor import Supervisor
 from counterfault.proxy.values.addresses import is_loopback
 from counterfault.proxy.values.suggestions import unknown
@@ -38,17 +40,29 @@ class Site:
     busy: set[RequestHandler] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
-    _seen: dict[str, Any] = field(default_factory=dict)
+    _seen: Overview | None = None
     _seen_at: float = float("-inf")
+    _json: str = ""
+    _json_of: Overview | None = None
     _page: str = ""
-    _page_of: dict[str, Any] | None = None
+    _page_of: Overview | None = None
 
-    def overview(self) -> dict[str, Any]:
-        """An overview that all streams and pages share: they must not keep the supervisor busy."""
+    def overview(self) -> Overview:
+        """Return an overview that is less than a second old.
+
+        All streams and pages share it, so that many of them cost the supervisor little.
+        """
         now = time.monotonic()
-        if now - self._seen_at >= FRESH:
+        if self._seen is None or now - self._seen_at >= FRESH:
             self._seen, self._seen_at = overview(self.supervisor), now
         return self._seen
+
+    def overview_json(self) -> str:
+        """Return the shared overview as JSON."""
+        seen = self.overview()
+        if self._json_of is not seen:
+            self._json, self._json_of = seen.as_json(), seen
+        return self._json
 
     def outdated(self) -> None:
         """Something was done: what is shown from now on has to show it."""
@@ -59,7 +73,7 @@ class Site:
         seen = self.overview()
         if self._page_of is not seen:
             timeline = self.supervisor.ledger.timeline
-            timelines = {e["name"]: timeline(e["name"]) for e in seen["experiments"]}
+            timelines = {e.name: timeline(e.name) for e in seen.experiments}
             paused = {e.name for e in self.supervisor.config.experiments if e.state == "paused"}
             self._page = page.render(seen, timelines, paused, signed_in=self.token is not None)
             self._page_of = seen
@@ -151,15 +165,16 @@ class Route(RequestHandler):
         self.set_header("Content-Type", content_type)
         self.finish(body)
 
-    def json(self, body: Any, content_type: str = "application/json") -> None:
-        self.text(json.dumps(body, ensure_ascii=False), content_type)
+    def model(self, body: JsonModel, content_type: str = "application/json") -> None:
+        """Answer with a model as JSON."""
+        self.text(body.as_json(), content_type)
 
     def problem(self, status: int, detail: str, errors: Iterable[str] = ()) -> None:
         self.set_status(status)
         title = HTTPStatus(status).phrase
-        body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-        more = {"errors": list(errors)} if errors else {}
-        self.json(body | more, "application/problem+json")
+        listed = list(errors) or None
+        body = Problem(type="about:blank", title=title, status=status, detail=detail, errors=listed)
+        self.model(body, "application/problem+json")
 
     def back_to_page(self) -> bool:
         """Whether a browser without script has sent a form of the page; it is led back there."""

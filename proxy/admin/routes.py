@@ -5,7 +5,7 @@ from http import HTTPStatus
 from importlib.resources import files
 
 from counterfault.proxy.admin import metrics, page
-from counterfault.proxy.admin.chart_data import series
+from counterfault.proxy.admin.chart_data import chart_data
 from counterfault.proxy.admin.page.assets import ASSETS
 from counterfault.proxy.admin.route import HTML, Route
 from counterfault.proxy.admin.views import detail, overview, report
@@ -108,7 +108,7 @@ class Experiments(Route):
     """GET /api/experiments"""
 
     def get(self) -> None:
-        self.json(overview(self.supervisor))
+        self.model(overview(self.supervisor))
 
     head = get
 
@@ -118,7 +118,7 @@ class Experiment(Route):
 
     def get(self, name: str) -> None:
         try:
-            self.json(detail(self.supervisor, name))
+            self.model(detail(self.supervisor, name))
         except UnknownExperiment:
             self.unknown_experiment(name)
 
@@ -148,7 +148,7 @@ class Report(Route):
         if asked == "html":
             self.set_header("Content-Security-Policy", f"{REPORT_POLICY}; frame-ancestors 'none'")
         if download == "1":
-            file = f"{record['name']}-{record['run']}.{form.suffix}"
+            file = f"{record.name}-{record.run}.{form.suffix}"
             self.set_header("Content-Disposition", f'attachment; filename="{file}"')
         return self.text(form.render(record, None), form.content_type)
 
@@ -160,7 +160,7 @@ class Series(Route):
 
     def get(self, name: str) -> None:
         try:
-            self.json(series(self.supervisor, name))
+            self.model(chart_data(self.supervisor, name))
         except UnknownExperiment:
             self.unknown_experiment(name)
 
@@ -180,7 +180,7 @@ class Stop(Route):
         if self.back_to_page():
             return None
         supervisor = self.supervisor
-        return self.json(overview(supervisor) if name is None else detail(supervisor, name))
+        return self.model(overview(supervisor) if name is None else detail(supervisor, name))
 
 
 class Resume(Route):
@@ -189,7 +189,7 @@ class Resume(Route):
     def post(self) -> None:
         self.supervisor.resume()
         if not self.back_to_page():
-            self.json(overview(self.supervisor))
+            self.model(overview(self.supervisor))
 
 
 class OpenApi(Route):

@@ -5,7 +5,8 @@ from itertools import product
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from counterfault.proxy.analysis.verdict import Findings, Result
+from counterfault.proxy.analysis.result import Result
+from counterfault.proxy.analysis.verdict import Findings
 from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Run, State

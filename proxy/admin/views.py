@@ -1,12 +1,10 @@
-"""What the supervisor knows, as data for JSON: the API, the page and the demo read it."""
-
-from typing import Any
+"""What the supervisor knows, as models: the API, the page and reports are made of them."""
 
 from counterfault import __version__
 from counterfault.proxy.analysis.forecast import forecast
 from counterfault.proxy.analysis.verdict import conclude
 from counterfault.proxy.analysis.wording import kind_of, tolerance_of
-from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
@@ -15,64 +13,87 @@ from counterfault.proxy.measurement.keys import DoseKey, DurationKey, FaultResul
 from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
 from counterfault.proxy.measurement.samples import Pair, Sample
 from counterfault.proxy.measurement.user_sample import UserSample
+from counterfault.proxy.models.overview import (
+    CohortCounts,
+    CohortTraffic,
+    ExperimentDetail,
+    ExperimentSummary,
+    FaultCounts,
+    Limits,
+    ListenerTraffic,
+    MetricForecast,
+    Overview,
+    PhaseCounts,
+    SampleCounts,
+    SteadyStateMetric,
+    WorkerCounts,
+)
+from counterfault.proxy.models.run_record import RunRecord
+from counterfault.proxy.models.run_summary import MetricSamples, RunSummary
 from counterfault.proxy.runs.evaluator import PHASES
-from counterfault.proxy.runs.record import NotRecorded, record
-from counterfault.proxy.runs.summary import VERSIONS, account
+from counterfault.proxy.runs.record import NotRecorded, cohort_shares, phase_lengths, record
+from counterfault.proxy.runs.summary import VERSIONS, run_summary
 from counterfault.proxy.supervisor.supervisor import Supervisor, UnknownExperiment
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
-type View = dict[str, Any]
 
-
-def overview(supervisor: Supervisor) -> View:
-    """Everything at a glance. Times in seconds."""
+def overview(supervisor: Supervisor) -> Overview:
+    """Return the state of the sidecar and of all its experiments. Times are seconds."""
     config, ledger = supervisor.config, supervisor.ledger
     error, limits = supervisor.reload_error, config.sidecar.limits
-    return {
-        "service": config.sidecar.service,
-        "version": __version__,
-        "uptime": supervisor.uptime,
-        "killed": ledger.killed,
-        "state_dir_error": ledger.error,
-        "reload_error": [] if error is None else [str(problem) for problem in error.problems],
-        "lease_remaining": supervisor.lease_remaining,
-        "faults_active": supervisor.engine.budget.active(),
-        "workers": {
-            "ready": supervisor.engine.ready,
-            "wanted": config.sidecar.workers,
-            "pids": supervisor.engine.pids,
-        },
-        "limits": {"enrolled": limits.enrolled, "active_faults": limits.active_faults},
-        "enrolled": sum(
+    return Overview(
+        service=config.sidecar.service,
+        version=__version__,
+        uptime=supervisor.uptime,
+        killed=ledger.killed,
+        state_dir_error=ledger.error,
+        reload_error=[] if error is None else [str(problem) for problem in error.problems],
+        lease_remaining=supervisor.lease_remaining,
+        faults_active=supervisor.engine.budget.active(),
+        workers=WorkerCounts(
+            ready=supervisor.engine.ready,
+            wanted=config.sidecar.workers,
+            pids=supervisor.engine.pids,
+        ),
+        limits=Limits(enrolled=limits.enrolled, active_faults=limits.active_faults),
+        enrolled=sum(
             e.cohorts.experiment + e.cohorts.control
             for e in config.experiments
             if _run(supervisor, e).state in LIVE
         ),
-        "experiments": [_experiment(supervisor, e) for e in config.experiments],
-    }
+        experiments=[_summary(supervisor, e) for e in config.experiments],
+    )
 
 
-def detail(supervisor: Supervisor, name: str) -> View:
-    """One experiment with its history and replicates. Raises UnknownExperiment."""
+def detail(supervisor: Supervisor, name: str) -> ExperimentDetail:
+    """Return one experiment with its history and its samples. Raises UnknownExperiment."""
     config = supervisor.config
     pairs = zip(config.experiments, config.raw_experiments, strict=True)
     experiment, raw = next(((e, raw) for e, raw in pairs if e.name == name), (None, None))
-    if experiment is None:
+    if experiment is None or raw is None:
         raise UnknownExperiment(name)
-    return {
-        **_experiment(supervisor, experiment),
-        "timeline": supervisor.ledger.timeline(name),
-        "points": supervisor.ledger.points(name),
-        "samples": _samples(supervisor, experiment),
-        "versions": (supervisor.account(name) or {}).get("versions", VERSIONS),
-        "configuration": raw,
-    }
+    summary = supervisor.account(name)
+    return ExperimentDetail(
+        **vars(_summary(supervisor, experiment)),
+        timeline=supervisor.ledger.timeline(name),
+        points=supervisor.ledger.points(name),
+        samples=_samples(supervisor, experiment),
+        versions=summary.versions if summary else VERSIONS,
+        configuration=raw,
+    )
 
 
-def report(supervisor: Supervisor, name: str, number: int | None = None) -> View:
-    """What reports tell of a run: of the present one, or of one that the history knows.
+def report(supervisor: Supervisor, name: str, number: int | None = None) -> RunRecord:
+    """Return the record of a run, which reports are made of.
 
-    Raises UnknownExperiment, or NotRecorded for a run that never was.
+    Args:
+        supervisor: Knows the present run and the history.
+        name: The experiment.
+        number: The number of the run; None is the present run.
+
+    Raises:
+        UnknownExperiment: No such experiment is configured or in the history.
+        NotRecorded: There was no such run.
     """
     experiment = next((e for e in supervisor.config.experiments if e.name == name), None)
     if experiment is None:
@@ -89,50 +110,67 @@ def report(supervisor: Supervisor, name: str, number: int | None = None) -> View
     if run.state in OVER and (found := _as_it_ended(supervisor, run)):
         return found
     seen = detail(supervisor, name)
-    return record(run, seen["configuration"], seen, seen["timeline"], seen["points"])
+    summary = RunSummary(
+        verdict=seen.verdict,
+        dose=seen.dose,
+        users=seen.users,
+        metrics=seen.metrics,
+        versions=seen.versions,
+    )
+    return record(run, seen.configuration, summary, seen.samples, seen.timeline, seen.points)
 
 
-def _as_it_ended(supervisor: Supervisor, run: Run) -> View | None:
-    """With the file as it was then: it may say something else by now. None without a history."""
+def _as_it_ended(supervisor: Supervisor, run: Run) -> RunRecord | None:
+    """Return the record of a run that is over from the history; None without a history.
+
+    The history has the experiment's file as it was then; it may have been edited since.
+    """
     try:
         return supervisor.ledger.recorded(run.experiment, run.run)
     except NotRecorded:
         return None
 
 
-def _experiment(supervisor: Supervisor, e: Experiment) -> View:
+def _summary(supervisor: Supervisor, e: Experiment) -> ExperimentSummary:
     run = _run(supervisor, e)
-    return {
-        "name": e.name,
-        "hypothesis": e.hypothesis,
-        "run": e.run,
-        "state": str(run.state),
-        "reason": str(run.reason),
-        "remaining": supervisor.ledger.remaining(e),
-        "phases": {"baseline": e.baseline, "duration": e.duration, "recovery": e.recovery},
-        "cohorts": {"experiment": e.cohorts.experiment, "control": e.cohorts.control},
-        "faults": [_fault(supervisor, e, run, i) for i in range(len(e.faults))],
-        "listeners": {
-            listener: {str(c): _traffic(supervisor, listener, e.name, c) for c in ENROLLED}
+    summary = _run_summary(supervisor, e, run)
+    return ExperimentSummary(
+        name=e.name,
+        hypothesis=e.hypothesis,
+        run=e.run,
+        state=run.state,
+        reason=str(run.reason),
+        remaining=supervisor.ledger.remaining(e),
+        phases=phase_lengths(e),
+        cohorts=cohort_shares(e),
+        faults=[_fault(supervisor, e, run, i) for i in range(len(e.faults))],
+        listeners={
+            listener: ListenerTraffic(
+                control=_traffic(supervisor, listener, e.name, Cohort.CONTROL),
+                experiment=_traffic(supervisor, listener, e.name, Cohort.EXPERIMENT),
+            )
             for listener in supervisor.config.sidecar.listeners
         },
-        "steady_state": [_metric(supervisor, run, metric) for metric in e.steady_state],
-        **_account(supervisor, e, run),
-        "forecast": _forecast(supervisor, e, run),
-    }
+        steady_state=[_metric(supervisor, run, metric) for metric in e.steady_state],
+        verdict=summary.verdict,
+        dose=summary.dose,
+        users=summary.users,
+        metrics=summary.metrics,
+        forecast=_forecast(supervisor, e, run),
+    )
 
 
-def _account(supervisor: Supervisor, e: Experiment, run: Run) -> View:
-    """Verdict, dose, users and metrics of a run, those of one not begun included."""
-    told = supervisor.account(e.name)
-    if told is None:
-        found = supervisor.judge.preview(run, e)
-        told = account(conclude(run, found), found, UserSample())
-    return {key: told[key] for key in ("verdict", "dose", "users", "metrics")}
+def _run_summary(supervisor: Supervisor, e: Experiment, run: Run) -> RunSummary:
+    """Return the summary of a run, even of one that has not begun."""
+    found = supervisor.account(e.name)
+    if found is not None:
+        return found
+    findings = supervisor.judge.preview(run, e)
+    return run_summary(conclude(run, findings), findings, UserSample())
 
 
-def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[View]:
-    """Per metric of a run under way how many events it has, needs and gets in a second."""
+def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[MetricForecast]:
+    """Return per metric of a live run how many events it has, needs and gets in a second."""
     found, left = supervisor.judge.findings(run), supervisor.ledger.remaining(e)
     if found is None or left is None:
         return []
@@ -146,13 +184,13 @@ def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[View]:
         if not c.plain
     )
     return [
-        {
-            "metric": f.metric,
-            "needed": f.needed,
-            "have": f.have,
-            "per_second": f.per_second,
-            "seconds": f.seconds,
-        }
+        MetricForecast(
+            metric=f.metric,
+            needed=f.needed,
+            have=f.have,
+            per_second=f.per_second,
+            seconds=f.seconds,
+        )
         for f in expected
     ]
 
@@ -161,57 +199,69 @@ def _run(supervisor: Supervisor, e: Experiment) -> Run:
     return supervisor.ledger.runs.get(e.name) or Run(e.name, e.run)
 
 
-def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> View:
+def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> FaultCounts:
     rule = e.faults[index]
     epochs = [run.epoch_of(phase) for phase in PHASES]
-    doses = {
-        str(result): sum(
-            int(supervisor.totals.get(DoseKey(e.name, epoch, index, result))) for epoch in epochs
-        )
-        for result in FaultResult
-    }
-    dose = rule.dose.share if rule.dose.limit is None else str(rule.dose)
-    said = {"at": rule.at, "fault": rule.fault.name, "dose": dose, "when": rule.when}
-    return said | doses
+
+    def count(result: FaultResult) -> int:
+        get = supervisor.totals.get
+        return sum(int(get(DoseKey(e.name, epoch, index, result))) for epoch in epochs)
+
+    return FaultCounts(
+        at=rule.at,
+        fault=rule.fault.name,
+        dose=rule.dose.share if rule.dose.limit is None else str(rule.dose),
+        when=rule.when,
+        planned=count(FaultResult.PLANNED),
+        performed=count(FaultResult.PERFORMED),
+        overflow=count(FaultResult.OVERFLOW),
+        failed=count(FaultResult.FAILED),
+    )
 
 
-def _traffic(supervisor: Supervisor, listener: str, experiment: str, cohort: str) -> View:
+def _traffic(
+    supervisor: Supervisor, listener: str, experiment: str, cohort: Cohort
+) -> CohortTraffic:
     get, group = supervisor.totals.get, (listener, experiment, cohort)
     codes = {code: int(get(RequestKey(*group, code))) for code in CODES}
     buckets = range(len(DURATION_BUCKETS) + 1)
     durations = {i: int(get(DurationKey(*group, i))) for i in buckets}
-    return {
-        "requests": sum(codes.values()),
-        "errors": codes["5xx"] + codes["error"],
-        "p50": duration_quantile(durations, 0.5),
-        "p99": duration_quantile(durations, 0.99),
-    }
+    return CohortTraffic(
+        requests=sum(codes.values()),
+        errors=codes["5xx"] + codes["error"],
+        p50=duration_quantile(durations, 0.5),
+        p99=duration_quantile(durations, 0.99),
+    )
 
 
-def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> View:
-    def summary(sample: Sample) -> View:
+def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetric:
+    def counts(sample: Sample) -> SampleCounts:
         latency = metric.latency
-        quantile = latency and latency_quantile(sample.cells, latency.quantile)
-        return {"events": sample.events, "bad": sample.bad, "quantile": quantile}
+        quantile = latency_quantile(sample.cells, latency.quantile) if latency else None
+        return SampleCounts(events=sample.events, bad=sample.bad, quantile=quantile)
 
-    def both(pair: Pair) -> View:
-        return {"control": summary(pair.control), "experiment": summary(pair.experiment)}
+    def both(pair: Pair) -> CohortCounts:
+        return CohortCounts(control=counts(pair.control), experiment=counts(pair.experiment))
 
-    phases = {str(p): both(supervisor.judge.watch.pair(run, metric, p)) for p in PHASES}
-    return {
-        "name": metric.name,
-        "at": metric.at or kind_of(metric),
-        "kind": kind_of(metric),
-        "tolerance": tolerance_of(metric),
-        "phases": phases,
-    }
+    pair = supervisor.judge.watch.pair
+    return SteadyStateMetric(
+        name=metric.name,
+        at=metric.at or kind_of(metric),
+        kind=kind_of(metric),
+        tolerance=tolerance_of(metric),
+        phases=PhaseCounts(
+            baseline=both(pair(run, metric, State.BASELINE)),
+            running=both(pair(run, metric, State.RUNNING)),
+            recovering=both(pair(run, metric, State.RECOVERING)),
+        ),
+    )
 
 
-def _samples(supervisor: Supervisor, e: Experiment) -> View:
-    """The counts by metric, phase, cohort and cell, each a list of one number per replicate."""
+def _samples(supervisor: Supervisor, e: Experiment) -> MetricSamples:
+    """Return the counts of the present run; of one that is over, those in the history."""
     run = _run(supervisor, e)
     if supervisor.judge.findings(run) is None:
-        past = supervisor.account(e.name)
+        past = supervisor.ledger.account(e.name)
         if past is not None:
-            return dict(past["samples"])
+            return past.samples
     return supervisor.judge.samples(run, e)

@@ -216,7 +216,7 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
             ladder = LatencyCdf(sample, q)
             if not ladder.total:
                 return None
-            found = seconds(ladder.place())
+            found = seconds(ladder.position())
             # Beyond the outer bounds, they are all that is known.
             return min(max(found, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
         case Rate() | Prometheus():

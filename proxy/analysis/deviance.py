@@ -8,7 +8,7 @@ replicates, and the deviance is divided by it.
 from dataclasses import dataclass
 from math import asin, copysign, inf, log, pi, sin, sqrt
 
-from counterfault.proxy.analysis.latency_cdf import CELL, LatencyCdf
+from counterfault.proxy.analysis.latency_cdf import BUCKET_WIDTH, LatencyCdf
 from counterfault.proxy.analysis.replicate_variance import Events, Share
 from counterfault.proxy.analysis.sequential import Signal
 
@@ -62,17 +62,17 @@ def quantile(control: LatencyCdf, experiment: LatencyCdf, at: Boundary) -> tuple
     Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function). The distance is
     a logarithm of ratios.
     """
-    q, shift = control.q, log(at.rho) / CELL
-    xc, xe = control.place(), experiment.place() - shift
+    q, shift = control.q, log(at.rho) / BUCKET_WIDTH
+    xc, xe = control.position(), experiment.position() - shift
     x, deviance = _meeting(control, xc, experiment, xe, shift)
     (cc, seen_c), (ce, seen_e) = control.split(x), experiment.split(x + shift)
     independent = q * (1 - q) * (1 / control.total + 1 / experiment.total)
     inflation = max(1.0, (seen_c + seen_e) / independent)
     z = copysign(sqrt(2 * deviance / inflation), xe - xc)
-    reached = control.below(xc + log(1 + at.times) / CELL) / control.total
+    reached = control.below(xc + log(1 + at.times) / BUCKET_WIDTH) / control.total
     reach = max(abs(reached - q), 1e-12)
     freedom = _freedom(cc, ce)
-    return Signal(CELL * (xe - xc), z, inflation * independent, reach, freedom), min(cc, ce)
+    return Signal(BUCKET_WIDTH * (xe - xc), z, inflation * independent, reach, freedom), min(cc, ce)
 
 
 def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Boundary) -> Signal:

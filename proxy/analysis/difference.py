@@ -3,20 +3,20 @@
 from math import log
 
 from counterfault.proxy.analysis.comparison import boundary_of, level_of, signal
-from counterfault.proxy.analysis.latency_cdf import CELL, LatencyCdf
-from counterfault.proxy.analysis.sequential import either, evidence
+from counterfault.proxy.analysis.latency_cdf import BUCKET_WIDTH, LatencyCdf
+from counterfault.proxy.analysis.sequential import evidence, two_sided_evidence
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement.samples import Pair
 
 
-def differ(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
+def difference_evidence(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
     """Two-sided evidence that the cohorts differ at all, as a logarithm."""
     found = signal(metric, pair, cohorts, 0.0)
-    return either(found) if found else 0.0
+    return two_sided_evidence(found) if found else 0.0
 
 
-def worse(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
+def harm_evidence(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
     """Evidence that the experiment is worse by more than so many tolerances, as a logarithm."""
     found = signal(metric, pair, cohorts, tolerances)
     return evidence(found).harm if found else 0.0
@@ -26,7 +26,7 @@ def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, ala
     """Whether evidence that the experiment is worse by more than so many tolerances is enough."""
     # Mostly it is not worse at all, which is quickly seen.
     return _beyond(metric, pair, cohorts, tolerances) and (
-        worse(metric, pair, cohorts, tolerances) >= alarm
+        harm_evidence(metric, pair, cohorts, tolerances) >= alarm
     )
 
 
@@ -35,7 +35,9 @@ def _beyond(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> 
     if metric.latency is not None:
         q = metric.latency.quantile
         hc, he = LatencyCdf(pair.control, q), LatencyCdf(pair.experiment, q)
-        return min(hc.total, he.total) > 0 and (he.place() - hc.place()) * CELL > log(at.rho)
+        if not (hc.total and he.total):
+            return False
+        return (he.position() - hc.position()) * BUCKET_WIDTH > log(at.rho)
     pc = level_of(metric, pair.control, cohorts.control) or 0.0
     pe = level_of(metric, pair.experiment, cohorts.experiment) or 0.0
     if metric.success_rate is not None and at.sign < 0:  # a level is the share of bad ones

@@ -11,13 +11,13 @@ import numpy as np
 
 from counterfault.proxy.analysis.replicate_variance import unbiased
 from counterfault.proxy.experiments.cohorts import REPLICATES
-from counterfault.proxy.measurement.samples import LATENCY_CELLS, Sample
+from counterfault.proxy.measurement.samples import LATENCY_COLUMNS, Sample
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
 # A cell's width, as a logarithm.
-CELL = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
+BUCKET_WIDTH = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
 _ALL = np.ones(REPLICATES)
-_OFF = np.arange(LATENCY_CELLS) - np.arange(LATENCY_CELLS)[:, np.newaxis]
+_OFF = np.arange(LATENCY_COLUMNS) - np.arange(LATENCY_COLUMNS)[:, np.newaxis]
 # For each cell four columns: 1 for the cells below it, for itself, for those above, and for all.
 _EACH = np.stack([_OFF < 0, _OFF == 0, _OFF > 0, np.isfinite(_OFF)], axis=1).astype(np.float64)
 _SIDES = tuple(rows.T for rows in _EACH)
@@ -37,7 +37,7 @@ class LatencyCdf:
         self.q, self.total = q, total
         self._expected, self._others = q * total, (1 - q) * total
 
-    def place(self) -> float:
+    def position(self) -> float:
         """Of the quantile."""
         cell = bisect_right(self._below, self._expected)
         low = self._below[cell - 1] if cell else 0.0
@@ -73,8 +73,8 @@ class LatencyCdf:
 
     def _at(self, place: float) -> tuple[int, float, float]:
         """The cell of a place, the part of it that is below, and the events that are."""
-        if not 0 <= place < LATENCY_CELLS:
-            return (0, 0.0, 0.0) if place < 0 else (LATENCY_CELLS - 1, 1.0, self.total)
+        if not 0 <= place < LATENCY_COLUMNS:
+            return (0, 0.0, 0.0) if place < 0 else (LATENCY_COLUMNS - 1, 1.0, self.total)
         cell = int(place)
         part, low = place - cell, self._below[cell - 1] if cell else 0.0
         return cell, part, low + part * (self._below[cell] - low)
@@ -82,4 +82,4 @@ class LatencyCdf:
 
 def seconds(place: float) -> float:
     """A place as a duration; the outer cells get one step each."""
-    return LATENCY_BUCKETS[0] * exp((place - 1) * CELL)
+    return LATENCY_BUCKETS[0] * exp((place - 1) * BUCKET_WIDTH)

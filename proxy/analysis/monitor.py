@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import log
 
 from counterfault.proxy.analysis.comparison import Comparison, Threshold, compare
-from counterfault.proxy.analysis.difference import differ, exceeds
+from counterfault.proxy.analysis.difference import difference_evidence, exceeds
 from counterfault.proxy.analysis.external.reading import Reading
 from counterfault.proxy.analysis.external.readings import ExternalReadings
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
@@ -19,7 +19,7 @@ from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement.keys import DoseKey, FaultResult
-from counterfault.proxy.measurement.samples import Pair, Sample, cells_for
+from counterfault.proxy.measurement.samples import Pair, Sample, columns_for
 from counterfault.proxy.measurement.totals import Totals
 
 # The chance that sound cohorts are found to differ in a baseline.
@@ -51,7 +51,7 @@ class Monitor:
         self.outside = ExternalReadings(totals)
         self._memory: dict[str, _Memory] = {}
 
-    def look(self, run: Run, experiment: Experiment, now: float) -> Findings:
+    def evaluate(self, run: Run, experiment: Experiment, now: float) -> Findings:
         """What is known of a run now."""
         memory = self._memory.get(run.experiment)
         if memory is None or memory.revision != run.revision:
@@ -73,7 +73,7 @@ class Monitor:
 
     def pair(self, run: Run, metric: Metric, state: State) -> Pair:
         """Both cohorts' samples of a metric in one phase of a run."""
-        epoch, cells = run.epoch_of(state), cells_for(metric)
+        epoch, cells = run.epoch_of(state), columns_for(metric)
         control, experiment = (
             self._totals.sample(run.experiment, epoch, metric.name, cohort, cells)
             for cohort in ENROLLED
@@ -112,7 +112,8 @@ class Monitor:
             return
         alarm = log(len(metrics) / BASELINE_ALPHA) if metrics else 0.0
         for metric in metrics:
-            if differ(metric, self.pair(run, metric, run.state), experiment.cohorts) >= alarm:
+            pair = self.pair(run, metric, run.state)
+            if difference_evidence(metric, pair, experiment.cohorts) >= alarm:
                 yield metric.name
 
     def _disturbed(

@@ -14,7 +14,7 @@ from counterfault.proxy.analysis.sequential import needed_times
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.experiments.steady_state import Latency, Metric, Prometheus, Rate
-from counterfault.proxy.measurement.samples import BAD, GOOD, Pair, Sample, cells_for
+from counterfault.proxy.measurement.samples import BAD, GOOD, Pair, Sample, columns_for
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
 # What is assumed before anything has been measured; `check` says so.
@@ -53,7 +53,7 @@ def _needed(metric: Metric, sample: Sample, threshold: Threshold) -> int | None:
 
 def _cells(metric: Metric, bad: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """The share of each cell."""
-    cells = np.zeros(cells_for(metric))
+    cells = np.zeros(columns_for(metric))
     match metric.kind:
         case Latency():
             places = np.log(np.array(LATENCY_BUCKETS) / _ASSUMED_MEDIAN) / ASSUMED_SIGMA

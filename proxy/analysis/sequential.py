@@ -64,7 +64,7 @@ def evidence(signal: Signal) -> Evidence:
     return Evidence(_harm(z, kappa), _log_e(-z, kappa))
 
 
-def either(signal: Signal) -> float:
+def two_sided_evidence(signal: Signal) -> float:
     """Two-sided evidence of a difference from the boundary, as a logarithm."""
     z, kappa = _normal(signal.z, signal.freedom), signal.kappa
     return _log_mean(_log_e(z, kappa), _log_e(-z, kappa), 0.5)

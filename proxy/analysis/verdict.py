@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import assert_never
 
 from counterfault.proxy.analysis.comparison import LEAST_CLUSTERS, LEAST_EVENTS, Comparison
+from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.sample_size import needed
 from counterfault.proxy.analysis.wording import finding, worst
@@ -14,15 +14,6 @@ from counterfault.proxy.values.units import percent
 
 # A run in which fewer of the planned faults happened has not tried what it was to try.
 LEAST_DOSE = 0.8
-
-
-class Result(StrEnum):
-    """What became of a hypothesis."""
-
-    HELD = "held"
-    REFUTED = "refuted"
-    INCONCLUSIVE = "inconclusive"
-    INVALID = "invalid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from counterfault.proxy.experiments.steady_state import (
     KINDS,
     Latency,
     Metric,
+    MetricKind,
     Prometheus,
     Rate,
     Slow,
@@ -67,7 +68,7 @@ def level(c: Comparison, value: float | None) -> str:
             assert_never(other)
 
 
-def kind_of(metric: Metric) -> str:
+def kind_of(metric: Metric) -> MetricKind:
     """`success_rate`, `latency`, `slow`, `rate` or `prometheus`."""
     return next(name for name in KINDS if getattr(metric, name) is not None)
 

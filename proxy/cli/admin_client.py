@@ -9,6 +9,7 @@ from typing import Any
 
 from counterfault.proxy.config.files import reason_of
 from counterfault.proxy.config.token_file import read_token
+from counterfault.proxy.models.json_model import JsonModel
 
 
 class Refused(Exception):
@@ -37,6 +38,13 @@ class AdminClient:
         except OSError as e:
             raise Refused(f"no sidecar answers at {self.url}: {e}") from e
         return json.loads(body) if is_json else body.decode()
+
+    def get[Model: JsonModel](self, path: str, model: type[Model]) -> Model:
+        """Return the answer as a model. Raises Refused, also where it is not of this model."""
+        try:
+            return model.from_data(self.ask("GET", path))
+        except ValueError as e:
+            raise Refused(f"the sidecar at {self.url} is of another version: {e}") from e
 
 
 def _token(path: Path) -> str:

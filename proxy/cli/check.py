@@ -26,7 +26,7 @@ from counterfault.proxy.experiments.steady_state import (
     SuccessRate,
 )
 from counterfault.proxy.faults.actions import Disconnect
-from counterfault.proxy.values.matching import Match, Outcome
+from counterfault.proxy.values.matching import ExchangeMatch, Match
 from counterfault.proxy.values.units import human, percent, roughly
 
 type Rates = Mapping[str, float]
@@ -124,7 +124,7 @@ def _requests(match: Match) -> str:
     said = [" ".join(part for part in (", ".join(match.method), path) if part)]
     said += [f"host {match.host}"] if match.host else []
     said += [f"{name}: {value}" for name, value in match.headers.items()]
-    if isinstance(match, Outcome) and match.status:
+    if isinstance(match, ExchangeMatch) and match.status:
         said.append(f"answered {', '.join(match.status)}")
     return ", ".join(part for part in said if part) or "every request"
 
@@ -208,7 +208,7 @@ def _wait(experiment: Experiment, metric: Metric, events: int, rates: Rates) -> 
     if each <= 0:
         return f"; never, as nothing comes to {metric.at} now"
     seconds = events / each
-    least = "about" if metric.match == Outcome() else "at least"
+    least = "about" if metric.match == ExchangeMatch() else "at least"
     said = f"; {least} {roughly(seconds)} at {metric.at}'s present {rate:.3g} requests/s"
     too_long = seconds > experiment.duration
     return f"{said}: longer than its {human(experiment.duration)}" if too_long else said

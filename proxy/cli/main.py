@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from counterfault import __version__
@@ -16,6 +16,9 @@ from counterfault.proxy.cli.admin_client import AdminClient, Refused
 from counterfault.proxy.config.files import reason_of
 from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import ConfigError
+
+if TYPE_CHECKING:
+    from counterfault.proxy.models.run_record import RunRecord
 
 FINE, USAGE = 0, 2
 _FORMATS = ("text", "json", "junit", "html")
@@ -120,9 +123,10 @@ def _check(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     """Show the experiments of a running sidecar."""
     from counterfault.proxy.cli.status import lines, watch
+    from counterfault.proxy.models.overview import Overview
 
     def look() -> str:
-        return "\n".join(lines(_client(args).ask("GET", "/api/experiments")))
+        return "\n".join(lines(_client(args).get("/api/experiments", Overview)))
 
     if args.watch:
         watch(look)
@@ -143,10 +147,10 @@ def _report(args: argparse.Namespace) -> int:
             args.output.write_text(said, encoding="utf-8")
     except OSError as e:
         raise Refused(f"cannot write {args.output}: {reason_of(e)}") from e
-    return exit_code(record["verdict"])
+    return exit_code(record.verdict)
 
 
-def _recorded(args: argparse.Namespace) -> Any:
+def _recorded(args: argparse.Namespace) -> "RunRecord":
     from counterfault.proxy.runs.history import History, HistoryError
     from counterfault.proxy.runs.record import NotRecorded, recorded
 
@@ -157,10 +161,12 @@ def _recorded(args: argparse.Namespace) -> Any:
         raise Refused(str(e)) from e
 
 
-def _reported(args: argparse.Namespace) -> Any:
+def _reported(args: argparse.Namespace) -> "RunRecord":
+    from counterfault.proxy.models.run_record import RunRecord
+
     which = "" if args.run is None else f"&run={args.run}"
     path = f"/api/experiments/{quote(args.name, safe='')}/report?format=json{which}"
-    return _client(args).ask("GET", path)
+    return _client(args).get(path, RunRecord)
 
 
 def _reload(args: argparse.Namespace) -> int:

@@ -110,7 +110,7 @@ def _verdict(errand: UntilDone) -> int:
     """Print the reports; the exit code of the worst verdict."""
     records = list(errand.records())
     print("\n".join(FORMATS["text"].render(record, None) for record in records), end="")
-    return worst(exit_code(record["verdict"]) for record in records)
+    return worst(exit_code(record.verdict) for record in records)
 
 
 def _engine(

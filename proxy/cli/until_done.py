@@ -8,7 +8,8 @@ from pathlib import Path
 from counterfault.proxy.admin.views import report
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.experiments.lifecycle import LIVE, Run, State
-from counterfault.proxy.runs.history import Data, History, HistoryError
+from counterfault.proxy.models.run_record import RunRecord
+from counterfault.proxy.runs.history import History, HistoryError
 from counterfault.proxy.runs.record import NotRecorded
 from counterfault.proxy.supervisor.supervisor import Supervisor, UnknownExperiment
 
@@ -54,7 +55,7 @@ class UntilDone:
             if run.state in LIVE:
                 await self._supervisor.stop(run.experiment)
 
-    def records(self) -> Iterator[Data]:
+    def records(self) -> Iterator[RunRecord]:
         """What became of each run, as reports tell it; of one that never was, nothing."""
         for name, number in self._met:
             try:

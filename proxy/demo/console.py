@@ -10,9 +10,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from counterfault.proxy.analysis.verdict import Result
-from counterfault.proxy.demo.outcome import Outcome, Seen
+from counterfault.proxy.analysis.result import Result
+from counterfault.proxy.demo.outcome import Outcome
 from counterfault.proxy.demo.scenarios import Scenario
+from counterfault.proxy.models.json_model import of_cohort
+from counterfault.proxy.models.overview import ExperimentSummary
+from counterfault.proxy.models.run_summary import MetricSummary
 from counterfault.proxy.values.units import human
 
 PHASES = {
@@ -29,7 +32,7 @@ _COLOURS = {Result.HELD: "green", Result.REFUTED: "red"}
 _LINE_EVERY = 5.0
 _WIDTH = 110
 
-type Follow = Callable[[Seen], None]
+type Follow = Callable[[ExperimentSummary], None]
 
 
 class TourConsole:
@@ -69,10 +72,10 @@ class TourConsole:
     def _line_by_line(self) -> Follow:
         phase, due = "", 0.0
 
-        def follow(seen: Seen) -> None:
+        def follow(seen: ExperimentSummary) -> None:
             nonlocal phase, due
-            if seen["state"] != phase or self._clock() >= due:
-                phase, due = seen["state"], self._clock() + _LINE_EVERY
+            if seen.state != phase or self._clock() >= due:
+                phase, due = seen.state, self._clock() + _LINE_EVERY
                 self.say(line(seen))
 
         return follow
@@ -84,23 +87,23 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
 
 
-def phase_of(seen: Seen) -> str:
+def phase_of(seen: ExperimentSummary) -> str:
     """`the faults are on, 12s left`"""
-    left = seen["remaining"]
+    left = seen.remaining
     until = "" if left is None else f", {human(max(round(left), 1))} left"
-    because = f": {seen['reason']}" if seen["reason"] else ""
-    return PHASES[seen["state"]] + until + because
+    because = f": {seen.reason}" if seen.reason else ""
+    return PHASES[seen.state] + until + because
 
 
 def faults(count: int) -> str:
     return f"{count} fault{'' if count == 1 else 's'} performed"
 
 
-def _performed(seen: Seen) -> str:
-    return faults(sum(fault["performed"] for fault in seen["faults"]))
+def _performed(seen: ExperimentSummary) -> str:
+    return faults(sum(fault.performed for fault in seen.faults))
 
 
-def line(seen: Seen) -> str:
+def line(seen: ExperimentSummary) -> str:
     """A run in one line."""
     halves = []
     for cohort in COHORTS:
@@ -109,10 +112,10 @@ def line(seen: Seen) -> str:
     return f"[{phase_of(seen)}] {'; '.join(halves)}; {_performed(seen)}"
 
 
-def cohorts(seen: Seen) -> Table:
+def cohorts(seen: ExperimentSummary) -> Table:
     """Both cohorts of a run as the shop's users see it."""
     table = Table(
-        title=f"{seen['name']}: {phase_of(seen)}",
+        title=f"{seen.name}: {phase_of(seen)}",
         caption=f"{_performed(seen)}; latency as users see it, faults included",
         title_justify="left",
         caption_justify="left",
@@ -135,7 +138,7 @@ def verdicts(outcomes: Sequence[Outcome]) -> Table:
     for heading in ("control", "experiment", "users worse by"):
         table.add_column(heading, justify="right", no_wrap=True)
     for o in outcomes:
-        columns = zip(*(_cells(m) for m in o.seen["metrics"]), strict=True)
+        columns = zip(*(_cells(m) for m in o.seen.metrics), strict=True)
         table.add_row(_judged(o), *("\n".join(column) for column in columns))
     return table
 
@@ -143,30 +146,30 @@ def verdicts(outcomes: Sequence[Outcome]) -> Table:
 def _judged(o: Outcome) -> str:
     foretold = "as foretold" if o.as_foretold else f"not {o.act.foretold}"
     result = f"[{_COLOURS.get(o.result, 'yellow')}]{o.result}[/], {foretold}"
-    hypothesis, reason = escape(o.seen["hypothesis"]), escape(o.reason)
+    hypothesis, reason = escape(o.seen.hypothesis), escape(o.reason)
     return f"[bold]{o.act.name}[/bold]\n{hypothesis}\n{result}: {reason}\n{faults(o.performed)}"
 
 
-def _cells(metric: Seen) -> tuple[str, ...]:
-    control, experiment = metric["levels"]
+def _cells(metric: MetricSummary) -> tuple[str, ...]:
+    (control, experiment), unit = metric.levels, metric.unit
     return (
-        f"{metric['name']}\n{metric['tolerance']}",
-        f"{control}\nof {metric['control']['events']}",
-        f"{experiment}\nof {metric['experiment']['events']}",
-        f"{_effect(metric, 'effect')}\n{_effect(metric, 'lower')} to {_effect(metric, 'upper')}",
+        f"{metric.name}\n{metric.tolerance}",
+        f"{control}\nof {metric.control.events}",
+        f"{experiment}\nof {metric.experiment.events}",
+        f"{_effect(metric.effect, unit)}\n"
+        f"{_effect(metric.lower, unit)} to {_effect(metric.upper, unit)}",
     )
 
 
-def _effect(metric: Seen, which: str) -> str:
-    value = metric[which]
-    return "-" if value is None else f"{value * 100:+.1f} {metric['unit']}"
+def _effect(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value * 100:+.1f} {unit}"
 
 
-def _traffic(seen: Seen, cohort: str) -> tuple[str, str, str, str]:
-    counted = seen["listeners"]["inbound"][cohort]
-    requests, errors = counted["requests"], counted["errors"]
+def _traffic(seen: ExperimentSummary, cohort: str) -> tuple[str, str, str, str]:
+    counted = of_cohort(seen.listeners["inbound"], cohort)
+    requests, errors = counted.requests, counted.errors
     failed = f"{errors / requests:.1%}" if requests else "-"
-    times = (counted["p50"], counted["p99"])
+    times = (counted.p50, counted.p99)
     p50, p99 = (f"{t * 1000:.0f} ms" if t is not None else "-" for t in times)
     return f"{requests}", failed, p50, p99
 

@@ -1,13 +1,10 @@
 """How an act ended, by the API's account of its run."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.demo.scenarios import Scenario
-
-type Seen = dict[str, Any]
-"""An experiment as the API has it."""
+from counterfault.proxy.models.overview import ExperimentSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +12,19 @@ class Outcome:
     """An act and what became of its hypothesis."""
 
     act: Scenario
-    seen: Seen
+    seen: ExperimentSummary
 
     @property
     def result(self) -> Result:
-        return Result(self.seen["verdict"]["result"])
+        return self.seen.verdict.result
 
     @property
     def reason(self) -> str:
-        reason: str = self.seen["verdict"]["reason"]
-        return reason
+        return self.seen.verdict.reason
 
     @property
     def performed(self) -> int:
-        return sum(fault["performed"] for fault in self.seen["faults"])
+        return sum(fault.performed for fault in self.seen.faults)
 
     @property
     def as_foretold(self) -> bool:

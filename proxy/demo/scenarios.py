@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.analysis.result import Result
 
 SECONDS = 30
 """How long an act's faults may be on; about 700 pages for each cohort."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from counterfault.proxy.demo.console import TourConsole, make_console
-from counterfault.proxy.demo.outcome import Outcome, Seen
+from counterfault.proxy.demo.outcome import Outcome
 from counterfault.proxy.demo.processes import (
     HOST,
     DemoError,
@@ -18,6 +18,7 @@ from counterfault.proxy.demo.processes import (
 )
 from counterfault.proxy.demo.scenarios import SCENARIOS, Scenario, paused, sidecar
 from counterfault.proxy.demo.services import BACKENDS, STOREFRONT
+from counterfault.proxy.models.overview import ExperimentSummary, Overview
 
 # Requests a second; two cores bear this with ease, so that nothing but the faults is slow.
 RATE = 80
@@ -79,7 +80,7 @@ class Tour:
         self._drop(act.name, act.file)
         self._processes.wait(f"starting {act.name}", lambda: self._find(act.name) is not None, 10)
         with self._screen.following() as follow:
-            while (seen := self._look(act.name))["state"] not in ("done", "stopped"):
+            while (seen := self._look(act.name)).state not in ("done", "stopped"):
                 follow(seen)
                 self._pause(_LOOK)
             follow(seen)
@@ -107,15 +108,14 @@ class Tour:
         beside.write_text(text)
         beside.rename(self._experiments / f"{name}.yaml")
 
-    def _find(self, name: str) -> Seen | None:
+    def _find(self, name: str) -> ExperimentSummary | None:
         """What the sidecar says of an experiment, once it knows it."""
-        seen: Seen = get(self._ports["admin"], "/api/experiments")
-        if seen["reload_error"]:
-            raise DemoError("the sidecar refuses the file:\n" + "\n".join(seen["reload_error"]))
-        experiments: list[Seen] = seen["experiments"]
-        return next((e for e in experiments if e["name"] == name), None)
+        seen = Overview.from_data(get(self._ports["admin"], "/api/experiments"))
+        if seen.reload_error:
+            raise DemoError("the sidecar refuses the file:\n" + "\n".join(seen.reload_error))
+        return next((e for e in seen.experiments if e.name == name), None)
 
-    def _look(self, name: str) -> Seen:
+    def _look(self, name: str) -> ExperimentSummary:
         found = self._find(name)
         if found is None:
             raise DemoError(f"{name} is gone from the sidecar's configuration")

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from counterfault.proxy.values.buckets import LATENCY_GROWTH
-from counterfault.proxy.values.matching import Outcome, Strict
+from counterfault.proxy.values.matching import ExchangeMatch, Strict
 from counterfault.proxy.values.units import Name, Positive, Tolerance, ToleranceText, percent
 
 
@@ -113,7 +113,9 @@ def _need_relative(value: Any) -> Any:
     return value
 
 
-KINDS = ("success_rate", "latency", "slow", "rate", "prometheus")
+type MetricKind = Literal["success_rate", "latency", "slow", "rate", "prometheus"]
+
+KINDS: tuple[MetricKind, ...] = ("success_rate", "latency", "slow", "rate", "prometheus")
 
 # What is measured by somebody else is measured at no listener; for editors.
 _BY_KIND: JsonDict = {
@@ -130,7 +132,7 @@ class Metric(Strict):
 
     name: Name
     at: str = Field(default="", description="The listener at which to measure; usually inbound")
-    match: Outcome = Field(default=Outcome(), description="Which exchanges; unset: all")
+    match: ExchangeMatch = Field(default=ExchangeMatch(), description="Which exchanges; unset: all")
     success_rate: SuccessRate | None = None
     latency: Latency | None = None
     slow: Slow | None = None

@@ -1,7 +1,8 @@
 """Actions: what a data plane can do to an exchange, a message or a connection.
 
 The set is small and closed, and there are four performers. Each has one place where it looks at an
-action; an action that is added here makes mypy name these places (`assert_never`).
+action. An action that is added here makes mypy name these places (`assert_never`), but for that of
+WebSocket messages, which ignores what it cannot do.
 
 | action     | HTTP exchange            | raw connection           | WebSocket message | Envoy     |
 |------------|--------------------------|--------------------------|-------------------|-----------|
@@ -9,10 +10,10 @@ action; an action that is added here makes mypy name these places (`assert_never
 | Respond    | responds itself          | -                        | -                 | yes       |
 | Disconnect | ends, or sends a reset   | ends, or sends a reset   | ends, or resets   | no resets |
 | Hang       | waits, then ends         | waits, then ends         | loses it          | yes       |
-| Throttle   | paces the bodies         | paces the bytes          | -                 |-----------|
-| Truncate   | cuts the response's body | cuts what goes to client | -                 |-----------|
-| Rewrite    | edits heads and body     | -                        | -                 |-----------|
-| Repeat     | sends the request again  | -                        | -                 |-----------|
+| Throttle   | paces the bodies         | paces the bytes          | -                 | -         |
+| Truncate   | cuts the response's body | cuts what goes to client | -                 | -         |
+| Rewrite    | edits heads and body     | -                        | -                 | -         |
+| Repeat     | sends the request again  | -                        | -                 | -         |
 
 The places: HTTP exchanges in `addons/pipeline/perform.py`, raw connections in `addons/tcp/layer.py`
 (delays: `addons/tcp/enrolment.py`), WebSocket messages in `addons/websocket/message_layer.py`, and

@@ -16,10 +16,10 @@ from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 type Counts = NDArray[np.float64]
 
 GOOD, BAD = 0, 1
-SHARE_CELLS = 2
+SHARE_COLUMNS = 2
 FEWEST_REPLICATES = 8
 # One below the first bound, one above the last.
-LATENCY_CELLS = len(LATENCY_BUCKETS) + 1
+LATENCY_COLUMNS = len(LATENCY_BUCKETS) + 1
 _NAMES = {"good": GOOD, "bad": BAD}
 _ALL_REPLICATES = np.ones(REPLICATES)
 
@@ -29,14 +29,14 @@ def column(cell: str | int) -> int:
     return cell if isinstance(cell, int) else _NAMES[cell]
 
 
-def cells_of(cell: str | int) -> int:
+def columns_of(cell: str | int) -> int:
     """How many columns a sample with such a cell has."""
-    return LATENCY_CELLS if isinstance(cell, int) else SHARE_CELLS
+    return LATENCY_COLUMNS if isinstance(cell, int) else SHARE_COLUMNS
 
 
-def cells_for(metric: Metric) -> int:
+def columns_for(metric: Metric) -> int:
     """How many columns a metric's samples have."""
-    return LATENCY_CELLS if metric.latency is not None else SHARE_CELLS
+    return LATENCY_COLUMNS if metric.latency is not None else SHARE_COLUMNS
 
 
 @dataclass(frozen=True, eq=False)  # no slots: what many ask for is computed once
@@ -50,7 +50,7 @@ class Sample:
     counts: Counts
 
     @classmethod
-    def empty(cls, cells: int = SHARE_CELLS) -> Sample:
+    def empty(cls, cells: int = SHARE_COLUMNS) -> Sample:
         return cls(np.zeros((REPLICATES, cells), dtype=np.float64))
 
     def __add__(self, other: Sample) -> Sample:
@@ -67,15 +67,15 @@ class Sample:
 
     @cached_property
     def events(self) -> int:
-        return int(self.by_cell.sum())
+        return int(self.by_column.sum())
 
     @property
     def bad(self) -> int:
         """Bad events; 0 for latencies, which are in buckets."""
-        return int(self.by_cell[BAD]) if self.counts.shape[1] == SHARE_CELLS else 0
+        return int(self.by_column[BAD]) if self.counts.shape[1] == SHARE_COLUMNS else 0
 
     @cached_property
-    def by_cell(self) -> Counts:
+    def by_column(self) -> Counts:
         """Events in each cell, over all replicates."""
         # Many times as quick as a sum along the axis, and this is done every second.
         found: Counts = _ALL_REPLICATES.dot(self.counts)
@@ -84,20 +84,20 @@ class Sample:
     @property
     def outcomes(self) -> tuple[Counts, Counts]:
         """Good and bad events per replicate; latencies, being neither, are good."""
-        if self.counts.shape[1] == SHARE_CELLS:
+        if self.counts.shape[1] == SHARE_COLUMNS:
             return self.counts[:, GOOD], self.counts[:, BAD]
         return self.counts.sum(axis=1), np.zeros(len(self.counts))
 
     @property
     def cells(self) -> dict[int, int]:
         """The cells that are not empty, over all replicates."""
-        sums = self.by_cell
+        sums = self.by_column
         filled = np.flatnonzero(sums)
         return dict(zip(filled.tolist(), sums[filled].astype(int).tolist(), strict=True))
 
     def to_json(self) -> dict[str, list[int]]:
         """The columns that are not empty, each with a count per replicate."""
-        filled = np.flatnonzero(self.by_cell)
+        filled = np.flatnonzero(self.by_column)
         columns = self.counts[:, filled].astype(int).T.tolist()
         return dict(zip(map(str, filled.tolist()), columns, strict=True))
 

@@ -7,7 +7,7 @@ from functools import cache
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.measurement.keys import KeptEpochs, Key, SteadyKey, UserKey
-from counterfault.proxy.measurement.samples import Counts, Sample, cells_of, column
+from counterfault.proxy.measurement.samples import Counts, Sample, column, columns_of
 from counterfault.proxy.measurement.user_sample import UserSample
 
 type _Group = tuple[str, Epoch, str, str]
@@ -93,7 +93,7 @@ class Totals:
         group = (key.experiment, key.epoch, key.metric, key.cohort)
         counts = self._counts.get(group)
         if counts is None:
-            counts = self._counts[group] = Sample.empty(cells_of(key.outcome)).counts
+            counts = self._counts[group] = Sample.empty(columns_of(key.outcome)).counts
         counts[key.replicate, column(key.outcome)] += gain
         self._samples.pop(group, None)
 

@@ -1,34 +1,46 @@
-"""What the samples say phase by phase: latencies as a histogram, and the numbers in a table."""
+"""Shows the samples of each phase: latencies as a histogram, and the numbers as a table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.experiments.steady_state import MetricKind
 from counterfault.proxy.measurement.quantiles import latency_quantile
-from counterfault.proxy.report.svg import BOTTOM, TOP, Scale, across, axes, shape, svg, upwards
-from counterfault.proxy.report.wording import Data
+from counterfault.proxy.models.json_model import of_cohort
+from counterfault.proxy.models.run_record import RunRecord
+from counterfault.proxy.models.run_summary import MetricSummary
+from counterfault.proxy.report.svg import (
+    BOTTOM,
+    TOP,
+    Scale,
+    axes,
+    chart,
+    horizontal_scale,
+    shape,
+    vertical_scale,
+)
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from counterfault.proxy.values.units import human
 
-# So many buckets, each 9 % wide, are drawn as one.
-_TOGETHER = 2
+# A bar of the histogram stands for this many buckets; each bucket is 9 % wide.
+_BUCKETS_PER_BAR = 2
 _PHASES = {"baseline": "baseline", "running": "faults", "recovering": "recovery"}
 _QUANTILES = (0.5, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One cohort in one phase."""
+    """A row of the table: one cohort in one phase. `values` belong to `columns`."""
 
     phase: str
     cohort: str
     values: tuple[str, ...]
 
 
-def columns(metric: Data) -> tuple[str, ...]:
-    """What the table's values are."""
-    match metric["kind"]:
+def columns(metric: MetricSummary) -> tuple[str, ...]:
+    """Return the headings of the values in the table of a metric."""
+    match metric.kind:
         case "latency":
             return ("requests", *(f"p{q * 100:g}" for q in _QUANTILES))
         case "success_rate":
@@ -39,41 +51,47 @@ def columns(metric: Data) -> tuple[str, ...]:
             return ("events",)
 
 
-def rows(record: Data, metric: Data) -> Iterator[Row]:
-    """Both cohorts in each phase in which anything was counted."""
-    phases = record["samples"].get(metric["name"], {})
-    for phase, said in _PHASES.items():
-        cells = {cohort: _cells(phases, phase, cohort) for cohort in ENROLLED}
+def rows(record: RunRecord, metric: MetricSummary) -> Iterator[Row]:
+    """Yield a row for each cohort in each phase in which either cohort counted an event."""
+    for phase, name in _PHASES.items():
+        cells = _cells(record, metric, phase)
         if any(cells.values()):
             for cohort in ENROLLED:
-                yield Row(said, cohort, tuple(_values(metric["kind"], cells[cohort])))
+                yield Row(name, cohort, tuple(_values(metric.kind, cells[cohort])))
 
 
-def latencies(record: Data, metric: Data) -> str | None:
-    """Both cohorts' latencies while the faults were on; None if it is not about latencies."""
-    phases = record["samples"].get(metric["name"], {})
-    cells = {cohort: _cells(phases, "running", cohort) for cohort in ENROLLED}
-    if metric["kind"] != "latency" or not any(cells.values()):
+def latency_histogram(record: RunRecord, metric: MetricSummary) -> str | None:
+    """Return the chart, as SVG, of both cohorts' latencies while the faults were on.
+
+    None: the metric is not a latency, or nothing was counted.
+    """
+    cells = _cells(record, metric, "running")
+    if metric.kind != "latency" or not any(cells.values()):
         return None
     parts = {cohort: _shares(cells[cohort]) for cohort in ENROLLED}
-    groups = [group for found in parts.values() for group in found]
-    x = across(_edge(min(groups) - 2), _edge(max(groups) + 3), log=True)
-    y = upwards(0, max(s for found in parts.values() for s in found.values()) * 1.15)
+    bars = [bar for found in parts.values() for bar in found]
+    x = horizontal_scale(_edge(min(bars) - 2), _edge(max(bars) + 3), log=True)
+    y = vertical_scale(0, max(s for found in parts.values() for s in found.values()) * 1.15)
     layers = [
         *axes(x, y, _decades(x), human, lambda v: f"{v * 100:.3g}%"),
-        *(part for cohort in ENROLLED for part in _steps(x, y, parts[cohort], cohort)),
-        *(part for cohort in ENROLLED for part in _mark(x, metric, cohort)),
+        *(part for cohort in ENROLLED for part in _outline(x, y, parts[cohort], cohort)),
+        *(part for cohort in ENROLLED for part in _quantile_mark(x, metric, cohort)),
     ]
-    return svg(f"{metric['name']}: distribution of latencies while the faults were on", layers)
+    return chart(f"{metric.name}: distribution of latencies while the faults were on", layers)
 
 
-def _cells(phases: Data, phase: str, cohort: str) -> dict[int, int]:
-    """Events by cell, over all replicates."""
-    columns = phases.get(phase, {}).get(cohort, {})
-    return {int(cell): sum(counts) for cell, counts in columns.items()}
+def _cells(record: RunRecord, metric: MetricSummary, phase: str) -> dict[str, dict[int, int]]:
+    """Return each cohort's events in a phase by cell, summed over all replicates."""
+    samples = record.samples.get(metric.name, {}).get(phase)
+    if samples is None:
+        return {cohort: {} for cohort in ENROLLED}
+    return {
+        cohort: {int(cell): sum(counts) for cell, counts in of_cohort(samples, cohort).items()}
+        for cohort in ENROLLED
+    }
 
 
-def _values(kind: str, cells: dict[int, int]) -> Iterator[str]:
+def _values(kind: MetricKind, cells: dict[int, int]) -> Iterator[str]:
     events = sum(cells.values())
     yield f"{events:,}"
     if kind == "latency":
@@ -86,44 +104,44 @@ def _values(kind: str, cells: dict[int, int]) -> Iterator[str]:
 
 
 def _shares(cells: dict[int, int]) -> dict[int, float]:
-    """The share of requests in each group of buckets."""
+    """Return the share of requests, 0 to 1, in each bar."""
     events = sum(cells.values())
     found: dict[int, float] = {}
     for cell, count in cells.items():
-        group = cell // _TOGETHER
-        found[group] = found.get(group, 0.0) + count / events
+        bar = cell // _BUCKETS_PER_BAR
+        found[bar] = found.get(bar, 0.0) + count / events
     return found
 
 
-def _edge(group: int) -> float:
-    """Where a group of buckets begins, in seconds."""
+def _edge(bar: int) -> float:
+    """Return the latency in seconds at which a bar begins."""
     growth = LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0]
-    return float(LATENCY_BUCKETS[0] * growth ** (group * _TOGETHER - 1))
+    return float(LATENCY_BUCKETS[0] * growth ** (bar * _BUCKETS_PER_BAR - 1))
 
 
-def _steps(x: Scale, y: Scale, shares: dict[int, float], kind: str) -> Iterator[Element]:
-    """An outline that is as high as each group's share, and zero between."""
+def _outline(x: Scale, y: Scale, shares: dict[int, float], kind: str) -> Iterator[Element]:
+    """Yield the outline of a histogram, which is at zero where no request was."""
     if not shares:
         return
     places = [(x.at(_edge(min(shares))), y.at(0))]
-    for group in range(min(shares), max(shares) + 1):
-        at = y.at(shares.get(group, 0.0))
-        places += [(x.at(_edge(group)), at), (x.at(_edge(group + 1)), at)]
+    for bar in range(min(shares), max(shares) + 1):
+        at = y.at(shares.get(bar, 0.0))
+        places += [(x.at(_edge(bar)), at), (x.at(_edge(bar + 1)), at)]
     places.append((x.at(_edge(max(shares) + 1)), y.at(0)))
     joined = " ".join(f"{a:g},{b:g}" for a, b in places)
     yield shape("polygon", f"{kind} area", points=joined)
 
 
-def _mark(x: Scale, metric: Data, cohort: str) -> Iterator[Element]:
-    """The quantile that is compared."""
-    level = metric[cohort]["level"]
+def _quantile_mark(x: Scale, metric: MetricSummary, cohort: str) -> Iterator[Element]:
+    """Yield a vertical line at the quantile that the experiment compares."""
+    level = of_cohort(metric, cohort).level
     if level is not None:
         at = x.at(level)
         yield shape("line", f"{cohort} mark", x1=at, x2=at, y1=TOP, y2=BOTTOM)
 
 
 def _decades(x: Scale) -> list[float]:
-    """1, 2 and 5 of each power of ten; the powers alone if that is too many."""
+    """Return 1, 2 and 5 of each power of ten on a scale; only the powers if that is too many."""
     powers = [10.0**n for n in range(-5, 4)]
     all_ = [round(m * p, 9) for p in powers for m in (1, 2, 5) if x.low <= m * p <= x.high]
     few = [round(p, 9) for p in powers if x.low <= p <= x.high]

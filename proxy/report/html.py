@@ -1,4 +1,4 @@
-"""The report as one HTML file: no script, nothing to fetch, readable offline and on paper."""
+"""Renders a report as one HTML file without scripts; it needs no network and can be printed."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ import yaml
 from tornado.template import Template
 
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.models.run_record import RunRecord
+from counterfault.proxy.models.run_summary import MetricSummary
 from counterfault.proxy.report import distribution, timeseries, wording
-from counterfault.proxy.report.wording import Data
 
 
 def _file(name: str) -> str:
@@ -22,7 +23,7 @@ def _file(name: str) -> str:
 _CSS = _file("page.css")
 _TEMPLATE = Template(_file("page.html"), "page.html", whitespace="all")
 
-# A file from a disk has no headers; these directives work in a meta element as well.
+# A file opened from disk has no headers, so the template puts the policy into a meta element.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -34,10 +35,13 @@ POLICY = "; ".join(
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A metric with its charts; None where there is nothing to draw."""
+class MetricSection:
+    """What the page shows of a metric: its summary, its charts as SVG, and its table.
 
-    told: Data
+    A chart is None where there is nothing to draw.
+    """
+
+    summary: MetricSummary
     levels: str | None
     estimates: str | None
     latencies: str | None
@@ -45,32 +49,37 @@ class Shown:
     rows: tuple[distribution.Row, ...]
 
 
-def render(record: Data, zone: tzinfo | None) -> str:
-    """The page; the template escapes all text."""
-    over_time = timeseries.TimeSeries.of(record)
-    metrics = [
-        Shown(
+def render(record: RunRecord, zone: tzinfo | None) -> str:
+    """Return the page. The template escapes all text of users.
+
+    Args:
+        record: The run.
+        zone: The zone to show beside UTC; None is that of this machine.
+    """
+    run = timeseries.TimeSeries.of(record)
+    sections = [
+        MetricSection(
             metric,
-            timeseries.levels(over_time, metric),
-            timeseries.estimates(over_time, metric),
-            distribution.latencies(record, metric),
+            timeseries.levels(run, metric),
+            timeseries.estimates(run, metric),
+            distribution.latency_histogram(record, metric),
             distribution.columns(metric),
             tuple(distribution.rows(record, metric)),
         )
-        for metric in record["metrics"]
+        for metric in record.metrics
     ]
     return _TEMPLATE.generate(
-        r=record,
-        metrics=metrics,
-        words=wording,
-        ENROLLED=ENROLLED,
+        record=record,
+        sections=sections,
+        wording=wording,
+        cohorts=ENROLLED,
         moment=partial(wording.moment, zone=zone),
         span=wording.span(record),
-        configuration=_as_yaml(record["configuration"]),
+        configuration=_as_yaml(record.configuration),
         css=_CSS,
         policy=POLICY,
     ).decode()
 
 
-def _as_yaml(configuration: Data) -> str:
+def _as_yaml(configuration: dict[str, object]) -> str:
     return yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True, width=88)

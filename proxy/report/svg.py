@@ -1,20 +1,30 @@
-"""Charts as inline SVG: scales, ticks, lines and bands; text is escaped by ElementTree."""
+"""Draws charts as inline SVG: scales, ticks, lines and bands. ElementTree escapes all text."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log, log10
 from xml.etree.ElementTree import Element, tostring
 
+# The size of a chart and the edges of its plotting area, in units of the drawing.
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 58, 430, 20, 200
 _STEPS = (1, 2, 5, 10)
 
 type Point = tuple[float, float | None]
+"""x and y; a y of None is a gap in the line"""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """From values to the drawing; what lies outside is drawn at the edge."""
+    """Maps values to coordinates of the drawing.
+
+    Attributes:
+        low: The lowest value shown; a lower one is drawn at `start`.
+        high: The highest value shown; a higher one is drawn at `end`.
+        start: The coordinate of `low`.
+        end: The coordinate of `high`.
+        log: Whether the scale is logarithmic.
+    """
 
     low: float
     high: float
@@ -23,7 +33,7 @@ class Scale:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value is drawn."""
+        """Return the coordinate of a value, to one tenth."""
         bounded = min(max(value, self.low), self.high)
         part = self._part(bounded)
         return round(self.start + part * (self.end - self.start), 1)
@@ -34,26 +44,33 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
 
-def across(low: float, high: float, *, log: bool = False) -> Scale:
-    """A scale from left to right."""
+def horizontal_scale(low: float, high: float, *, log: bool = False) -> Scale:
+    """Return a scale from the left edge to the right edge."""
     return Scale(low, high if high > low else low + 1, LEFT, RIGHT, log)
 
 
-def upwards(low: float, high: float) -> Scale:
-    """A scale from the bottom up."""
+def vertical_scale(low: float, high: float) -> Scale:
+    """Return a linear scale from the bottom edge to the top edge."""
     return Scale(low, high if high > low else low + 1, BOTTOM, TOP)
 
 
 def shape(tag: str, kind: str = "", text: str = "", **attributes: object) -> Element:
-    """An element with a class and attributes; `stroke_width` becomes `stroke-width`."""
+    """Return an SVG element.
+
+    Args:
+        tag: The name of the element.
+        kind: Its CSS classes.
+        text: Its text.
+        attributes: Its other attributes; `stroke_width` becomes `stroke-width`.
+    """
     named = {name.replace("_", "-"): str(value) for name, value in attributes.items()}
-    made = Element(tag, ({"class": kind} if kind else {}) | named)
-    made.text = text or None
-    return made
+    element = Element(tag, ({"class": kind} if kind else {}) | named)
+    element.text = text or None
+    return element
 
 
-def svg(title: str, layers: Iterable[Element]) -> str:
-    """A drawing that a screen reader names by its title."""
+def chart(title: str, layers: Iterable[Element]) -> str:
+    """Return a chart as SVG text; a screen reader reads its title."""
     root = shape("svg", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img")
     root.set("aria-label", title)
     root.append(shape("title", text=title))
@@ -62,7 +79,7 @@ def svg(title: str, layers: Iterable[Element]) -> str:
 
 
 def line(x: Scale, y: Scale, points: Iterable[Point], kind: str) -> Iterator[Element]:
-    """A line through all points that have a value; a lonely one is a dot."""
+    """Yield lines through neighbouring points with a value; a point without neighbours is a dot."""
     for part in _parts(points):
         places = [(x.at(a), y.at(b)) for a, b in part]
         if len(places) == 1:
@@ -74,7 +91,14 @@ def line(x: Scale, y: Scale, points: Iterable[Point], kind: str) -> Iterator[Ele
 def band(
     x: Scale, y: Scale, points: Sequence[tuple[float, float, float]], kind: str
 ) -> Iterator[Element]:
-    """The area between two lines: of points with x, lower and upper; a lonely one is a stroke."""
+    """Yield the area between two lines; of a single point, a vertical line.
+
+    Args:
+        x: The horizontal scale.
+        y: The vertical scale.
+        points: The x, the lower and the upper value of each point.
+        kind: The CSS classes.
+    """
     if len(points) == 1:
         a, low, high = points[0]
         yield shape("line", kind, x1=x.at(a), x2=x.at(a), y1=y.at(low), y2=y.at(high))
@@ -84,8 +108,8 @@ def band(
         yield shape("polygon", kind, points=_joined([*upper, *lower]))
 
 
-def level(y: Scale, value: float, kind: str, text: str = "") -> Iterator[Element]:
-    """A line across at a value, with its name above its right end."""
+def horizontal_line(y: Scale, value: float, kind: str, text: str = "") -> Iterator[Element]:
+    """Yield a line across the chart at a value, with a text above its right end."""
     at = y.at(value)
     yield shape("line", kind, x1=LEFT, x2=RIGHT, y1=at, y2=at)
     if text:
@@ -99,7 +123,15 @@ def axes(
     x_text: Callable[[float], str],
     y_text: Callable[[float], str],
 ) -> Iterator[Element]:
-    """Grid lines, and what they stand for."""
+    """Yield grid lines and the numbers beside them.
+
+    Args:
+        x: The horizontal scale.
+        y: The vertical scale.
+        x_ticks: The values to mark on the horizontal axis.
+        x_text: Returns the text for a value of the horizontal axis.
+        y_text: Returns the text for a value of the vertical axis.
+    """
     for value in ticks(y.low, y.high):
         at = y.at(value)
         yield shape("line", "grid", x1=LEFT, x2=RIGHT, y1=at, y2=at)
@@ -111,7 +143,7 @@ def axes(
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers from low to high."""
+    """Return round numbers from low to high, about `most` of them."""
     raw = (high - low) / most
     if not (isfinite(raw) and raw > 0):
         return [low]
@@ -121,7 +153,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def _parts(points: Iterable[Point]) -> Iterator[list[tuple[float, float]]]:
-    """Stretches of points that have a value."""
+    """Yield each run of neighbouring points that have a value."""
     part: list[tuple[float, float]] = []
     for a, b in points:
         if b is not None:

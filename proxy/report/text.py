@@ -1,34 +1,40 @@
-"""The report on one screen, for a manager and for who is on call."""
+"""Renders a report as plain text that fits on one screen."""
 
 from collections.abc import Iterator
 from datetime import tzinfo
 from textwrap import wrap
 
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.models.run_record import RunRecord
+from counterfault.proxy.models.run_summary import MetricSummary
 from counterfault.proxy.report import wording
-from counterfault.proxy.report.wording import Data
 from counterfault.proxy.values.units import human
 
 WIDTH = 100
-_LABEL = 14
+_LABEL_WIDTH = 14
 
 
-def render(record: Data, zone: tzinfo | None) -> str:
-    """Lines of at most 100 characters, names and numbers allowing."""
+def render(record: RunRecord, zone: tzinfo | None) -> str:
+    """Return the report in lines of at most 100 characters, unless one word is longer.
+
+    Args:
+        record: The run.
+        zone: The zone to show beside UTC; None is that of this machine.
+    """
     return "".join(f"{line}\n" for line in _lines(record, zone))
 
 
-def _lines(record: Data, zone: tzinfo | None) -> Iterator[str]:
+def _lines(record: RunRecord, zone: tzinfo | None) -> Iterator[str]:
     yield f"{wording.title(record)}: {wording.verdict(record)}"
-    yield from _entry("hypothesis", record["hypothesis"] or "none is written down")
-    yield from _entry("because", record["verdict"]["reason"])
+    yield from _entry("hypothesis", record.hypothesis or "none is written down")
+    yield from _entry("because", record.verdict.reason)
     yield from _entry("run", _run(record, zone))
     yield from _entry("planned", f"{wording.phases(record)}; {wording.shares(record)} of users")
-    for fault in record["faults"]:
+    for fault in record.faults:
         yield from _entry("fault", fault)
     yield from _entry("dose", wording.dose(record))
     yield from _entry("users", wording.sample_ratio(record))
-    for metric in record["metrics"]:
+    for metric in record.metrics:
         yield ""
         yield from _metric(metric)
     yield ""
@@ -36,8 +42,8 @@ def _lines(record: Data, zone: tzinfo | None) -> Iterator[str]:
     yield from _entry("versions", wording.versions(record))
 
 
-def _run(record: Data, zone: tzinfo | None) -> str:
-    state = f"{record['state']} ({record['reason']})" if record["reason"] else record["state"]
+def _run(record: RunRecord, zone: tzinfo | None) -> str:
+    state = f"{record.state} ({record.reason})" if record.reason else str(record.state)
     span = wording.span(record)
     if span is None:
         return f"{state}; nothing has happened yet"
@@ -47,11 +53,11 @@ def _run(record: Data, zone: tzinfo | None) -> str:
     return f"{state}; {wording.moment(first, zone)} to {until}, {lasted}"
 
 
-def _metric(metric: Data) -> Iterator[str]:
-    where = "" if metric["kind"] == "prometheus" else f" at {metric['at']}"
-    what = f"{metric['kind']}{where}, {metric['tolerance']}"
-    yield f"{metric['name']}: {wording.finding(metric)} ({what})"
-    for cohort, level in zip(ENROLLED, metric["levels"], strict=True):
+def _metric(metric: MetricSummary) -> Iterator[str]:
+    where = "" if metric.kind == "prometheus" else f" at {metric.at}"
+    what = f"{metric.kind}{where}, {metric.tolerance}"
+    yield f"{metric.name}: {wording.finding(metric)} ({what})"
+    for cohort, level in zip(ENROLLED, metric.levels, strict=True):
         yield from _entry(cohort, f"{level}, {wording.events(metric, cohort)}")
     yield from _entry("worse by", wording.effect(metric))
     yield from _entry("evidence", f"{wording.evidence(metric)} (ln of e-values)")
@@ -59,13 +65,14 @@ def _metric(metric: Data) -> Iterator[str]:
     yield from _entry("could see", could)
 
 
-def _timeline(record: Data, zone: tzinfo | None) -> Iterator[str]:
-    for number, event in enumerate(record["timeline"]):
-        because = f": {event['reason']}" if event["reason"] else ""
-        when = wording.moment(event["at"], zone)
-        yield from _entry("" if number else "timeline", f"{when}  {event['state']}{because}")
+def _timeline(record: RunRecord, zone: tzinfo | None) -> Iterator[str]:
+    for number, event in enumerate(record.timeline):
+        because = f": {event.reason}" if event.reason else ""
+        when = wording.moment(event.at, zone)
+        yield from _entry("" if number else "timeline", f"{when}  {event.state}{because}")
 
 
-def _entry(label: str, said: str) -> list[str]:
-    lines = wrap(said, WIDTH - _LABEL) or [""]
-    return [f"  {'' if i else label:<{_LABEL - 2}}{line}" for i, line in enumerate(lines)]
+def _entry(label: str, words: str) -> list[str]:
+    """Return the lines of one entry: the label stands before the first of them."""
+    lines = wrap(words, WIDTH - _LABEL_WIDTH) or [""]
+    return [f"  {'' if i else label:<{_LABEL_WIDTH - 2}}{line}" for i, line in enumerate(lines)]

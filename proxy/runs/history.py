@@ -2,12 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from counterfault.proxy.experiments.lifecycle import Run, State
+from counterfault.proxy.models.run_record import Point, Snapshot, TimelineEvent
+from counterfault.proxy.models.run_summary import RecordedSummary
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -48,9 +50,6 @@ FILE = "history.sqlite"
 # How long to wait for another process's transaction, in seconds.
 _PATIENCE = 2.0
 
-type Data = dict[str, Any]
-"""What can be written as JSON."""
-
 
 class HistoryError(Exception):
     """The state directory cannot be used; no run starts without it."""
@@ -74,7 +73,13 @@ class History:
         rows = self._rows("SELECT experiment, run, state, reason, edits FROM runs")
         return {(e, n): Run(e, n, State(s), reason, edits) for e, n, s, reason, edits in rows}
 
-    def save(self, run: Run, configuration: Data, wall: float, account: Data | None = None) -> None:
+    def save(
+        self,
+        run: Run,
+        configuration: Mapping[str, object],
+        wall: float,
+        account: RecordedSummary | None = None,
+    ) -> None:
         """Commit a run's state with its configuration and account; `wall` in Unix seconds."""
         with self._transaction(f"cannot commit {run.experiment}") as cursor:
             cursor.execute(
@@ -102,8 +107,8 @@ class History:
 
     def note(
         self,
-        points: Iterable[tuple[Run, Data]],
-        accounts: Iterable[tuple[Run, Data]],
+        points: Iterable[tuple[Run, Snapshot]],
+        accounts: Iterable[tuple[Run, RecordedSummary]],
         wall: float,
     ) -> None:
         """Commit what runs under way have come to."""
@@ -113,32 +118,38 @@ class History:
             for run, point in points:
                 cursor.execute(
                     "INSERT INTO points VALUES (?, ?, ?, ?)",
-                    (run.experiment, run.run, wall, json.dumps(point)),
+                    (run.experiment, run.run, wall, point.as_json(ascii_only=True)),
                 )
 
-    def configuration(self, experiment: str, run: int) -> Data:
+    def configuration(self, experiment: str, run: int) -> dict[str, object]:
         """What the experiment's file said when a run last moved; empty for an unknown run."""
         rows = self._rows(
             "SELECT configuration FROM runs WHERE experiment = ? AND run = ?", experiment, run
         )
-        found: Data = json.loads(rows[0][0]) if rows else {}
+        found: dict[str, object] = json.loads(rows[0][0]) if rows else {}
         return found
 
-    def account(self, experiment: str, run: int) -> Data | None:
-        """The last account of a run."""
+    def account(self, experiment: str, run: int) -> RecordedSummary | None:
+        """Return the last summary of a run.
+
+        None: there is none, or it is from a version whose summaries cannot be read.
+        """
         rows = self._rows(
             "SELECT account FROM accounts WHERE experiment = ? AND run = ?", experiment, run
         )
-        return json.loads(rows[0][0]) if rows else None
+        try:
+            return RecordedSummary.from_json(rows[0][0]) if rows else None
+        except ValueError:
+            return None
 
-    def points(self, experiment: str, run: int) -> list[Data]:
-        """The points of a run, oldest first; `at` in Unix seconds."""
+    def points(self, experiment: str, run: int) -> list[Point]:
+        """Return the points of a run, oldest first."""
         rows = self._rows(
             "SELECT at, point FROM points WHERE experiment = ? AND run = ? ORDER BY rowid",
             experiment,
             run,
         )
-        return [{"at": at, **json.loads(point)} for at, point in rows]
+        return [point for at, text in rows if (point := _point(at, text)) is not None]
 
     def killed(self) -> bool:
         """Whether the kill switch is on."""
@@ -150,14 +161,16 @@ class History:
         except sqlite3.Error as e:
             raise HistoryError(f"cannot commit the kill switch: {e}") from e
 
-    def timeline(self, experiment: str, run: int) -> list[Data]:
-        """What happened to a run, oldest first; `at` in Unix seconds."""
+    def timeline(self, experiment: str, run: int) -> list[TimelineEvent]:
+        """Return the changes of a run's state, oldest first."""
         rows = self._rows(
             "SELECT at, state, reason FROM events WHERE experiment = ? AND run = ? ORDER BY rowid",
             experiment,
             run,
         )
-        return [{"at": at, "state": state, "reason": reason} for at, state, reason in rows]
+        return [
+            TimelineEvent(at=at, state=State(state), reason=reason) for at, state, reason in rows
+        ]
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         try:
@@ -224,8 +237,16 @@ def _asked(uri: str) -> sqlite3.Connection:
     return db
 
 
-def _put_account(cursor: sqlite3.Cursor, run: Run, account: Data) -> None:
+def _point(at: float, text: str) -> Point | None:
+    """Return a recorded point; None if it is from a version whose points cannot be read."""
+    try:
+        return Point(at=at, **vars(Snapshot.from_json(text)))
+    except ValueError:
+        return None
+
+
+def _put_account(cursor: sqlite3.Cursor, run: Run, account: RecordedSummary) -> None:
     cursor.execute(
         "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?)",
-        (run.experiment, run.run, json.dumps(account)),
+        (run.experiment, run.run, account.as_json(ascii_only=True)),
     )

@@ -15,9 +15,11 @@ from counterfault.proxy.experiments import lifecycle
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Event, Reason, Run, State
 from counterfault.proxy.experiments.run_status import RunStatus
-from counterfault.proxy.runs.history import Data, History, HistoryError
+from counterfault.proxy.models.run_record import Point, RunRecord, Snapshot, TimelineEvent
+from counterfault.proxy.models.run_summary import RecordedSummary
+from counterfault.proxy.runs.history import History, HistoryError
 from counterfault.proxy.runs.record import recorded
-from counterfault.proxy.runs.summary import as_data
+from counterfault.proxy.runs.summary import verdict_summary
 
 log = logging.getLogger("counterfault")
 
@@ -35,7 +37,7 @@ class RunRegistry:
         clock: Callable[[], float],
         wall: Callable[[], float],
         failed: Callable[[str, BaseException], None],
-        account: Callable[[Run], Data | None] = lambda run: None,
+        account: Callable[[Run], RecordedSummary | None] = lambda run: None,
         serving: Callable[[], bool] = lambda: True,
     ) -> None:
         """`account`: what there is to say of a run when it moves; `serving`: if runs may begin."""
@@ -135,29 +137,31 @@ class RunRegistry:
         run = self.runs.get(experiment.name)
         return None if run is None else lifecycle.remaining(run, experiment, self._clock())
 
-    def timeline(self, experiment: str) -> list[dict[str, Any]]:
+    def timeline(self, experiment: str) -> list[TimelineEvent]:
         """What happened to the present run, oldest first; empty without a state directory."""
         run = self.runs.get(experiment)
         found = run and self._read(lambda h: h.timeline(run.experiment, run.run))
         return found or []
 
-    def account(self, experiment: str) -> Data | None:
+    def account(self, experiment: str) -> RecordedSummary | None:
         """What was last committed of the present run."""
         run = self.runs.get(experiment)
         return None if run is None else self._read(lambda h: h.account(run.experiment, run.run))
 
-    def points(self, experiment: str) -> list[Data]:
+    def points(self, experiment: str) -> list[Point]:
         """The present run in points of time, oldest first."""
         run = self.runs.get(experiment)
         found = run and self._read(lambda h: h.points(run.experiment, run.run))
         return found or []
 
-    def recorded(self, experiment: str, number: int | None = None) -> Data | None:
+    def recorded(self, experiment: str, number: int | None = None) -> RunRecord | None:
         """A past run as reports tell it; None without a history. Raises NotRecorded."""
         return self._read(lambda h: recorded(h, experiment, number))
 
     def note(
-        self, points: Iterable[tuple[Run, Data]], accounts: Iterable[tuple[Run, Data]]
+        self,
+        points: Iterable[tuple[Run, Snapshot]],
+        accounts: Iterable[tuple[Run, RecordedSummary]],
     ) -> None:
         """Commit points and accounts of runs under way."""
         wall = self._wall()
@@ -253,10 +257,11 @@ class RunRegistry:
         self._failed("history", error)
 
 
-def _interrupted(history: History, run: Run) -> Data | None:
+def _interrupted(history: History, run: Run) -> RecordedSummary | None:
     """The last account of a run that ended with its supervisor, with that as its verdict."""
     account = history.account(run.experiment, run.run)
-    return account and account | {"verdict": as_data(conclude(run, Findings()))}
+    verdict = verdict_summary(conclude(run, Findings()))
+    return account and replace(account, verdict=verdict)
 
 
 def _raw(config: Config) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ from counterfault.proxy.analysis.verdict import Findings
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, Run
 from counterfault.proxy.measurement.samples import Pair
-from counterfault.proxy.runs.summary import Data, point
+from counterfault.proxy.models.run_record import Snapshot
+from counterfault.proxy.runs.summary import metric_points
 
 # About so many points a run, and no two closer than a second.
 POINTS = 240
@@ -59,7 +60,7 @@ class Snapshots:
             self._whole[run.experiment] = run.epoch, now
         return at
 
-    def point(self, run: Run, experiment: Experiment, found: Findings, now: float) -> Data:
+    def point(self, run: Run, experiment: Experiment, found: Findings, now: float) -> Snapshot:
         """The run since its last point."""
         last = self._last.get(run.experiment)
         metrics = experiment.steady_state
@@ -67,8 +68,8 @@ class Snapshots:
         earlier = last.pairs if last is not None and last.epoch == run.epoch else {}
         recent = {n: pair - earlier[n] if n in earlier else pair for n, pair in pairs.items()}
         self._last[run.experiment] = _Last(run.epoch, now, pairs)
-        metrics_now = point(found.comparisons, recent)
-        return {"state": str(run.state), "epoch": run.epoch, "metrics": metrics_now}
+        metrics_now = metric_points(found.comparisons, recent)
+        return Snapshot(state=run.state, epoch=run.epoch, metrics=metrics_now)
 
 
 def spacing(experiment: Experiment) -> float:

@@ -16,8 +16,8 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from counterfault.proxy.analysis.external.prometheus_response import (
     Answer,
     NoPrometheusAnswer,
-    answer,
     line,
+    parse_response,
 )
 from counterfault.proxy.analysis.external.readings import When
 from counterfault.proxy.config.files import read_regular_file, reason_of
@@ -204,4 +204,4 @@ async def _answer(client: AsyncHTTPClient, request: HTTPRequest) -> Answer:
         said = await client.fetch(request, raise_error=False)
     except _BROKEN as e:
         raise NoPrometheusAnswer(line(e) or type(e).__name__) from e
-    return answer(said.code, said.body or b"")
+    return parse_response(said.code, said.body or b"")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.config.document import Problem
 from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import Config, ConfigError
@@ -15,8 +15,9 @@ from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Reason, Run
 from counterfault.proxy.measurement.keys import InternalErrorKey, KeptEpochs
 from counterfault.proxy.measurement.totals import Totals
+from counterfault.proxy.models.run_record import Snapshot
+from counterfault.proxy.models.run_summary import RecordedSummary, RunSummary
 from counterfault.proxy.runs.evaluator import Evaluator
-from counterfault.proxy.runs.history import Data
 from counterfault.proxy.runs.registry import RunRegistry
 
 log = logging.getLogger("counterfault")
@@ -142,7 +143,7 @@ class Supervisor:
         if not self.lease_late:
             self._renew()
 
-    def account(self, name: str) -> Data | None:
+    def account(self, name: str) -> RunSummary | None:
         """All there is to say of the present run: as it is, or as it ended."""
         run = self.ledger.runs.get(name)
         if run is None:
@@ -157,7 +158,7 @@ class Supervisor:
         if self.judge.findings(run) is not None:
             return self.judge.verdict(run).result
         told = self.ledger.account(name)
-        return Result(told["verdict"]["result"]) if told else Result.INCONCLUSIVE
+        return told.verdict.result if told else Result.INCONCLUSIVE
 
     @property
     def lease_late(self) -> bool:
@@ -197,13 +198,15 @@ class Supervisor:
             if run is not None and run.state in LIVE:
                 yield run, experiment
 
-    def _last_points(self, live: Iterable[tuple[Run, Experiment]]) -> Iterator[tuple[Run, Data]]:
+    def _last_points(
+        self, live: Iterable[tuple[Run, Experiment]]
+    ) -> Iterator[tuple[Run, Snapshot]]:
         """Of the runs that were live and are no more: what made them end is worth a point."""
         for run, experiment in live:
             if self.ledger.runs[run.experiment].state in OVER:
                 yield self.judge.point(run, experiment)
 
-    def _committed(self, run: Run) -> Data | None:
+    def _committed(self, run: Run) -> RecordedSummary:
         """What is committed with a run that moves."""
         known = (e for e in self.config.experiments if e.name == run.experiment)
         return self.judge.record(run, next(known, None))

@@ -147,7 +147,7 @@ class Match(Strict):
         return all(condition(request) for condition in self.conditions)
 
 
-class Outcome(Match):
+class ExchangeMatch(Match):
     """A match that may also look at the answer's status."""
 
     status: Annotated[tuple[Status, ...], BeforeValidator(listed), OneOrMore] = Field(

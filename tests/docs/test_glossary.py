@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.lifecycle import LIVE, State
 

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from counterfault.proxy.analysis.comparison import Threshold, compare
-from counterfault.proxy.analysis.difference import differ
+from counterfault.proxy.analysis.difference import difference_evidence
 from counterfault.proxy.experiments.experiment import Cohorts
 from tests.simulate.crowds import Indexes
 from tests.simulate.peers import alarms
@@ -54,7 +54,11 @@ def _decided(scenario: Scenario, traffic: Traffic, at: Indexes) -> tuple[int, in
             held = n
             if scenario.group == "no effect":
                 break
-        if scenario.group == "A/A" and not unequal and differ(metric, pair, COHORTS) >= gate:
+        if (
+            scenario.group == "A/A"
+            and not unequal
+            and difference_evidence(metric, pair, COHORTS) >= gate
+        ):
             unequal = n
     return 0, held, unequal
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterfault.proxy.experiments.steady_state import Latency, Metric, Rate, SuccessRate
-from counterfault.proxy.measurement.samples import LATENCY_CELLS
+from counterfault.proxy.measurement.samples import LATENCY_COLUMNS
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from tests.simulate.crowds import Indexes, Numbers
 from tests.simulate.traffic import Cohort, Traffic
@@ -117,7 +117,7 @@ def _quantile_z(q: float, rise: float, seen: _Seen) -> Numbers:
     """Of the experiment's share of requests above control's quantile, moved to the boundary."""
     nc, ne = seen.control.sum(axis=1), seen.experiment.sum(axis=1)
     x = np.log(_quantiles(seen.control, q)) + log(1 + rise)
-    i = np.clip(((x - _EDGES[0]) / _STEP).astype(int), 0, LATENCY_CELLS - 1)
+    i = np.clip(((x - _EDGES[0]) / _STEP).astype(int), 0, LATENCY_COLUMNS - 1)
     below = np.concatenate([np.zeros((len(x), 1)), np.cumsum(seen.experiment, axis=1)], axis=1)
     rows = np.arange(len(x))
     part = (x - _EDGES[i]) / _STEP

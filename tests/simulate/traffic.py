@@ -8,7 +8,13 @@ import numpy as np
 
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.experiments.steady_state import Latency, Metric, Rate, SuccessRate
-from counterfault.proxy.measurement.samples import LATENCY_CELLS, SHARE_CELLS, Counts, Pair, Sample
+from counterfault.proxy.measurement.samples import (
+    LATENCY_COLUMNS,
+    SHARE_COLUMNS,
+    Counts,
+    Pair,
+    Sample,
+)
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from tests.simulate.crowds import (
     BROKEN_SHARE,
@@ -88,11 +94,11 @@ def _cohort(rng: np.random.Generator, world: World, looks: Indexes, tolerances: 
     if isinstance(metric.kind, Latency):
         seconds = _log_seconds(rng, world, drawn, users, count)
         cells = np.searchsorted(_BOUNDS, _slowed(world, seconds, tolerances))
-        return Cohort(replicates * LATENCY_CELLS + cells, ends, LATENCY_CELLS)
+        return Cohort(replicates * LATENCY_COLUMNS + cells, ends, LATENCY_COLUMNS)
     bad = np.zeros(count, dtype=bool)
     if not is_rate:
         bad = rng.random(count) < _chances(rng, world, drawn, users, tolerances)
-    return Cohort(replicates * SHARE_CELLS + bad, ends, SHARE_CELLS)
+    return Cohort(replicates * SHARE_COLUMNS + bad, ends, SHARE_COLUMNS)
 
 
 def _paced(

@@ -96,7 +96,7 @@ def _told(seconds: int, how: str) -> str:
         TemporaryDirectory() as directory,
         example_world(Path(directory), seconds, **settings) as world,
     ):
-        return json.dumps(report(world.supervisor, "slow"))
+        return report(world.supervisor, "slow").as_json()
 
 
 def held() -> dict[str, Any]:

@@ -29,11 +29,11 @@ def checked_history(state_dir: Path, before: Runs) -> Runs:
     found = {}
     for (name, number), run in history.load().items():
         record = recorded(history, name, number)
-        states = [State(event["state"]) for event in record["timeline"]]
+        states = [event.state for event in record.timeline]
         assert all(b in states_after(a) for a, b in pairwise([State.PENDING, *states])), states
         assert states[-1] == run.state
-        assert record["verdict"]["result"] in VERDICTS
-        assert all(point["epoch"].startswith(f"{number}.") for point in record["points"])
+        assert record.verdict.result in VERDICTS
+        assert all(point.epoch.startswith(f"{number}.") for point in record.points)
         was = before.get((name, number))
         assert was not in OVER or run.state == was
         found[name, number] = str(run.state)

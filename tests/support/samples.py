@@ -9,7 +9,7 @@ from counterfault.proxy.analysis.comparison import Comparison, Threshold, compar
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement.samples import LATENCY_CELLS, SHARE_CELLS, Pair, Sample
+from counterfault.proxy.measurement.samples import LATENCY_COLUMNS, SHARE_COLUMNS, Pair, Sample
 
 EVEN = Cohorts.model_validate({"experiment": "1%", "control": "1%"})
 ONE = Threshold.of(0.95, 1)
@@ -41,7 +41,7 @@ def share(events: int, bad: int) -> Sample:
 
 def cells(per_cell: dict[int, int]) -> Sample:
     """Latencies, as many in each bucket, spread evenly."""
-    found = Sample.empty(LATENCY_CELLS)
+    found = Sample.empty(LATENCY_COLUMNS)
     for cell, count in per_cell.items():
         found.counts[:, cell] = _even(count)
     return found
@@ -69,11 +69,11 @@ def compared(name: str, pair: Pair) -> Comparison:
 
 
 def width(of: Metric) -> int:
-    return SHARE_CELLS if of.latency is None else LATENCY_CELLS
+    return SHARE_COLUMNS if of.latency is None else LATENCY_COLUMNS
 
 
 @st.composite
-def samples(draw: st.DrawFn, columns: int = SHARE_CELLS, most: int = 10**12) -> Sample:
+def samples(draw: st.DrawFn, columns: int = SHARE_COLUMNS, most: int = 10**12) -> Sample:
     """Any counts: of few replicates or all, in few cells or all, tiny and huge ones."""
     found = Sample.empty(columns)
     scale = draw(st.sampled_from([1, 3, 100, 10**6, most]))
@@ -88,5 +88,5 @@ def samples(draw: st.DrawFn, columns: int = SHARE_CELLS, most: int = 10**12) -> 
 
 
 @st.composite
-def pairs(draw: st.DrawFn, columns: int = SHARE_CELLS) -> Pair:
+def pairs(draw: st.DrawFn, columns: int = SHARE_COLUMNS) -> Pair:
     return Pair(draw(samples(columns)), draw(samples(columns)))

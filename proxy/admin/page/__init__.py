@@ -1,20 +1,27 @@
-"""The page: rendered here, so that it needs no script; scripts keep it fresh and draw charts."""
+"""The page of the admin port: complete as HTML; scripts only keep it fresh and draw charts."""
 
 from base64 import b64encode
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
 
 from tornado.template import DictLoader
 
 from counterfault.proxy.admin.page import wording
 from counterfault.proxy.admin.page.gauge import Gauge
+from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.experiments.lifecycle import LIVE, State
+from counterfault.proxy.models.json_model import of_cohort
+from counterfault.proxy.models.overview import ExperimentSummary, Overview
+from counterfault.proxy.models.run_record import TimelineEvent
 from counterfault.proxy.values.units import percent
 
-_LIVE = ("baseline", "running", "recovering")
-_ORDER = (*_LIVE, "pending", "done", "stopped")
-# More experiments that are over are shown closed, below those under way.
+# Live runs come first; the others follow as they are of interest.
+_ORDER = (
+    *(State.BASELINE, State.RUNNING, State.RECOVERING),
+    *(State.PENDING, State.DONE, State.STOPPED),
+)
+# Up to this many runs that are over are shown with their details open.
 _FEW = 2
 
 
@@ -23,10 +30,10 @@ def _file(name: str) -> str:
 
 
 def _policy(**directives: str) -> str:
-    """A Content-Security-Policy: nothing is allowed but this."""
-    said = {"default-src": "'none'", "base-uri": "'none'", "frame-ancestors": "'none'"}
-    said |= {name.replace("_", "-"): value for name, value in directives.items()}
-    return "; ".join(f"{name} {value}" for name, value in said.items())
+    """Return a Content-Security-Policy that allows nothing but the given directives."""
+    found = {"default-src": "'none'", "base-uri": "'none'", "frame-ancestors": "'none'"}
+    found |= {name.replace("_", "-"): value for name, value in directives.items()}
+    return "; ".join(f"{name} {value}" for name, value in found.items())
 
 
 _LOADER = DictLoader(
@@ -43,24 +50,30 @@ POLICY = _policy(
     img_src="data:",
     form_action="'self'",
 )
-# Whoever has no token yet gets no other file, so the form brings its style along.
+# A browser without a token gets no other file, so the form contains its style sheet.
 LOGIN_POLICY = _policy(style_src=f"'sha256-{_LOGIN_HASH}'", img_src="data:", form_action="'self'")
 
 
 def login(wrong: str = "") -> str:
-    """The form that asks for the token; `wrong` says why it asks again."""
+    """Return the form that asks for the token; `wrong` says why it asks again."""
     return _LOADER.load("login.html").generate(css=_LOGIN_CSS, wrong=wrong).decode()
 
 
 def render(
-    overview: dict[str, Any],
-    timelines: dict[str, list[dict[str, Any]]],
+    overview: Overview,
+    timelines: Mapping[str, Sequence[TimelineEvent]],
     paused: Collection[str] = (),
     signed_in: bool = False,
 ) -> str:
-    """The page for an overview; the templates escape all text. `paused`: whose files say so."""
-    experiments = sorted(overview["experiments"], key=lambda e: _ORDER.index(e["state"]))
-    few = sum(e["state"] not in _LIVE for e in experiments) <= _FEW
+    """Return the page. The templates escape all text of users.
+
+    Args:
+        overview: The state of the sidecar.
+        timelines: The changes of each run's state, by experiment.
+        paused: The experiments whose files say `state: paused`.
+        signed_in: Whether to show a button to sign out.
+    """
+    experiments = sorted(overview.experiments, key=lambda e: _ORDER.index(e.state))
     page = _LOADER.load("page.html").generate(
         o=overview,
         experiments=experiments,
@@ -68,10 +81,11 @@ def render(
         paused=paused,
         risk=_risk(overview),
         signed_in=signed_in,
-        opened=lambda e: e["state"] in _LIVE or (few and e["state"] != "pending"),
+        opened=_opened(experiments),
         percent=percent,
         gauge=Gauge.of,
         dose=_dose,
+        of_cohort=of_cohort,
         **_WORDS,
     )
     return page.decode()
@@ -81,8 +95,8 @@ _WORDS = {
     word.__name__: word
     for word in (
         wording.seconds,
-        wording.left,
-        wording.many,
+        wording.duration,
+        wording.count,
         wording.share,
         wording.effect,
         wording.utc,
@@ -94,16 +108,22 @@ _WORDS = {
 }
 
 
-def _risk(overview: dict[str, Any]) -> dict[str, float]:
-    """The shares of users in live cohorts, and how much of the cap's bar each takes."""
-    cap = overview["limits"]["enrolled"]
+def _opened(experiments: Sequence[ExperimentSummary]) -> Callable[[ExperimentSummary], bool]:
+    """Return a function that says whether the details of an experiment are shown open."""
+    few = sum(e.state not in LIVE for e in experiments) <= _FEW
+    return lambda e: e.state in LIVE or (few and e.state is not State.PENDING)
+
+
+def _risk(overview: Overview) -> dict[str, float]:
+    """Return the share of users in live cohorts, 0 to 1, and its width in the bar, of 100."""
+    most = overview.limits.enrolled
     found: dict[str, float] = {}
-    for cohort in ("experiment", "control"):
-        live = (e["cohorts"][cohort] for e in overview["experiments"] if e["state"] in _LIVE)
+    for cohort in reversed(ENROLLED):
+        live = (of_cohort(e.cohorts, cohort) for e in overview.experiments if e.state in LIVE)
         found[cohort] = sum(live)
-        found[f"{cohort}_width"] = round(found[cohort] / cap * 100, 2) if cap else 0.0
+        found[f"{cohort}_width"] = round(found[cohort] / most * 100, 2) if most else 0.0
     return found
 
 
-def _dose(dose: Any) -> str:
+def _dose(dose: float | str) -> str:
     return dose if isinstance(dose, str) else percent(dose)

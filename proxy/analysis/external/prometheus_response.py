@@ -31,13 +31,13 @@ class Level:
 class Counts:
     """Cumulative counts, by all of a series' labels; `replicate` is one of them."""
 
-    of: Mapping[Series, float]
+    by_series: Mapping[Series, float]
 
 
 type Answer = Counts | Level
 
 
-def answer(status: int, body: bytes) -> Answer:
+def parse_response(status: int, body: bytes) -> Answer:
     """What an HTTP answer to an instant query says. Raises NoAnswer."""
     try:
         said = json.loads(body)

@@ -137,7 +137,7 @@ class ExternalReadings:
         self, run: Run, metric: Metric, cohort: Cohort, memory: _Memory, counts: Counts
     ) -> None:
         known = memory.values.setdefault(cohort, {})
-        for series, value in counts.of.items():
+        for series, value in counts.by_series.items():
             gain = increase(known.get(series), value)
             known[series] = value
             if gain:

@@ -208,10 +208,10 @@ def traffic(world: World, second: int) -> None:
             world.count(DoseKey(run.experiment, run.epoch, 0, result))
         if second % 5 == 0:
             for external in e.steady_state:
-                answer(world, run.experiment, external.name, second)
+                parse_response(world, run.experiment, external.name, second)
 
 
-def answer(world: World, name: str, metric: str, second: int) -> None:
+def parse_response(world: World, name: str, metric: str, second: int) -> None:
     found: Answer
     if metric == "counted":
         found = Counts({(("replicate", str(i)),): 7.0 * second for i in range(16)})

@@ -9,6 +9,7 @@ import pytest
 
 from counterfault.proxy.admin.views import report
 from counterfault.proxy.report import html
+from tests.support.api_json import as_data
 from tests.support.supervisor_world import SLOW
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +47,7 @@ async def test_text_is_what_one_gets_without_asking(client):
 async def test_json_is_the_record_of_the_present_run(world, client):
     world.pass_time(90)
     answer = await client.get(REPORT, params={"format": "json"})
-    assert answer.json() == report(world.supervisor, "slow")
+    assert answer.json() == as_data(report(world.supervisor, "slow"))
     assert [event["state"] for event in answer.json()["timeline"]] == ["baseline", "running"]
 
 

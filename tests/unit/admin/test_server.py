@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,11 +14,13 @@ import pytest
 
 from counterfault.proxy.admin import events, routes, server
 from counterfault.proxy.admin import route as base
-from counterfault.proxy.admin.chart_data import series
+from counterfault.proxy.admin.chart_data import chart_data
 from counterfault.proxy.admin.server import ROUTES, serve
 from counterfault.proxy.admin.views import detail, overview, report
 from counterfault.proxy.measurement.keys import DurationKey, InternalErrorKey
+from counterfault.proxy.models.overview import Overview
 from counterfault.proxy.supervisor.supervisor import Supervisor
+from tests.support.api_json import as_data
 from tests.support.cases import each
 from tests.support.supervisor_world import SLOW, World
 
@@ -143,12 +146,12 @@ async def test_a_good_file_heals_a_failed_reload(world, client):
 async def test_the_api_serves_the_overview(world, client):
     answer = await client.get("/api/experiments")
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == overview(world.supervisor)
+    assert answer.json() == as_data(overview(world.supervisor))
 
 
 async def test_the_api_serves_an_experiment(world, client):
     answer = await client.get("/api/experiments/slow")
-    assert answer.json() == detail(world.supervisor, "slow")
+    assert answer.json() == as_data(detail(world.supervisor, "slow"))
 
 
 async def test_an_unknown_experiment_is_told_with_the_known(client):
@@ -345,7 +348,7 @@ async def test_events_bring_the_overview_at_once_and_again(world, client, monkey
     async with client.stream("GET", "/api/events") as answer:
         assert answer.headers["content-type"] == "text/event-stream"
         lines = answer.aiter_lines()
-        assert await next_event(lines) == overview(world.supervisor)
+        assert await next_event(lines) == as_data(overview(world.supervisor))
         world.pass_time(60)
         states = [(await next_event(lines))["experiments"][0]["state"] for _ in range(3)]
     assert states[-1] == "running"
@@ -361,7 +364,7 @@ async def test_a_stream_ends_when_its_client_leaves(admin, client):
 async def test_streams_and_pages_share_an_overview(client, monkeypatch):
     asked: list[object] = []
 
-    def counted(supervisor: Supervisor) -> dict[str, Any]:
+    def counted(supervisor: Supervisor) -> Overview:
         asked.append(supervisor)
         return overview(supervisor)
 
@@ -384,7 +387,8 @@ async def test_there_are_not_endless_streams(client, monkeypatch):
 async def test_a_stream_that_nobody_reads_is_closed(world, admin, monkeypatch):
     monkeypatch.setattr(events, "EVERY", 0.0)
     monkeypatch.setattr(events, "PATIENCE", 0.2)
-    monkeypatch.setattr(base, "overview", lambda _: "x" * 1_000_000)
+    large = replace(overview(world.supervisor), service="x" * 1_000_000)
+    monkeypatch.setattr(base, "overview", lambda _: large)
     with socket.create_connection(admin.address) as sock:
         sock.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await eventually(lambda: admin._site.streams)
@@ -445,11 +449,11 @@ def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
 async def test_openapi_names_every_field(world, client):
     document = (await client.get("/openapi.json")).json()
     schemas = document["components"]["schemas"]
-    check(document, schemas["Overview"], overview(world.supervisor))
-    check(document, schemas["Detail"], detail(world.supervisor, "slow"))
-    check(document, schemas["Report"], report(world.supervisor, "slow"))
+    check(document, schemas["Overview"], as_data(overview(world.supervisor)))
+    check(document, schemas["Detail"], as_data(detail(world.supervisor, "slow")))
+    check(document, schemas["Report"], as_data(report(world.supervisor, "slow")))
     world.count(DurationKey("inbound", "slow", "control", 5), 3)
-    check(document, schemas["Series"], series(world.supervisor, "slow"))
+    check(document, schemas["Series"], as_data(chart_data(world.supervisor, "slow")))
     check(document, schemas["Problem"], (await client.get("/nothing")).json())
 
 

@@ -1,7 +1,6 @@
 """The JSON-able state is right, whole and JSON."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC
@@ -24,6 +23,7 @@ from counterfault.proxy.measurement.keys import (
     SteadyKey,
 )
 from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
+from counterfault.proxy.models.overview import ExperimentDetail, Overview
 from counterfault.proxy.report import html, junit, text
 from counterfault.proxy.supervisor.supervisor import UnknownExperiment
 from counterfault.proxy.values.buckets import (
@@ -32,6 +32,7 @@ from counterfault.proxy.values.buckets import (
     duration_bucket,
     latency_bucket,
 )
+from tests.support.api_json import as_data
 from tests.support.supervisor_world import SLOW, World
 
 
@@ -46,8 +47,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_the_overview_says_how_the_sidecar_is(world):
     world.now += 1.5
-    seen = overview(world.supervisor)
-    assert json.loads(json.dumps(seen)) == seen
+    seen = as_data(overview(world.supervisor))
+    assert Overview.from_data(seen) == overview(world.supervisor)
     assert seen["service"] == "shop"
     assert seen["uptime"] == 1.5
     assert seen["lease_remaining"] == 1.5
@@ -58,7 +59,7 @@ def test_the_overview_says_how_the_sidecar_is(world):
 
 
 def test_an_experiment_begins_with_nothing_counted(world):
-    (seen,) = overview(world.supervisor)["experiments"]
+    (seen,) = as_data(overview(world.supervisor))["experiments"]
     assert seen["name"] == "slow"
     assert (seen["run"], seen["state"], seen["reason"]) == (1, "baseline", "")
     assert seen["remaining"] == 60
@@ -73,7 +74,7 @@ def test_only_live_runs_enrol_users(world):
     world.pass_time(60)
     world.pass_time(600)
     world.pass_time(30)
-    seen = overview(world.supervisor)
+    seen = as_data(overview(world.supervisor))
     assert seen["experiments"][0]["state"] == "done"
     assert seen["experiments"][0]["remaining"] is None
     assert seen["enrolled"] == 0
@@ -86,7 +87,7 @@ def test_faults_are_summed_over_the_phases_of_the_present_run(world):
     world.count(DoseKey("slow", Epoch("1.0.running"), 1, FaultResult.OVERFLOW), 3)
     world.count(DoseKey("slow", Epoch("1.0.running"), 1, FaultResult.FAILED), 2)
     world.count(DoseKey("slow", Epoch("2.0.running"), 1, FaultResult.PERFORMED), 100)
-    first, second = overview(world.supervisor)["experiments"][0]["faults"]
+    first, second = as_data(overview(world.supervisor))["experiments"][0]["faults"]
     counts = {"planned": 10, "performed": 4, "overflow": 3, "failed": 2}
     said = {"at": "payments", "fault": "error", "dose": 0.5, "when": "before"}
     assert second == said | counts
@@ -98,7 +99,7 @@ def test_a_listener_shows_requests_errors_and_quantiles(world):
     for code, count in (("2xx", 90), ("4xx", 5), ("5xx", 3), ("error", 2)):
         world.count(RequestKey(*group, code), count)
     world.count(DurationKey(*group, duration_bucket(0.0012)), 100)
-    seen = overview(world.supervisor)["experiments"][0]["listeners"]["inbound"]
+    seen = as_data(overview(world.supervisor))["experiments"][0]["listeners"]["inbound"]
     assert seen["experiment"]["requests"] == 100
     assert seen["experiment"]["errors"] == 5
     assert DURATION_BUCKETS[0] < seen["experiment"]["p50"] < seen["experiment"]["p99"]
@@ -112,7 +113,7 @@ def test_steady_state_is_shown_by_phase_and_cohort(world):
         for cell in ("good", "bad"):
             key = SteadyKey("slow", Epoch(epoch), "success", "control", 1, cell)
             world.count(key, count)
-    seen = overview(world.supervisor)["experiments"][0]["steady_state"][0]
+    seen = as_data(overview(world.supervisor))["experiments"][0]["steady_state"][0]
     assert (seen["name"], seen["at"], seen["kind"]) == ("success", "inbound", "success_rate")
     found = {phase: counts["control"] for phase, counts in seen["phases"].items()}
     assert found["baseline"] == {"events": 14, "bad": 7, "quantile": None}
@@ -121,7 +122,7 @@ def test_steady_state_is_shown_by_phase_and_cohort(world):
 
 
 def test_tolerances_are_told_in_words(world):
-    seen = overview(world.supervisor)["experiments"][0]["steady_state"]
+    seen = as_data(overview(world.supervisor))["experiments"][0]["steady_state"]
     assert [(m["kind"], m["tolerance"]) for m in seen] == [
         ("success_rate", "drop 0.5pp"),
         ("latency", "p99 rise 20%"),
@@ -143,8 +144,8 @@ def test_an_outside_metric_is_shown_and_not_exported_again(tmp_path, answer):
     both = dict.fromkeys(("control", "experiment"), answer)
     supervisor.judge.watch.outside.answered(run, metric, both, When(world.now, world.now))
     world.pass_time(5)
-    seen = detail(supervisor, "slow")
-    assert json.loads(json.dumps(seen)) == seen
+    seen = as_data(detail(supervisor, "slow"))
+    assert ExperimentDetail.from_data(seen) == detail(supervisor, "slow")
     assert (seen["steady_state"][0]["at"], seen["metrics"][0]["at"]) == ("prometheus", "prometheus")
     plain = isinstance(answer, Level)
     assert seen["metrics"][0]["plain"] == plain
@@ -166,7 +167,7 @@ def test_latencies_show_their_quantile(world):
         cell = latency_bucket(0.25)
         key = SteadyKey("slow", Epoch("1.0.running"), "p99", "experiment", replicate, cell)
         world.count(key, 10)
-    seen = overview(world.supervisor)["experiments"][0]["steady_state"][1]
+    seen = as_data(overview(world.supervisor))["experiments"][0]["steady_state"][1]
     sample = seen["phases"]["running"]["experiment"]
     assert (sample["events"], sample["bad"]) == (640, 0)
     assert sample["quantile"] == pytest.approx(0.25, rel=0.1)
@@ -176,7 +177,7 @@ def test_an_edit_discards_what_was_counted(world):
     world.count(SteadyKey("slow", Epoch("1.0.baseline"), "success", "control", 1, "good"), 7)
     world.write(SLOW | {"cohorts": {"experiment": "2%", "control": "2%"}})
     asyncio.run(world.supervisor.reload())
-    seen = overview(world.supervisor)["experiments"][0]
+    seen = as_data(overview(world.supervisor))["experiments"][0]
     assert seen["state"] == "baseline"
     assert seen["steady_state"][0]["phases"]["baseline"]["control"]["events"] == 0
 
@@ -185,7 +186,7 @@ def test_troubles_are_told(world):
     wrong = Problem("experiments/slow.yaml", 3, 7, "state", "must be one of paused, running")
     world.supervisor.reload_error = ConfigError([wrong])
     world.supervisor.ledger.switch(on=True)
-    seen = overview(world.supervisor)
+    seen = as_data(overview(world.supervisor))
     assert seen["killed"] is True
     said = "experiments/slow.yaml:3:7: state: must be one of paused, running"
     assert seen["reload_error"] == [said]
@@ -195,7 +196,7 @@ def test_an_unusable_state_dir_is_told_and_nothing_starts(tmp_path):
     (tmp_path / "file").write_text("")
     world = World(tmp_path / "config")
     world.write(SLOW)
-    seen = overview(world.start(tmp_path / "file" / "state"))
+    seen = as_data(overview(world.start(tmp_path / "file" / "state")))
     assert "state" in seen["state_dir_error"]
     assert seen["experiments"][0]["state"] == "pending"
     assert seen["enrolled"] == 0
@@ -203,11 +204,11 @@ def test_an_unusable_state_dir_is_told_and_nothing_starts(tmp_path):
 
 def test_detail_has_timeline_and_configuration(world):
     world.pass_time(60)
-    seen = detail(world.supervisor, "slow")
-    assert json.loads(json.dumps(seen)) == seen
+    seen = as_data(detail(world.supervisor, "slow"))
+    assert ExperimentDetail.from_data(seen) == detail(world.supervisor, "slow")
     assert [event["state"] for event in seen["timeline"]] == ["baseline", "running"]
     assert seen["configuration"] == SLOW
-    (summary,) = overview(world.supervisor)["experiments"]
+    (summary,) = as_data(overview(world.supervisor))["experiments"]
     assert seen.items() >= summary.items()
 
 
@@ -215,7 +216,7 @@ def test_detail_has_the_samples_of_each_phase(world):
     world.count(SteadyKey("slow", Epoch("1.0.running"), "success", "control", 63, "good"), 3)
     world.count(SteadyKey("slow", Epoch("1.0.running"), "success", "control", 63, "bad"), 2)
     world.count(SteadyKey("slow", Epoch("1.0.baseline"), "success", "control", 63, "bad"), 9)
-    found = detail(world.supervisor, "slow")["samples"]
+    found = as_data(detail(world.supervisor, "slow"))["samples"]
     assert found.keys() == {"success", "p99", "slow", "orders"}
     running = found["success"]["running"]
     assert running["control"]["0"] == [0] * 63 + [3]
@@ -227,7 +228,7 @@ def test_detail_has_the_samples_of_each_phase(world):
 def test_detail_has_the_buckets_of_latencies(world):
     for replicate, cell in ((1, 40), (2, 40), (2, 160)):
         world.count(SteadyKey("slow", Epoch("1.0.running"), "p99", "control", replicate, cell))
-    found = detail(world.supervisor, "slow")["samples"]["p99"]["running"]["control"]
+    found = as_data(detail(world.supervisor, "slow"))["samples"]["p99"]["running"]["control"]
     assert found.keys() == {"40", "160"}
     assert found["40"][:4] == [0, 1, 1, 0]
 

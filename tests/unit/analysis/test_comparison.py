@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfault.proxy.analysis.comparison import Threshold, boundary_of, compare
-from counterfault.proxy.analysis.difference import differ, exceeds, worse
+from counterfault.proxy.analysis.difference import difference_evidence, exceeds, harm_evidence
 from counterfault.proxy.analysis.sample_size import needed
 from counterfault.proxy.analysis.sequential import Evidence
 from counterfault.proxy.experiments.experiment import Cohorts
@@ -62,7 +62,7 @@ def test_a_quick_look_at_the_levels_alarms_no_sooner_and_no_later(
 ) -> None:
     for seed, events in enumerate((200, 2000, 20_000)):
         pair = drawn(name, seed, events, effect)
-        evidence = worse(KINDS[name], pair, EVEN, times)
+        evidence = harm_evidence(KINDS[name], pair, EVEN, times)
         for alarm in (0.5, 3.0, 7.0):
             assert exceeds(KINDS[name], pair, EVEN, times, alarm) == (evidence >= alarm)
 
@@ -79,12 +79,15 @@ def test_no_counts_raise_or_give_what_is_not_a_number(
     pair = data.draw(pairs(width(of)))
     cohorts = Cohorts.model_validate({"experiment": shares[0], "control": shares[1]})
     seen = compare(of, pair, cohorts, Threshold.of(0.95, count))
-    told = [differ(of, pair, cohorts), *(worse(of, pair, cohorts, times) for times in (0, 1, 3))]
+    told = [
+        difference_evidence(of, pair, cohorts),
+        *(harm_evidence(of, pair, cohorts, times) for times in (0, 1, 3)),
+    ]
     shown = [*seen.levels, seen.effect, seen.detectable, *(seen.bounds or ()), needed(seen)]
     numbers = [seen.evidence.harm, seen.evidence.within, seen.clusters, *told, *shown]
     assert not [n for n in numbers if n is not None and isnan(n)]
     assert not (seen.harmed and seen.within)
-    assert worse(of, pair, cohorts, 1.0) == seen.evidence.harm
+    assert harm_evidence(of, pair, cohorts, 1.0) == seen.evidence.harm
     if seen.bounds is not None:
         assert seen.bounds[0] <= seen.bounds[1]
 
@@ -160,7 +163,7 @@ def test_a_handful_of_users_never_decides(name: str, users: int, cell: int) -> N
         seen = compared(name, pair)
         assert seen.clusters == pytest.approx(users)
         assert (seen.harmed, seen.within) == (False, False)
-        assert differ(KINDS[name], pair, EVEN) == 0.0
+        assert difference_evidence(KINDS[name], pair, EVEN) == 0.0
 
 
 @each("users", [1, 2])
@@ -238,18 +241,18 @@ def test_a_boundary_is_so_many_tolerances_from_equality(name: str, times: float)
 
 def test_many_tolerances_may_be_more_than_there_is() -> None:
     wide = metric(success_rate={"drop": "60pp"})
-    assert worse(wide, Pair(share(5000, 0), share(5000, 5000)), EVEN, 3.0) > 0
-    assert worse(wide, Pair(share(5000, 0), share(5000, 2500)), EVEN, 3.0) < 0
+    assert harm_evidence(wide, Pair(share(5000, 0), share(5000, 5000)), EVEN, 3.0) > 0
+    assert harm_evidence(wide, Pair(share(5000, 0), share(5000, 2500)), EVEN, 3.0) < 0
     gone = Pair(share(5000, 0), share(0, 0))
-    assert worse(metric(rate={"drop": "50%"}), gone, EVEN, 3.0) > 0
+    assert harm_evidence(metric(rate={"drop": "50%"}), gone, EVEN, 3.0) > 0
 
 
 @each("name", KINDS)
 def test_two_tolerances_are_worse_than_one_and_not_than_three(name: str) -> None:
     of, pair = KINDS[name], drawn(name, 2, 100_000, effect=2.0)
-    assert worse(of, pair, EVEN, 0.0) > worse(of, pair, EVEN, 1.0) > ONE.harm
-    assert worse(of, pair, EVEN, 3.0) < 0
-    assert differ(of, pair, EVEN) > ONE.harm
+    assert harm_evidence(of, pair, EVEN, 0.0) > harm_evidence(of, pair, EVEN, 1.0) > ONE.harm
+    assert harm_evidence(of, pair, EVEN, 3.0) < 0
+    assert difference_evidence(of, pair, EVEN) > ONE.harm
 
 
 @each("name", KINDS)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from counterfault.proxy.analysis.monitor import Monitor, stops
-from counterfault.proxy.analysis.verdict import Result, conclude
+from counterfault.proxy.analysis.result import Result
+from counterfault.proxy.analysis.verdict import conclude
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from tests.support.worker_counts import WorkerCounts
@@ -45,7 +46,7 @@ def watch(counted: WorkerCounts) -> Monitor:
 
 def test_nothing_is_found_in_nothing(watch: Monitor) -> None:
     for state in State:
-        found = watch.look(run(state), experiment(), 1.0)
+        found = watch.evaluate(run(state), experiment(), 1.0)
         assert stops(run(state), found) == []
         assert not found.held
         assert [c.metric.name for c in found.comparisons] == ["ok"]
@@ -58,7 +59,7 @@ def test_harm_beyond_the_tolerance_stops_a_running_run(
     counted.add("1.0.running", "ok", "experiment", good=16, bad=4)
     counted.dose("1.0.running", 256, 256)
     now = run(State.RUNNING)
-    found = watch.look(now, experiment(), 1.0)
+    found = watch.evaluate(now, experiment(), 1.0)
     assert stops(now, found) == [Reason.HARM]
     stopped = Run("x", 1, State.STOPPED, Reason.HARM)
     verdict = conclude(stopped, found)
@@ -70,7 +71,7 @@ def test_harm_beyond_the_tolerance_stops_a_running_run(
 def test_harm_without_a_fault_is_no_refutation(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add("1.0.running", "ok", "control", good=20)
     counted.add("1.0.running", "ok", "experiment", good=16, bad=4)
-    found = watch.look(run(State.RUNNING), experiment(), 1.0)
+    found = watch.evaluate(run(State.RUNNING), experiment(), 1.0)
     verdict = conclude(Run("x", 1, State.STOPPED, Reason.HARM), found)
     assert verdict.result is Result.INVALID
     assert "although no fault was performed" in verdict.reason
@@ -82,7 +83,7 @@ def test_cohorts_that_differ_before_any_fault_make_the_run_invalid(
     counted.add("1.0.baseline", "ok", "control", good=16, bad=4)
     counted.add("1.0.baseline", "ok", "experiment", good=20)
     now = run(State.BASELINE)
-    found = watch.look(now, experiment(), 1.0)
+    found = watch.evaluate(now, experiment(), 1.0)
     assert stops(now, found) == [Reason.BASELINE]
     verdict = conclude(Run("x", 1, State.STOPPED, Reason.BASELINE), found)
     assert (verdict.result, verdict.reason) == (Result.INVALID, f"{Reason.BASELINE}: ok")
@@ -90,7 +91,7 @@ def test_cohorts_that_differ_before_any_fault_make_the_run_invalid(
 
 def test_equal_cohorts_pass_the_baseline(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add_both("1.0.baseline", "ok", good=160, bad=4)
-    assert stops(run(State.BASELINE), watch.look(run(State.BASELINE), experiment(), 1.0)) == []
+    assert stops(run(State.BASELINE), watch.evaluate(run(State.BASELINE), experiment(), 1.0)) == []
 
 
 def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(
@@ -98,7 +99,7 @@ def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(
 ) -> None:
     counted.users("1.0", 5000, 4000)
     now = run(State.RUNNING)
-    found = watch.look(now, experiment(), 1.0)
+    found = watch.evaluate(now, experiment(), 1.0)
     assert stops(now, found) == [Reason.SAMPLE_RATIO]
     verdict = conclude(Run("x", 1, State.STOPPED, Reason.SAMPLE_RATIO), found)
     assert verdict.result is Result.INVALID
@@ -108,7 +109,7 @@ def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(
 def test_shares_that_differ_are_no_mismatch(watch: Monitor, counted: WorkerCounts) -> None:
     counted.users("1.0", 8000, 2000)
     shares = experiment(cohorts={"experiment": "1%", "control": "4%"})
-    assert stops(run(State.RUNNING), watch.look(run(State.RUNNING), shares, 1.0)) == []
+    assert stops(run(State.RUNNING), watch.evaluate(run(State.RUNNING), shares, 1.0)) == []
 
 
 def test_control_that_gets_worse_than_its_past_ends_the_run(
@@ -118,10 +119,10 @@ def test_control_that_gets_worse_than_its_past_ends_the_run(
     now = run(State.RUNNING)
     for second in range(0, 60, 5):
         counted.add_both("1.0.running", "ok", good=10)
-        assert stops(now, watch.look(now, experiment(), second)) == []
+        assert stops(now, watch.evaluate(now, experiment(), second)) == []
     for second in range(60, 90, 5):
         counted.add_both("1.0.running", "ok", good=8, bad=2)
-        found = watch.look(now, experiment(), second)
+        found = watch.evaluate(now, experiment(), second)
     assert stops(now, found) == [Reason.INTERFERENCE]
 
 
@@ -132,20 +133,20 @@ def test_what_control_was_like_an_hour_ago_does_not_hide_what_it_is_like(
     now = run(State.RUNNING)
     counted.add_both("1.0.running", "ok", good=100_000)
     for second in range(0, 200, 10):
-        watch.look(now, experiment(), second)
+        watch.evaluate(now, experiment(), second)
     counted.add_both("1.0.running", "ok", good=8, bad=2)
-    assert stops(now, watch.look(now, experiment(), 205)) == [Reason.INTERFERENCE]
+    assert stops(now, watch.evaluate(now, experiment(), 205)) == [Reason.INTERFERENCE]
 
 
 def test_all_within_holds_with_enough_of_a_dose_only(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add_both("1.0.running", "ok", good=100)
     counted.dose("1.0.running", 1000, 790)
-    assert not watch.look(run(State.RUNNING), experiment(), 1.0).held
-    done = conclude(run(State.DONE), watch.look(run(State.DONE), experiment(), 1.0))
+    assert not watch.evaluate(run(State.RUNNING), experiment(), 1.0).held
+    done = conclude(run(State.DONE), watch.evaluate(run(State.DONE), experiment(), 1.0))
     assert done.result is Result.INCONCLUSIVE
     assert done.reason == "only 790 of 1000 faults due were performed"
     counted.dose("1.0.running", 0, 10)
-    found = watch.look(run(State.RUNNING), experiment(), 1.0)
+    found = watch.evaluate(run(State.RUNNING), experiment(), 1.0)
     assert found.held
     verdict = conclude(run(State.RUNNING), found)
     assert (verdict.result, verdict.provisional) == (Result.HELD, True)
@@ -161,7 +162,7 @@ def test_one_metric_left_open_leaves_all_open(watch: Monitor, counted: WorkerCou
             {"name": "slow", "at": "inbound", "slow": {"over": "1s", "rise": "1pp"}},
         ]
     )
-    found = watch.look(run(State.DONE), more, 1.0)
+    found = watch.evaluate(run(State.DONE), more, 1.0)
     verdict = conclude(run(State.DONE), found)
     assert verdict.result is Result.INCONCLUSIVE
     assert verdict.reason == "slow: only 0 events in a cohort"
@@ -171,10 +172,10 @@ def test_no_recovery_refutes_what_seemed_to_hold(watch: Monitor, counted: Worker
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 10)
     now = run(State.RECOVERING, entered=100.0)
-    watch.look(now, experiment(), 101.0)
+    watch.evaluate(now, experiment(), 101.0)
     counted.add("1.0.recovering", "ok", "control", good=20)
     counted.add("1.0.recovering", "ok", "experiment", good=14, bad=6)
-    found = watch.look(now, experiment(), 110.0)
+    found = watch.evaluate(now, experiment(), 110.0)
     assert stops(now, found) == []
     verdict = conclude(run(State.DONE), found)
     assert verdict.result is Result.REFUTED
@@ -187,14 +188,14 @@ def test_what_was_left_of_the_fault_early_in_recovery_does_not_count(
     now = run(State.RECOVERING, entered=100.0)
     counted.add("1.0.recovering", "ok", "control", good=20)
     counted.add("1.0.recovering", "ok", "experiment", good=14, bad=6)
-    watch.look(now, experiment(), 104.0)
+    watch.evaluate(now, experiment(), 104.0)
     counted.add_both("1.0.recovering", "ok", good=20)
-    assert watch.look(now, experiment(), 110.0).unrecovered == ()
+    assert watch.evaluate(now, experiment(), 110.0).unrecovered == ()
 
 
 def test_nothing_measured_is_inconclusive(watch: Monitor, counted: WorkerCounts) -> None:
     counted.dose("1.0.running", 10, 10)
-    found = watch.look(run(State.DONE), experiment(steady_state=[]), 1.0)
+    found = watch.evaluate(run(State.DONE), experiment(steady_state=[]), 1.0)
     assert conclude(run(State.DONE), found).result is Result.INCONCLUSIVE
 
 
@@ -203,7 +204,7 @@ def test_faults_that_could_not_be_performed_make_the_run_invalid(
 ) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 0)
-    found = watch.look(run(State.DONE), experiment(), 1.0)
+    found = watch.evaluate(run(State.DONE), experiment(), 1.0)
     verdict = conclude(run(State.DONE), found)
     assert (verdict.result, verdict.reason) == (
         Result.INVALID,
@@ -220,7 +221,7 @@ def test_a_run_stopped_for_another_reason_is_inconclusive(
 ) -> None:
     counted.add_both("1.0.running", "ok", good=1000)
     counted.dose("1.0.running", 10, 10)
-    found = watch.look(run(State.RUNNING), experiment(), 1.0)
+    found = watch.evaluate(run(State.RUNNING), experiment(), 1.0)
     verdict = conclude(Run("x", 1, State.STOPPED, reason), found)
     assert (verdict.result, verdict.reason) == (Result.INCONCLUSIVE, reason)
 
@@ -228,6 +229,6 @@ def test_a_run_stopped_for_another_reason_is_inconclusive(
 def test_an_edit_forgets_what_control_was_like(watch: Monitor, counted: WorkerCounts) -> None:
     counted.add("1.0.baseline", "ok", "control", good=100)
     counted.add_both("1.0.running", "ok", good=8, bad=2)
-    watch.look(run(State.RUNNING), experiment(), 0.0)
+    watch.evaluate(run(State.RUNNING), experiment(), 0.0)
     edited = Run("x", 1, State.RUNNING, edits=1)
-    assert stops(edited, watch.look(edited, experiment(), 1.0)) == []
+    assert stops(edited, watch.evaluate(edited, experiment(), 1.0)) == []

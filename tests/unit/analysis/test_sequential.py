@@ -7,7 +7,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from counterfault.proxy.analysis.sequential import Signal, bounds, either, evidence, needed_times
+from counterfault.proxy.analysis.sequential import (
+    Signal,
+    bounds,
+    evidence,
+    needed_times,
+    two_sided_evidence,
+)
 from tests.support import reference_statistics
 
 # So many degrees of freedom that a t-score is a normal one.
@@ -49,8 +55,8 @@ def test_at_the_boundary_an_e_value_is_1_on_average(kappa: float, side: str) -> 
 
 @given(scores, kappas)
 def test_either_side_counts_half(z: float, kappa: float) -> None:
-    both = either(_signal(z, kappa))
-    assert both == pytest.approx(either(_signal(-z, kappa)))
+    both = two_sided_evidence(_signal(z, kappa))
+    assert both == pytest.approx(two_sided_evidence(_signal(-z, kappa)))
     most = max(evidence(_signal(x, kappa)).within for x in (z, -z))
     assert most - log(2) - 1e-9 <= both <= most + 1e-9
 

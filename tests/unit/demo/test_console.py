@@ -5,41 +5,61 @@ from typing import Any
 
 from rich.console import Console
 
-from counterfault.proxy.analysis.verdict import Result
+from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.demo.console import TourConsole
 from counterfault.proxy.demo.outcome import Outcome
 from counterfault.proxy.demo.scenarios import SCENARIOS, Scenario
+from counterfault.proxy.models.overview import ExperimentSummary
 
 HARMLESS, HARMFUL = SCENARIOS
+USERS = {"control": 9, "experiment": 9, "expected_share": 0.5, "evidence": 0.0, "off": False}
+METRIC = {
+    "name": "checkout",
+    "at": "inbound",
+    "kind": "success_rate",
+    "tolerance": "drop 1pp",
+    "unit": "pp",
+    "allowed": 0.01,
+    "effect": 1.0,
+    "lower": 0.978,
+    "upper": None,
+    "harmed": True,
+    "within": False,
+    "evidence": {"harm": 40.0, "within": -40.0, "harm_at": 3.0, "within_at": 3.0},
+    "detectable": None,
+    "needed": None,
+    "clusters": 64.0,
+    "control": {"events": 128, "bad": 0, "level": 0.0},
+    "experiment": {"events": 127, "bad": 127, "level": 1.0},
+    "says": "checkout: 100 pp more requests failed",
+    "levels": ["0% bad", "100% bad"],
+}
 
 
-def seen(act: Scenario = HARMFUL, **changes: Any) -> dict[str, Any]:
+def seen(act: Scenario = HARMFUL, **changes: Any) -> ExperimentSummary:
     """A run of the second act's kind as the API has it: all checkouts of the experiment fail."""
     traffic = {"requests": 400, "errors": 0, "p50": 0.0184, "p99": None}
-    return {
+    fault = {"at": "payments", "fault": "error", "dose": 1.0, "when": "before"}
+    verdict = {"result": "refuted", "reason": "checkout: 100 pp more requests failed"}
+    data = {
         "name": act.name,
         "hypothesis": "All is [well]",
+        "run": 1,
         "state": "running",
         "reason": "",
         "remaining": 11.6,
-        "faults": [{"planned": 120, "performed": 120}],
+        "phases": {"baseline": 10, "duration": 30, "recovery": 10},
+        "cohorts": {"experiment": 0.1, "control": 0.1},
+        "faults": [fault | {"planned": 120, "performed": 120, "overflow": 0, "failed": 0}],
         "listeners": {"inbound": {"control": traffic, "experiment": traffic | {"errors": 100}}},
-        "verdict": {"result": "refuted", "reason": "checkout: 100 pp more requests failed"},
-        "metrics": [
-            {
-                "name": "checkout",
-                "tolerance": "drop 1pp",
-                "unit": "pp",
-                "levels": ["0% bad", "100% bad"],
-                "control": {"events": 128},
-                "experiment": {"events": 127},
-                "effect": 1.0,
-                "lower": 0.978,
-                "upper": None,
-            }
-        ],
-        **changes,
+        "steady_state": [],
+        "verdict": verdict | {"provisional": False},
+        "dose": {"planned": 120, "performed": 120, "share": 1.0},
+        "users": USERS,
+        "metrics": [METRIC],
+        "forecast": [],
     }
+    return ExperimentSummary.from_data(data | changes)
 
 
 def screen(
@@ -114,7 +134,7 @@ def test_the_last_table_says_what_held_with_its_numbers() -> None:
 
 def test_a_surprise_is_said() -> None:
     shown, out = screen()
-    verdict = {"result": "inconclusive", "reason": "stopped by an operator"}
+    verdict = {"result": "inconclusive", "reason": "stopped by an operator", "provisional": False}
     found = outcome(HARMLESS, state="stopped", verdict=verdict)
     shown.conclude([found])
     assert found.result is Result.INCONCLUSIVE

@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from counterfault.proxy.measurement.samples import (
     BAD,
     GOOD,
-    LATENCY_CELLS,
-    SHARE_CELLS,
+    LATENCY_COLUMNS,
+    SHARE_COLUMNS,
     Pair,
     Sample,
-    cells_for,
-    cells_of,
     column,
+    columns_for,
+    columns_of,
 )
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS, latency_bucket
 from tests.support.samples import KINDS, samples, share
 
 # Below 2^53 in sum, up to which floats count exactly.
 MOST = 10**10
-widths = st.sampled_from([SHARE_CELLS, LATENCY_CELLS])
+widths = st.sampled_from([SHARE_COLUMNS, LATENCY_COLUMNS])
 
 
 @given(st.data(), widths)
@@ -75,7 +75,7 @@ def test_counts_are_told_by_outcome_and_by_cell() -> None:
 
 
 def test_a_latency_is_neither_good_nor_bad() -> None:
-    sample = Sample.empty(LATENCY_CELLS)
+    sample = Sample.empty(LATENCY_COLUMNS)
     sample.counts[3, 1] = 7
     assert (sample.events, sample.bad) == (7, 0)
     assert [int(counts.sum()) for counts in sample.outcomes] == [7, 0]
@@ -83,8 +83,8 @@ def test_a_latency_is_neither_good_nor_bad() -> None:
 
 def test_every_cell_a_worker_names_has_a_column() -> None:
     assert (column("good"), column("bad")) == (GOOD, BAD)
-    assert cells_of("good") == SHARE_CELLS
+    assert columns_of("good") == SHARE_COLUMNS
     for seconds in (0.0, LATENCY_BUCKETS[0], 0.2, LATENCY_BUCKETS[-1], 1e9):
         cell = latency_bucket(seconds)
-        assert column(cell) < cells_of(cell) == LATENCY_CELLS
-    assert {cells_for(metric) for metric in KINDS.values()} == {SHARE_CELLS, LATENCY_CELLS}
+        assert column(cell) < columns_of(cell) == LATENCY_COLUMNS
+    assert {columns_for(metric) for metric in KINDS.values()} == {SHARE_COLUMNS, LATENCY_COLUMNS}

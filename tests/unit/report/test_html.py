@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.report import html as page
 from tests.support.example_runs import EXAMPLE_RUNS, empty, example_report, held, refuted
 
@@ -52,7 +53,7 @@ def of(svg: ElementTree.Element, kind: str) -> list[ElementTree.Element]:
 
 @pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_every_page_is_well_formed_and_fetches_nothing(story):
-    html = page.render(EXAMPLE_RUNS[story](), UTC)
+    html = page.render(RunRecord.from_data(EXAMPLE_RUNS[story]()), UTC)
     parser = nested(html)
     assert "script" not in parser.seen
     assert not re.search(r"\b(src|href)=|url\(", html)
@@ -60,7 +61,7 @@ def test_every_page_is_well_formed_and_fetches_nothing(story):
 
 @pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_every_chart_stays_within_its_frame_and_has_numbers_only(story):
-    for svg in drawings(page.render(EXAMPLE_RUNS[story](), UTC)).values():
+    for svg in drawings(page.render(RunRecord.from_data(EXAMPLE_RUNS[story]()), UTC)).values():
         assert svg[0].tag == "title"
         for element in svg:
             for name in ("points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy"):
@@ -69,7 +70,7 @@ def test_every_chart_stays_within_its_frame_and_has_numbers_only(story):
 
 
 def test_the_policy_allows_its_own_style_and_nothing_else():
-    html = page.render(held(), UTC)
+    html = page.render(RunRecord.from_data(held()), UTC)
     (style,) = re.findall("<style>(.*?)</style>", html, re.DOTALL)
     digest = b64encode(sha256(style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in page.POLICY
@@ -85,13 +86,13 @@ def test_what_users_wrote_is_text():
     record["metrics"][0] |= {"name": EVIL, "tolerance": EVIL, "levels": [EVIL, EVIL]}
     for point in record["points"]:
         point["metrics"][EVIL] = point["metrics"]["success"]
-    html = page.render(record, UTC)
+    html = page.render(RunRecord.from_data(record), UTC)
     assert "img" not in nested(html).seen
     assert "<script" not in html
 
 
 def test_a_metric_has_both_cohorts_over_time_with_the_phases_behind():
-    found = drawings(page.render(held(), UTC))
+    found = drawings(page.render(RunRecord.from_data(held()), UTC))
     svg = found["success: failed requests over time, both cohorts"]
     assert len(of(svg, "control")) == len(of(svg, "experiment")) == 1
     bands = [e.attrib["class"] for e in svg if e.attrib.get("class", "").startswith("phase ")]
@@ -101,7 +102,7 @@ def test_a_metric_has_both_cohorts_over_time_with_the_phases_behind():
 
 
 def test_the_estimate_has_a_band_and_the_tolerance():
-    found = drawings(page.render(held(), UTC))
+    found = drawings(page.render(RunRecord.from_data(held()), UTC))
     svg = found["p95: how much worse the experiment cohort is, over time"]
     assert len(of(svg, "bounds")) == len(of(svg, "estimate")) == len(of(svg, "zero")) == 1
     allowed = [e.text for e in of(svg, "allowed end")]
@@ -111,7 +112,7 @@ def test_the_estimate_has_a_band_and_the_tolerance():
 def test_the_harm_that_stopped_a_run_is_drawn():
     record = refuted()
     assert record["points"][-1]["metrics"]["success"]["lower"] > 0.02
-    svg = drawings(page.render(record, UTC))[
+    svg = drawings(page.render(RunRecord.from_data(record), UTC))[
         "success: how much worse the experiment cohort is, over time"
     ]
     (estimate,) = of(svg, "estimate")
@@ -121,7 +122,7 @@ def test_the_harm_that_stopped_a_run_is_drawn():
 
 
 def test_latencies_of_both_cohorts_lie_over_each_other():
-    found = drawings(page.render(held(), UTC))
+    found = drawings(page.render(RunRecord.from_data(held()), UTC))
     svg = found["p95: distribution of latencies while the faults were on"]
     areas = [e.attrib["class"] for e in svg if "area" in e.attrib.get("class", "")]
     assert areas == ["control area", "experiment area"]
@@ -131,7 +132,7 @@ def test_latencies_of_both_cohorts_lie_over_each_other():
 
 
 def test_numbers_by_phase_are_a_table():
-    html = page.render(held(), UTC)
+    html = page.render(RunRecord.from_data(held()), UTC)
     rows = re.findall(
         r'<tr><th scope="row">(\w+)</th><th scope="row">(\w+)</th><td>([\d,]+)</td>', html
     )
@@ -146,19 +147,20 @@ def test_numbers_by_phase_are_a_table():
 
 
 def test_a_run_that_has_not_begun_says_so():
-    html = page.render(empty(), UTC)
+    html = page.render(RunRecord.from_data(empty()), UTC)
     assert "Nothing has happened yet." in html
     assert "<svg" not in html
 
 
 def test_without_a_steady_state_nothing_was_compared():
     record = example_report(260, experiment={"steady_state": []})
-    assert "Nothing has been compared." in page.render(record, UTC)
-    assert "no steady state is defined" in page.render(record, UTC)
+    assert "Nothing has been compared." in page.render(RunRecord.from_data(record), UTC)
+    assert "no steady state is defined" in page.render(RunRecord.from_data(record), UTC)
 
 
 def test_an_edit_begins_the_charts_anew():
     record = example_report(60)
     before = [dict(point, epoch="1.9.running") for point in record["points"][:20]]
     again = record | {"points": before + record["points"][20:]}
-    assert page.render(record, UTC) != page.render(again, UTC)
+    before_edit, after = (RunRecord.from_data(data) for data in (record, again))
+    assert page.render(before_edit, UTC) != page.render(after, UTC)

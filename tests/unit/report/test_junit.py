@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
+from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.report import junit
 from tests.support.example_runs import (
     EXAMPLE_RUNS,
@@ -37,7 +38,7 @@ PROPERTY = {"name": r"\S.*", "value": r".*"}
 
 
 def parsed(record) -> Element:
-    (suite,) = ElementTree.fromstring(junit.render(record, UTC))
+    (suite,) = ElementTree.fromstring(junit.render(RunRecord.from_data(record), UTC))
     return suite
 
 

@@ -5,6 +5,9 @@ from datetime import UTC
 
 import pytest
 
+from counterfault.proxy.analysis.result import Result
+from counterfault.proxy.models.run_record import RunRecord
+from counterfault.proxy.models.run_summary import VerdictSummary
 from counterfault.proxy.report import FORMATS, exit_code, worst
 from tests.support.example_runs import EXAMPLE_RUNS, held
 
@@ -21,7 +24,9 @@ from tests.support.example_runs import EXAMPLE_RUNS, held
     ],
 )
 def test_the_exit_code_is_the_final_verdict(result, provisional, code):
-    assert exit_code({"result": result, "provisional": provisional}) == code
+    assert (
+        exit_code(VerdictSummary(result=Result(result), reason="", provisional=provisional)) == code
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,7 +38,7 @@ def test_of_several_runs_the_worst_counts(codes, code):
 
 def test_json_is_the_record():
     record = held()
-    assert json.loads(FORMATS["json"].render(record, UTC)) == record
+    assert json.loads(FORMATS["json"].render(RunRecord.from_data(record), UTC)) == record
 
 
 @pytest.mark.parametrize("story", EXAMPLE_RUNS)

@@ -4,6 +4,7 @@ from datetime import UTC, timedelta, timezone
 
 import pytest
 
+from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.report import text
 from tests.support.example_runs import EXAMPLE_RUNS, held, inconclusive, refuted
 
@@ -15,7 +16,7 @@ def report(record, zone=UTC):
     """By label, what an entry says; continued lines are joined. Metrics' entries by their name."""
     found: dict[str, str] = {}
     section, label = "", ""
-    for line in text.render(record, zone).splitlines():
+    for line in text.render(RunRecord.from_data(record), zone).splitlines():
         if not line.startswith(" "):
             section = line.partition(":")[0]
             continue
@@ -27,7 +28,7 @@ def report(record, zone=UTC):
 
 def test_a_held_hypothesis_is_told_with_all_its_numbers():
     record = held()
-    said = text.render(record, UTC)
+    said = text.render(RunRecord.from_data(record), UTC)
     assert said.startswith("slow #1: held\n  hypothesis  Checkout keeps working\n")
     found = report(record)
     assert found["because"].startswith("all within tolerance; ")
@@ -44,7 +45,7 @@ def test_a_held_hypothesis_is_told_with_all_its_numbers():
 
 
 def test_harm_is_told_by_the_metric_that_shows_it():
-    said = text.render(refuted(), UTC)
+    said = text.render(RunRecord.from_data(refuted()), UTC)
     assert said.startswith("slow #1: refuted\n")
     assert "\nsuccess: worse than allowed (success_rate at inbound, drop 2pp)\n" in said
     assert "\np95: undecided (latency at inbound, p95 rise 50%)\n" in said
@@ -52,14 +53,14 @@ def test_harm_is_told_by_the_metric_that_shows_it():
 
 
 def test_times_are_told_in_utc_and_on_the_readers_clock():
-    record = inconclusive()
+    record = RunRecord.from_data(inconclusive())
     assert "2026-09-21 14:13:20 UTC (15:13:20 CET)  baseline\n" in text.render(record, CET)
     assert "2026-09-21 14:13:20 UTC  baseline\n" in text.render(record, UTC)
 
 
 @pytest.mark.parametrize("story", EXAMPLE_RUNS)
 def test_each_story_fits_on_a_screen(story: str):
-    lines = text.render(EXAMPLE_RUNS[story](), CET).splitlines()
+    lines = text.render(RunRecord.from_data(EXAMPLE_RUNS[story]()), CET).splitlines()
     assert max(map(len, lines)) <= text.WIDTH
     assert len(lines) <= 50
     assert not any(line != line.rstrip() for line in lines)

@@ -10,6 +10,7 @@ import pytest
 from counterfault.proxy.admin.views import detail
 from counterfault.proxy.experiments.lifecycle import Epoch, State
 from counterfault.proxy.measurement.keys import KeptEpochs, Key, SteadyKey
+from tests.support.api_json import as_data
 from tests.support.supervisor_world import SLOW, World
 
 METRICS = ("success", "slow")
@@ -34,7 +35,8 @@ def shop(world: World, epoch: str, each: int = 10) -> None:
 
 
 def seen(world: World) -> dict[str, Any]:
-    return detail(world.supervisor, "slow")
+    found: dict[str, Any] = as_data(detail(world.supervisor, "slow"))
+    return found
 
 
 def verdict(world: World) -> str:
@@ -144,10 +146,10 @@ def test_what_is_on_disk_of_many_runs_is_at_most_a_few_seconds_old(world):
         for name in names:
             world.count(SteadyKey(name, Epoch("1.0.running"), "a", "control", 0, "good"))
         world.pass_time(1)
-    written = [world.supervisor.ledger.account(name)["metrics"][0] for name in names]
-    assert {metric["name"] for metric in written} == {"a"}
-    assert min(metric["control"]["events"] for metric in written) >= 24
-    assert len({metric["control"]["events"] for metric in written}) == 5
+    written = [world.supervisor.ledger.account(name).metrics[0] for name in names]
+    assert {metric.name for metric in written} == {"a"}
+    assert min(metric.control.events for metric in written) >= 24
+    assert len({metric.control.events for metric in written}) == 5
 
 
 def test_the_numbers_of_a_run_that_takes_a_month_are_on_disk_within_a_minute(world):
@@ -156,7 +158,7 @@ def test_the_numbers_of_a_run_that_takes_a_month_are_on_disk_within_a_minute(wor
     world.pass_time(5)
     world.count(SteadyKey("e", Epoch("1.0.running"), "a", "control", 0, "good"), 7)
     world.pass_time(60)
-    assert world.supervisor.ledger.account("e")["metrics"][0]["control"]["events"] == 7
+    assert world.supervisor.ledger.account("e").metrics[0].control.events == 7
     assert len(world.supervisor.ledger.points("e")) == 1
 
 

@@ -1,5 +1,6 @@
 """The history read by another process: without writing, and beside one that writes."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -27,7 +28,7 @@ if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 history = History(Path(sys.argv[1]), reading=True)
-print(recorded(history, "slow")["name"])
+print(recorded(history, "slow").name)
 history.close()
 """
 
@@ -50,10 +51,10 @@ def test_the_history_tells_what_the_sidecar_tells(world, tmp_path):
     history = History(tmp_path / "state", reading=True)
     found = recorded(history, "slow")
     told = report(world.supervisor, "slow")
-    assert found["timeline"] == told["timeline"]
-    assert found["points"] == told["points"]
-    assert found.keys() == told.keys()
-    assert (found["state"], found["configuration"]) == ("running", SLOW)
+    assert found.timeline == told.timeline
+    assert found.points == told.points
+    assert vars(found).keys() == vars(told).keys()
+    assert (found.state, found.configuration) == ("running", SLOW)
     history.close()
 
 
@@ -76,7 +77,7 @@ def test_a_history_that_was_cut_off_is_read_with_its_log(world, tmp_path):
     assert (tmp_path / "copy" / f"{FILE}-wal").stat().st_size
     (tmp_path / "copy" / f"{FILE}-shm").unlink()
     history = History(tmp_path / "copy", reading=True)
-    assert recorded(history, "slow")["points"] == world.supervisor.ledger.points("slow")
+    assert recorded(history, "slow").points == world.supervisor.ledger.points("slow")
     history.close()
 
 
@@ -129,5 +130,39 @@ def test_what_another_version_wrote_is_told_as_far_as_it_can_be(world, tmp_path)
     db.close()
     history = History(tmp_path / "state", reading=True)
     found = recorded(history, "slow")
-    assert (found["hypothesis"], found["phases"], found["faults"]) == ("Old", None, [])
+    assert (found.hypothesis, found.phases, found.faults) == ("Old", None, [])
+    history.close()
+
+
+def test_a_summary_without_the_fields_of_today_is_read(world, tmp_path):
+    world.close()
+    with sqlite3.connect(tmp_path / "state" / FILE) as db:
+        ((text,),) = db.execute("SELECT account FROM accounts")
+        summary = json.loads(text)
+        for metric in summary["metrics"]:
+            del metric["plain"], metric["no_data"]
+        del summary["samples"]
+        summary["metrics"][0]["spell"] = 1
+        db.execute("UPDATE accounts SET account = ?", (json.dumps(summary),))
+    db.close()
+    history = History(tmp_path / "state", reading=True)
+    found = recorded(history, "slow")
+    assert [(m.name, m.plain, m.no_data) for m in found.metrics] == [
+        (m["name"], False, None) for m in summary["metrics"]
+    ]
+    assert found.samples == {}
+    history.close()
+
+
+def test_a_summary_that_cannot_be_read_leaves_the_rest_of_the_record(world, tmp_path):
+    world.close()
+    with sqlite3.connect(tmp_path / "state" / FILE) as db:
+        db.execute("""UPDATE accounts SET account = '{"verdict": "so so"}'""")
+        db.execute("UPDATE points SET point = '{}' WHERE rowid = 1")
+        ((points,),) = db.execute("SELECT count(*) FROM points")
+    db.close()
+    history = History(tmp_path / "state", reading=True)
+    found = recorded(history, "slow")
+    assert (found.state, found.verdict.result, found.metrics) == ("running", "inconclusive", [])
+    assert len(found.points) == points - 1
     history.close()

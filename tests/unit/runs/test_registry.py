@@ -97,7 +97,7 @@ def test_a_run_is_on_disk_in_the_state_it_is_in(world: World) -> None:
     assert on_disk(world) == [("x", 1, "baseline", "")]
     world.settle(config(raw()), after=10)
     assert on_disk(world) == [("x", 1, "running", "")]
-    assert [e["state"] for e in world.ledger.timeline("x")] == ["baseline", "running"]
+    assert [e.state for e in world.ledger.timeline("x")] == ["baseline", "running"]
 
 
 def test_a_paused_experiment_waits(world: World) -> None:

@@ -17,6 +17,7 @@ import trustme
 from counterfault.proxy.experiments.lifecycle import State
 from counterfault.proxy.measurement.keys import InternalErrorKey
 from counterfault.proxy.supervisor.prometheus_poller import EVERY, LAG, PrometheusPoller
+from tests.support.api_json import as_data
 from tests.support.programs import free_port
 from tests.support.supervisor_world import SLOW, World
 
@@ -106,7 +107,7 @@ def seen(world: World) -> dict[str, Any]:
     world.supervisor.tick()
     account = world.supervisor.account("slow")
     assert account is not None
-    found: dict[str, Any] = account["metrics"][0]
+    found: dict[str, Any] = as_data(account)["metrics"][0]
     return found
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from counterfault.proxy.values.matching import Match, Outcome
+from counterfault.proxy.values.matching import ExchangeMatch, Match
 from counterfault.proxy.values.request import Request
 
 REQUEST = Request(
@@ -94,11 +94,11 @@ def test_what_cannot_be_matched_is_refused(conditions, said):
     ],
 )
 def test_an_outcome_counts_by_status(status, counted):
-    outcome = Outcome.model_validate({"status": status})
+    outcome = ExchangeMatch.model_validate({"status": status})
     assert {s for s in (200, 404, 503, None) if outcome.counts(s)} == counted
 
 
 @pytest.mark.parametrize("status", [99, 600, "6xx", "20x", "2XX", True, 200.0, None])
 def test_what_is_no_status_is_refused(status):
     with pytest.raises(ValidationError, match="must be a status such as 503 or a class such as"):
-        Outcome.model_validate({"status": status})
+        ExchangeMatch.model_validate({"status": status})

@@ -10,7 +10,7 @@ from counterfault.proxy.analysis.external.prometheus_response import (
     Counts,
     Level,
     NoPrometheusAnswer,
-    answer,
+    parse_response,
     replicate_of,
 )
 
@@ -32,26 +32,26 @@ def counted(number, value="1", **labels):
 
 
 def test_series_with_a_replicate_are_cumulative_counts():
-    found = answer(200, vector(counted(0, "7"), counted(15, "2.5")))
+    found = parse_response(200, vector(counted(0, "7"), counted(15, "2.5")))
     assert found == Counts({(("replicate", "0"),): 7.0, (("replicate", "15"),): 2.5})
 
 
 def test_each_instance_counts_for_itself():
-    found = answer(200, vector(counted(3, pod="a"), counted(3, pod="b")))
+    found = parse_response(200, vector(counted(3, pod="a"), counted(3, pod="b")))
     assert isinstance(found, Counts)
-    assert [replicate_of(series) for series in found.of] == [3, 3]
+    assert [replicate_of(series) for series in found.by_series] == [3, 3]
 
 
 def test_one_series_without_a_replicate_is_one_number():
-    assert answer(200, vector(({"job": "shop"}, "0.25"))) == Level(0.25)
+    assert parse_response(200, vector(({"job": "shop"}, "0.25"))) == Level(0.25)
 
 
 def test_a_scalar_is_one_number():
-    assert answer(200, of("scalar", [1.5, "42"])) == Level(42.0)
+    assert parse_response(200, of("scalar", [1.5, "42"])) == Level(42.0)
 
 
 def test_infos_are_no_warnings():
-    assert answer(200, vector(({}, "1"), infos=["might not be a counter"])) == Level(1.0)
+    assert parse_response(200, vector(({}, "1"), infos=["might not be a counter"])) == Level(1.0)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ def test_infos_are_no_warnings():
 )
 def test_anything_else_says_why_it_is_no_answer(status, body, why):
     with pytest.raises(NoPrometheusAnswer, match=f"^{why}"):
-        answer(status, body)
+        parse_response(status, body)
 
 
 def test_somebody_elses_words_are_cut():
     with pytest.raises(NoPrometheusAnswer) as found:
-        answer(500, json.dumps({"status": "error", "error": "x" * 9999}).encode())
+        parse_response(500, json.dumps({"status": "error", "error": "x" * 9999}).encode())
     assert len(str(found.value)) < 250
 
 
@@ -115,7 +115,7 @@ TREES = st.recursive(
 def test_no_structure_raises_anything_else(result, kind):
     for body in (of(kind, result), json.dumps(result).encode()):
         try:
-            found = answer(200, body)
+            found = parse_response(200, body)
         except NoPrometheusAnswer:
             continue
         assert isinstance(found, Counts | Level)
@@ -124,4 +124,4 @@ def test_no_structure_raises_anything_else(result, kind):
 @given(body=st.binary())
 def test_no_bytes_raise_anything_else(body):
     with pytest.raises(NoPrometheusAnswer):
-        answer(200, body)
+        parse_response(200, body)

@@ -20,7 +20,7 @@ from counterfault.proxy.measurement.keys import DoseKey, FaultResult, SteadyKey
 from counterfault.proxy.measurement.samples import Pair, Sample
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.measurement.user_sample import UserSample
-from counterfault.proxy.runs.summary import account
+from counterfault.proxy.runs.summary import run_summary
 
 ORDERS = {"query": 'orders{cohort="$cohort"}', "drop": "5%"}
 WALL = 1_800_000_000.0
@@ -79,7 +79,7 @@ class Watched:
 
     def look(self, after: float = 0.0) -> Findings:
         self.now += after
-        return self.watch.look(self.run, self.experiment, self.now)
+        return self.watch.evaluate(self.run, self.experiment, self.now)
 
     def events(self, state: State = State.RUNNING) -> tuple[int, int]:
         pair = self.watch.pair(self.run, self.metrics[0], state)
@@ -133,7 +133,7 @@ def test_each_phase_has_its_own_counts():
 
 def test_a_pod_that_is_gone_for_a_while_neither_takes_nor_repeats_counts():
     def answer(*pods: Counts) -> Counts:
-        return Counts({series: v for pod in pods for series, v in pod.of.items()})
+        return Counts({series: v for pod in pods for series, v in pod.by_series.items()})
 
     watched = Watched()
     a, b = even(50), counts([1000] * 16, "b")
@@ -370,13 +370,13 @@ def test_the_account_says_that_a_metric_is_plain_and_shows_both_numbers():
     watched = Watched()
     watched.levels(100, 80)
     found = watched.look()
-    told = account(conclude(watched.run, found), found, UserSample())["metrics"][0]
-    assert (told["at"], told["kind"], told["tolerance"]) == ("prometheus", "prometheus", "drop 5%")
-    assert (told["plain"], told["no_data"], told["within"]) == (True, None, False)
-    assert (told["control"]["level"], told["experiment"]["level"]) == (100, 80)
-    assert told["levels"] == ["100", "80"]
-    assert told["effect"] == pytest.approx(0.2)
-    assert (told["lower"], told["upper"], told["needed"]) == (None, None, None)
+    told = run_summary(conclude(watched.run, found), found, UserSample()).metrics[0]
+    assert (told.at, told.kind, told.tolerance) == ("prometheus", "prometheus", "drop 5%")
+    assert (told.plain, told.no_data, told.within) == (True, None, False)
+    assert (told.control.level, told.experiment.level) == (100, 80)
+    assert told.levels == ["100", "80"]
+    assert told.effect == pytest.approx(0.2)
+    assert (told.lower, told.upper, told.needed) == (None, None, None)
 
 
 @pytest.mark.parametrize("control", [0.0, -5.0])
