@@ -62,6 +62,7 @@ class EachMessage:
         return isinstance(self.rule.fault.act(self.request, lambda: 0.0), Hang)
 
     def draw(self, random: Random) -> Injection | None:
+        """Return the fault for one message, None if the dose spares it."""
         if self.rule.dose.share < 1 and random() >= self.rule.dose.share:
             return None
         return self.arm.injection(self.number, self.rule, self.request, random)
@@ -94,6 +95,7 @@ class Arm:
         return enrolment.cohort is Cohort.EXPERIMENT and self.state is State.RUNNING
 
     def decide(self, request: Request, random: Random) -> Decision:
+        """Draw the faults of one request, each by its dose; those of messages are drawn later."""
         drawn: dict[str, list[Injection]] = {"before": [], "after": []}
         for number, rule in self._matching(request):
             if rule.per == "message":
@@ -116,11 +118,13 @@ class Arm:
     def injection(
         self, number: int, rule: FaultRule, request: Request, random: Random
     ) -> Injection:
+        """Return the fault of the rule with this number, for one request or message."""
         action, limit = rule.fault.act(request, random), rule.dose.limit
         most = self.most_faults
         return Injection(self.name, self.epoch, number, rule.fault.name, action, most, limit)
 
     def measured(self, request: Request) -> tuple[Measured, ...]:
+        """Return the metrics that the request counts for."""
         return tuple(Measured(m, self.epoch) for m in self.metrics if m.match.matches(request))
 
 
@@ -210,8 +214,9 @@ class Plan:
         return () if arm is None or not arm.hits(enrolment) else arm.messages(request)
 
     def loses(self, listener: str, request: Request, enrolment: Enrolment) -> bool:
-        """Whether messages of a WebSocket may come to be lost while it is open; of either cohort,
-        lest these differ before the fault does.
+        """Whether faults may lose messages of a WebSocket while it is open.
+
+        The answer is the same for both cohorts, so that they do not differ before the fault.
         """
         arm = self.routes[listener].arms.get(enrolment.experiment)
         return arm is not None and any(each.loses for each in arm.messages(request))

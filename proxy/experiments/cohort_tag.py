@@ -34,6 +34,7 @@ def parse(value: bytes) -> Enrolment | None:
 
 
 def text(enrolment: Enrolment) -> bytes:
+    """Return the tag of an enrolment: `<experiment>.<cohort>.<replicate>`."""
     return f"{enrolment.experiment}.{enrolment.cohort}.{enrolment.replicate}".encode()
 
 

@@ -3,7 +3,7 @@
     0 ........ e            0.5 ....... 0.5 + c           1
     [experiment)             [control)
 
-Raising a share moves its arc's end only, so that nobody changes cohorts.
+Raising a share moves its arc's end only, so that no user changes cohorts.
 
 A run's salt seeds one hash of the unit, xxh64. Its lower half is the place, its upper half a number
 to count the user by, and the lowest bits of that are the replicate. Places are counted backwards,
@@ -46,6 +46,7 @@ class Enrolment:
 
 
 def seed_of(salt: bytes) -> int:
+    """Return the seed, 64 bits, with which the units of a run are hashed."""
     return xxh64_intdigest(salt)
 
 
@@ -91,6 +92,7 @@ class Arcs:
     control: float
 
     def claim(self, unit: bytes) -> Enrolment | None:
+        """Return the unit's enrolment, None if it is in neither cohort."""
         return self.claim_of(xxh64_intdigest(unit, seed_of(self.salt)))
 
     def claim_of(self, digest: int) -> Enrolment | None:

@@ -90,12 +90,15 @@ class Experiment(Strict):
 
     @property
     def name(self) -> str:
+        """The experiment's name."""
         return self.experiment
 
     @property
     def salt(self) -> bytes:
+        """What is hashed with each unit: another for each run, so that it meets other users."""
         return salt_of(self.experiment, self.run)
 
     @property
     def arcs(self) -> Arcs:
+        """The parts of the circle that its cohorts own."""
         return Arcs(self.name, self.salt, self.cohorts.experiment, self.cohorts.control)

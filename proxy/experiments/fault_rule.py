@@ -35,6 +35,7 @@ class FaultRule(Strict):
 
     @property
     def fault(self) -> Fault:
+        """The rule's one fault."""
         fault: Fault = next(f for name in KNOWN if (f := getattr(self, name, None)) is not None)
         return fault
 

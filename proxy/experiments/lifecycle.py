@@ -86,6 +86,7 @@ class Epoch(str):
 
     @classmethod
     def of(cls, revision: str, state: State) -> "Epoch":
+        """Return the epoch of a revision, such as `2.0`, in a state."""
         return cls(f"{revision}.{state}")
 
     @property

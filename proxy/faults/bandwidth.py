@@ -1,5 +1,7 @@
 """`bandwidth`: a body comes, or goes, no faster than a slow link would let it."""
 
+from typing import override
+
 from pydantic import Field, model_validator
 
 from counterfault.proxy.faults.actions import Action, Pace, Throttle
@@ -25,9 +27,11 @@ class Bandwidth(Fault, name="bandwidth", scalar="down"):
             raise ValueError("must have down, up or both")
         return self
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         return Throttle(_pace(self.up), _pace(self.down))
 
+    @override
     def describe(self) -> str:
         rates = ((self.down, "down"), (self.up, "up"))
         said = ", ".join(f"{human_size(rate)}/s {way}" for rate, way in rates if rate is not None)

@@ -64,7 +64,7 @@ class Fault(Strict):
     """
 
     known: ClassVar[dict[str, type["Fault"]]] = {}
-    """The classes that have been defined; `registry.KNOWN` has those that can be used."""
+    """All classes that have been defined; `registry.KNOWN` has the usable ones."""
     name: ClassVar[str]
     """The key under which the fault stands in a rule."""
     scalar: ClassVar[str | None] = None

@@ -1,6 +1,7 @@
 """`corrupt`: the answer's body is not what the upstream said; its framing stays valid."""
 
 import re
+from typing import override
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -39,6 +40,7 @@ class JsonChange(Strict):
 
     @property
     def patch(self) -> Patch:
+        """The change as an action, its pointer decoded (RFC 6901, section 4)."""
         names = self.pointer.split("/")[1:]
         steps = tuple(name.replace("~1", "/").replace("~0", "~") for name in names)
         return Patch(steps, self.value, self.remove)
@@ -69,6 +71,7 @@ class Corrupt(Fault, name="corrupt", scalar="bytes"):
             raise ValueError("must have one of bytes, json and body")
         return self
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         if self.bytes is not None:
             return Rewrite(body=Flip(self.bytes, random()))
@@ -76,6 +79,7 @@ class Corrupt(Fault, name="corrupt", scalar="bytes"):
             return Rewrite(body=self.document.patch)
         return Rewrite(body=Replace((self.body or "").encode()))
 
+    @override
     def describe(self) -> str:
         if self.bytes is not None:
             return f"corrupt {percent(self.bytes)} of the bytes"

@@ -1,6 +1,6 @@
 """`drop`: the exchange ends without an answer."""
 
-from typing import Literal
+from typing import Literal, override
 
 from pydantic import Field
 
@@ -20,10 +20,12 @@ class Drop(Fault, name="drop", scalar="mode"):
     )
     hang: Positive = Field(default=60.0, le=3600.0, description="When a hang closes, up to 1h")
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         if self.mode == "hang":
             return Hang(self.hang)
         return Disconnect(reset=self.mode == "reset")
 
+    @override
     def describe(self) -> str:
         return f"drop {self.mode}" + (f" for {human(self.hang)}" if self.mode == "hang" else "")

@@ -1,5 +1,7 @@
 """`duplicate`: the upstream gets the request more than once."""
 
+from typing import override
+
 from pydantic import Field
 
 from counterfault.proxy.faults.actions import Action, Repeat
@@ -14,8 +16,10 @@ class Duplicate(Fault, name="duplicate", scalar="times"):
     unsafe = "does the work more than once"
     times: int = Field(ge=2, le=5, description="How often the upstream sees it, 2 to 5")
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         return Repeat(self.times)
 
+    @override
     def describe(self) -> str:
         return f"duplicate, {self.times} times in all"

@@ -1,6 +1,6 @@
 """`error`: an answer in the upstream's place."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, override
 from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
@@ -90,6 +90,7 @@ class Error(Fault, name="error", scalar="status"):
             raise ValueError("must have one of body and body_file")
         return self
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         said = first(request.headers, b"content-type") or b""
         if self.grpc is not None and said.lower().startswith(_GRPC):
@@ -113,6 +114,7 @@ class Error(Fault, name="error", scalar="status"):
         own = {n: v for n, v in self.headers.items() if n != "content-type"}
         return Respond(200, status + said + _fields(own), b"")
 
+    @override
     def describe(self) -> str:
         said = [f"error {self.status}" if self.status else f"error grpc {self.grpc}"]
         if self.status and self.grpc:

@@ -1,6 +1,6 @@
 """`headers`: fields of the request or of the answer are other than they were."""
 
-from typing import Annotated
+from typing import Annotated, override
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,6 +25,7 @@ class Changes(Strict):
 
     @property
     def edit(self) -> Edit:
+        """The changes as an action, in bytes."""
         fields = tuple((name.encode(), value.encode()) for name, value in self.set.items())
         return Edit(tuple(name.encode() for name in self.remove), fields)
 
@@ -47,9 +48,11 @@ class Headers(Fault, name="headers"):
             raise ValueError("must set or remove something on request or response")
         return self
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         return Rewrite(self.request.edit, self.response.edit)
 
+    @override
     def describe(self) -> str:
         sides = (("request", self.request), ("response", self.response))
         return "headers " + "; ".join(f"{side} {said}" for side, c in sides if (said := str(c)))

@@ -7,7 +7,7 @@ Open tails end at their 99.9th percentile: no user waits for ever by chance.
 from itertools import pairwise
 from math import exp, log
 from statistics import NormalDist
-from typing import Annotated, Any
+from typing import Annotated, Any, override
 
 from pydantic import (
     BeforeValidator,
@@ -119,9 +119,11 @@ class Latency(Fault, name="latency", scalar="fixed"):
             drawn = _between(self._points, u)
         return min(drawn, self.max or LONGEST)
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         return Delay(self.quantile(random()))
 
+    @override
     def describe(self) -> str:
         if self.recorded is None:
             return super().describe()

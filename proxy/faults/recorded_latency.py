@@ -2,7 +2,7 @@
 
 A file has one value a line, in seconds or with a unit (`0.25`, `250ms`), or it begins with the
 line `le,count` and has a Prometheus histogram's buckets: upper bounds in seconds, and how many
-values are at most that, cumulative. Empty lines and those that begin with # mean nothing.
+values are at most that, cumulative. Empty lines and lines that begin with # are skipped.
 """
 
 import math

@@ -1,5 +1,7 @@
 """`slow_start`: the answer's bytes dribble in."""
 
+from typing import override
+
 from pydantic import Field, field_validator
 
 from counterfault.proxy.faults.actions import Action, Pace, Throttle
@@ -22,8 +24,10 @@ class SlowStart(Fault, name="slow_start"):
             raise ValueError("must be at most 1MiB")
         return value
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         return Throttle(None, Pace(self.chunk, self.delay))
 
+    @override
     def describe(self) -> str:
         return f"slow_start, {human_size(self.chunk)} every {human(self.delay)}"

@@ -1,5 +1,7 @@
 """`truncate`: the answer ends before its end."""
 
+from typing import override
+
 from pydantic import Field, field_validator, model_validator
 
 from counterfault.proxy.faults.actions import Action, Truncate
@@ -31,9 +33,11 @@ class Truncation(Fault, name="truncate", scalar="after"):
             raise ValueError("must have one of after and share")
         return self
 
+    @override
     def act(self, request: Request, random: Random) -> Action:
         return Truncate(self.after, self.share)
 
+    @override
     def describe(self) -> str:
         if self.after is not None:
             return f"truncate after {human_size(self.after)}"

@@ -139,6 +139,7 @@ class KeptEpochs:
         self._revisions = frozenset((name, epoch.revision) for name, epoch in self._epochs)
 
     def has_epoch(self, experiment: str, epoch: Epoch) -> bool:
+        """Whether this epoch is kept."""
         return (experiment, epoch) in self._epochs
 
     def has_revision(self, experiment: str, revision: str) -> bool:

@@ -17,6 +17,7 @@ class Request:
 
     @property
     def path(self) -> bytes:
+        """The target without its query."""
         return self.target.partition(b"?")[0]
 
 
