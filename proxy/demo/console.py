@@ -1,4 +1,4 @@
-"""What the demo shows: sentences, both cohorts as they live, and a table at the end."""
+"""What the demo prints: sentences, both cohorts while a run goes on, and a table at the end."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ PHASES = {
 }
 COHORTS = {"control": "control (left alone)", "experiment": "experiment (gets the fault)"}
 _COLOURS = {Result.HELD: "green", Result.REFUTED: "red"}
-# Where nobody can see a table change: one line in so many seconds, and one at each new phase.
+# Without a terminal: a line every so many seconds, and one at each new phase.
 _LINE_EVERY = 5.0
 _WIDTH = 110
 
@@ -36,22 +36,23 @@ type Follow = Callable[[ExperimentSummary], None]
 
 
 class TourConsole:
-    """Prints to a terminal or, in plain lines, to a log."""
+    """Prints to a terminal or, as plain lines, to a log."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
 
     def say(self, text: str) -> None:
+        """Print plain text."""
         self._console.print(escape(text), soft_wrap=not self._console.is_terminal)
 
     def announce(self, act: Scenario) -> None:
-        """What is about to happen and what is foretold."""
+        """Print what is about to happen and what is foretold."""
         self._console.print(f"\n[bold]{act.title}[/bold]")
         self.say(act.tells)
 
     @contextmanager
     def following(self) -> Iterator[Follow]:
-        """A function that shows a run as it is now."""
+        """Return a function that shows a run as it is now."""
         if not self._console.is_terminal:
             yield self._line_by_line()
             return
@@ -59,7 +60,7 @@ class TourConsole:
             yield lambda seen: live.update(cohorts(seen), refresh=True)
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """The table of what held, and whether all came as foretold."""
+        """Print the table of verdicts, and whether all were as foretold."""
         self._console.print()
         self._console.print(verdicts(outcomes))
         self.say("Below each effect: its bounds, which hold however often one looks.")
@@ -82,13 +83,13 @@ class TourConsole:
 
 
 def make_console() -> Console:
-    """Standard output; a log is not cut to the 80 columns of no terminal."""
+    """Return standard output; without a terminal, which says its width, it is wider than 80."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
 
 
 def phase_of(seen: ExperimentSummary) -> str:
-    """`the faults are on, 12s left`"""
+    """Return a run's phase, such as `the faults are on, 12s left`."""
     left = seen.remaining
     until = "" if left is None else f", {human(max(round(left), 1))} left"
     because = f": {seen.reason}" if seen.reason else ""
@@ -96,6 +97,7 @@ def phase_of(seen: ExperimentSummary) -> str:
 
 
 def faults(count: int) -> str:
+    """Return how many faults happened, such as `1 fault performed`."""
     return f"{count} fault{'' if count == 1 else 's'} performed"
 
 
@@ -104,7 +106,7 @@ def _performed(seen: ExperimentSummary) -> str:
 
 
 def line(seen: ExperimentSummary) -> str:
-    """A run in one line."""
+    """Return a run in one line."""
     halves = []
     for cohort in COHORTS:
         requests, failed, p50, p99 = _traffic(seen, cohort)
@@ -113,7 +115,7 @@ def line(seen: ExperimentSummary) -> str:
 
 
 def cohorts(seen: ExperimentSummary) -> Table:
-    """Both cohorts of a run as the shop's users see it."""
+    """Return a table of both cohorts of a run, as the shop's users see it."""
     table = Table(
         title=f"{seen.name}: {phase_of(seen)}",
         caption=f"{_performed(seen)}; latency as users see it, faults included",
@@ -129,7 +131,7 @@ def cohorts(seen: ExperimentSummary) -> Table:
 
 
 def verdicts(outcomes: Sequence[Outcome]) -> Table:
-    """Every hypothesis with its metrics, two lines each; fits 80 columns."""
+    """Return a table of all hypotheses with their metrics, two lines each; it fits 80 columns."""
     title = "Which hypothesis held?"
     table = Table(title=title, title_justify="left", box=HORIZONTALS, show_lines=True)
     table.padding = (0, 1, 0, 0)

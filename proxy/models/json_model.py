@@ -53,9 +53,14 @@ class HasCohorts[T](Protocol):
     """Has one value for each of the two enrolled cohorts."""
 
     @property
-    def control(self) -> T: ...
+    def control(self) -> T:
+        """The value of control."""
+        ...
+
     @property
-    def experiment(self) -> T: ...
+    def experiment(self) -> T:
+        """The value of the experiment cohort."""
+        ...
 
 
 def of_cohort[T](both: HasCohorts[T], cohort: str) -> T:
