@@ -90,6 +90,7 @@ format: install ## Put the source in shape
 # Not the golden configuration of Envoy: it is there to be compared with, so a person writes it anew.
 generate: install ## Write anew all that programs write: schemas, tables, dashboards, rules, filters
 	$(BIN)/counterfault schema
+	$(BIN)/python -m counterfault.proxy.admin.openapi
 	$(BIN)/python -m docs.faults_table
 	$(BIN)/python -m docs.metrics_table
 	$(BIN)/python -m deploy.grafana.build

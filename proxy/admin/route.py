@@ -172,8 +172,9 @@ class Route(RequestHandler):
     def problem(self, status: int, detail: str, errors: Iterable[str] = ()) -> None:
         self.set_status(status)
         title = HTTPStatus(status).phrase
-        listed = list(errors) or None
-        body = Problem(type="about:blank", title=title, status=status, detail=detail, errors=listed)
+        body = Problem(
+            type="about:blank", title=title, status=status, detail=detail, errors=list(errors)
+        )
         self.model(body, "application/problem+json")
 
     def back_to_page(self) -> bool:

@@ -15,6 +15,9 @@ from counterfault.proxy.values.units import human, percent
 MODELS: dict[str, type[BaseModel]] = {"sidecar": Sidecar, "experiment": Experiment}
 
 
+_DEFINITIONS = "#/$defs/"
+
+
 class _Schema(GenerateJsonSchema):
     """Pydantic's schema with defaults as a user would write them, and without invented titles."""
 
@@ -33,7 +36,39 @@ class _Schema(GenerateJsonSchema):
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """Return a model's JSON Schema, draft 2020-12."""
     found = model.model_json_schema(schema_generator=_Schema)
-    return {"$schema": _Schema.schema_dialect, **found}
+    return {"$schema": _Schema.schema_dialect, **_renamed(found)}
+
+
+def _renamed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Replace module paths, which pydantic puts before names that two classes share."""
+    new: dict[str, str] = {}
+    for old in schema["$defs"]:
+        name = _plain_name(old)
+        # Faults of two packages may share a name; then the package tells them apart.
+        new[old] = name if name not in new.values() else f"{old.partition('__')[0].title()}{name}"
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        reference = value.get("$ref")
+        if isinstance(reference, str):
+            return value | {"$ref": _DEFINITIONS + new[reference.removeprefix(_DEFINITIONS)]}
+        return {key: walk(item) for key, item in value.items()}
+
+    definitions = {new[old]: walk(definition) for old, definition in schema["$defs"].items()}
+    return {**walk({k: v for k, v in schema.items() if k != "$defs"}), "$defs": definitions}
+
+
+def _plain_name(definition: str) -> str:
+    """Return `LatencyFault` for `counterfault__proxy__faults__latency__Latency`."""
+    *modules, name = definition.split("__")
+    if not modules:
+        return name
+    if "faults" in modules:
+        return f"{name}Fault"
+    return f"{name}Metric" if "steady_state" in modules else f"{modules[-1].title()}{name}"
 
 
 def schema_text(model: type[BaseModel]) -> str:

@@ -114,3 +114,13 @@ def test_defaults_are_written_as_a_user_would():
     assert schema_of(Experiment)["$defs"]["GuardLimits"]["properties"]["confidence"]["default"] == (
         "95%"
     )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_module_is_named(name):
+    assert all(re.fullmatch("[A-Z][A-Za-z]+", found) for found in schema_of(MODELS[name])["$defs"])
+
+
+def test_names_that_a_fault_and_a_metric_share_say_which_is_meant():
+    found = schema_of(MODELS["experiment"])["$defs"]
+    assert {"LatencyFault", "LatencyMetric"} <= found.keys()
