@@ -100,7 +100,7 @@ class MessageLayer(layers.TCPLayer):
             direction.valve.put(events.DataReceived(event.connection, rest))
         direction.valve.put(event)
         other = next(d for c, d in self._directions.items() if c is not event.connection)
-        # Nobody reads any more what is on its way to the end that has left.
+        # The end that has left reads no more messages.
         other.valve.clear()
         yield from self._flow(direction)
 

@@ -1,4 +1,4 @@
-"""Whoever knows the token may do everything: compared, and turned into a page's session."""
+"""The admin port's token: compared with what a client offers, and the seal of page sessions."""
 
 import hmac
 import time

@@ -50,7 +50,7 @@ _GRACE = 5.0
 
 
 class AdminServer:
-    """A running admin port, and the one that has the probes alone if there is one."""
+    """A running admin port and, if `admin.metrics` is set, the port that has only the probes."""
 
     def __init__(self, site: Site, opened: list[tuple[Routes, list[socket.socket]]]) -> None:
         self._site = site
@@ -59,6 +59,7 @@ class AdminServer:
 
     @property
     def address(self) -> HostPort:
+        """Host and port of the admin port, as bound."""
         return self.addresses[0]
 
     async def stop(self, grace: float = _GRACE) -> None:

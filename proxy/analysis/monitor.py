@@ -171,7 +171,10 @@ def stops(run: Run, found: Findings) -> list[Reason]:
 def _missing(
     run: Run, experiment: Experiment, comparisons: Iterable[Comparison], now: float
 ) -> Iterable[Comparison]:
-    """Data may take all of baseline to come; without faults nobody needs them."""
+    """Yield the required metrics without data, once that matters.
+
+    Data may take all of baseline to come, and while faults are off none are needed.
+    """
     ending = run.state is State.BASELINE and now - run.entered >= experiment.baseline
     if ending or run.state is State.RUNNING:
         yield from (c for c in comparisons if c.reading is not None and c.reading.overdue)

@@ -45,7 +45,7 @@ def summary(config: Config, rates: Rates = MappingProxyType({})) -> list[str]:
 def _total(config: Config) -> str:
     running = [e for e in config.experiments if e.state == "running"]
     if not running:
-        return "no experiment is running: nobody is enrolled, no fault happens"
+        return "no experiment is running: no user is enrolled, no fault happens"
     limits = config.sidecar.limits
     share = sum(e.cohorts.experiment + e.cohorts.control for e in running)
     enrolled = f"at most {percent(share)} of users enrolled (limit {percent(limits.enrolled)})"

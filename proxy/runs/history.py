@@ -59,13 +59,14 @@ class History:
     """SQLite under `state_dir`; each commit is on disk before it returns."""
 
     def __init__(self, directory: Path, *, reading: bool = False) -> None:
-        """`reading`: changes nothing, and disturbs nobody who writes."""
+        """`reading`: open read-only, without disturbing a process that writes."""
         try:
             self._db = _to_read(directory) if reading else _to_write(directory)
         except (OSError, sqlite3.Error) as e:
             raise HistoryError(f"state_dir {directory}: {e}") from e
 
     def close(self) -> None:
+        """Close the database."""
         self._db.close()
 
     def load(self) -> dict[tuple[str, int], Run]:
@@ -156,6 +157,7 @@ class History:
         return bool(self._rows("SELECT value FROM switches WHERE name = 'kill'")[0][0])
 
     def set_killed(self, on: bool) -> None:
+        """Commit the kill switch. Raises HistoryError."""
         try:
             self._db.execute("UPDATE switches SET value = ? WHERE name = 'kill'", (int(on),))
         except sqlite3.Error as e:
@@ -219,8 +221,9 @@ def _to_read(directory: Path) -> sqlite3.Connection:
     try:
         return _asked(uri)
     except sqlite3.OperationalError:
-        # Beside a file that nobody has open there is no log, and where we may not write we cannot
-        # make one: then nobody else changes the file either.
+        # A database that no process has open has no write-ahead log beside it, and opening makes
+        # one, which fails where we may not write. Without a log no process writes: the file can be
+        # read as one that does not change.
         if path.with_name(f"{FILE}-wal").exists():
             raise
         return _asked(f"{uri}&immutable=1")

@@ -103,14 +103,14 @@ def _number(value: list[Any]) -> float:
 
 
 def _error(said: Any) -> str:
-    """`: bad_data: parse error`"""
+    """Return the error of a response, such as `: bad_data: parse error`."""
     if not isinstance(said, dict):
         return ""
     return "".join(f": {line(said[key])}" for key in ("errorType", "error") if said.get(key))
 
 
 def line(text: Any) -> str:
-    """Somebody's words: one line, and not the whole of a long one."""
+    """Return a foreign text as one printable line, cut if it is long."""
     words = "; ".join(map(str, text)) if isinstance(text, list) else str(text)
     said = "".join(c if c.isprintable() else " " for c in words)
     return said if len(said) <= _SAID else said[: _SAID - 1] + "…"

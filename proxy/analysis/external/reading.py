@@ -1,4 +1,4 @@
-"""What is known at one moment of a metric that somebody else measures."""
+"""What is known at one moment of a metric that a Prometheus server holds."""
 
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ class Reading:
 
     @property
     def beyond(self) -> bool:
+        """Whether a plain threshold has been passed for long enough."""
         return self.lasting >= LASTING
 
 

@@ -168,7 +168,7 @@ def _level(
 
 
 def _no_data(memory: _Memory) -> str:
-    """`no data since 2026-12-01 18:00:05 UTC: HTTP 503`"""
+    """Return a sentence such as `no data since 2026-12-01 18:00:05 UTC: HTTP 503`."""
     why = f": {memory.why}" if memory.why else ""
     if memory.good is None:
         return f"no data yet{why}"

@@ -234,7 +234,7 @@ def test_the_stops_are_those_that_the_experiment_has():
 def test_only_what_is_running_counts_for_the_total():
     paused = EXPERIMENT | {"experiment": "other", "state": "paused"}
     assert lines(EXPERIMENT, paused)[-1].startswith("at most 3% of users enrolled")
-    assert lines(paused)[-1] == "no experiment is running: nobody is enrolled, no fault happens"
+    assert lines(paused)[-1] == "no experiment is running: no user is enrolled, no fault happens"
 
 
 def test_nothing_protected_is_said():

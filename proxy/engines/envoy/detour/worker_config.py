@@ -94,6 +94,6 @@ def counted_by_workers(config: Config) -> Callable[[Key], bool]:
 
 
 def rows_of_workers(config: Config, rows: Rows) -> Rows:
-    """Return the workers' counts without those that Envoy reports, see `counted_by_workers`."""
+    """Return the counts that only the workers report: `counted_by_workers` says which."""
     keep = counted_by_workers(config)
     return [(key, value) for key, value in rows if keep(key)]
