@@ -7,11 +7,8 @@ from collections.abc import Callable, Mapping
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import native_faults
-from counterfault.proxy.engines.envoy.config.compiler import (
-    HostInputs,
-    bootstrap,
-    compile_config,
-)
+from counterfault.proxy.engines.envoy.config.bootstrap import bootstrap
+from counterfault.proxy.engines.envoy.config.compiler import HostInputs, compile_config
 from counterfault.proxy.engines.envoy.config.names import LISTENERS_FILE
 from counterfault.proxy.engines.envoy.runtime.admin_client import EnvoyAdmin
 from counterfault.proxy.engines.envoy.runtime.delivery import Delivery

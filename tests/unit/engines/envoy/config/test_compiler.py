@@ -15,9 +15,9 @@ import pytest
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import lua_program, native_faults
+from counterfault.proxy.engines.envoy.config.bootstrap import bootstrap
 from counterfault.proxy.engines.envoy.config.compiler import (
     HostInputs,
-    bootstrap,
     compile_config,
     split_active_faults,
 )
