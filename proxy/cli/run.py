@@ -147,7 +147,7 @@ async def _watch(supervisor: Supervisor) -> None:
 
 
 async def _greet(supervisor: Supervisor) -> None:
-    await supervisor.engine.serving()
+    await supervisor.engine.wait_serving()
     sidecar = supervisor.config.sidecar
     for name, listener in sidecar.listeners.items():
         where = ", ".join(listener.upstream) or "wherever requests ask"

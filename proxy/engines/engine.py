@@ -20,7 +20,7 @@ class Engine(Protocol):
         """Start what plans of this configuration will need, within a bounded time."""
 
     def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
-        """Send a plan. Returns its generation, for `applied`.
+        """Send a plan. Returns its generation, for `wait_applied`.
 
         `lease_until` in seconds of the monotonic clock.
         """
@@ -28,10 +28,10 @@ class Engine(Protocol):
     def renew(self, lease_until: float) -> None:
         """Let faults go on until then, in seconds of the monotonic clock."""
 
-    async def applied(self, generation: int) -> None:
+    async def wait_applied(self, generation: int) -> None:
         """Wait until every running worker acts on that plan or a newer one."""
 
-    async def serving(self) -> None:
+    async def wait_serving(self) -> None:
         """Wait until every worker serves."""
 
     @property

@@ -183,7 +183,7 @@ class Supervisor:
         """Whether the workers act on a plan soon; one that is frozen loses its lease instead."""
         try:
             async with asyncio.timeout(CONFIRM):
-                await self.engine.applied(generation)
+                await self.engine.wait_applied(generation)
         except TimeoutError:
             return False
         except OSError as e:  # the data plane keeps the plan before, without faults

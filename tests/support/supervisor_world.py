@@ -75,10 +75,10 @@ class IdleEngine:
     def renew(self, lease_until: float) -> None:
         """Nobody holds a lease."""
 
-    async def serving(self) -> None:
+    async def wait_serving(self) -> None:
         """There is nothing to wait for."""
 
-    async def applied(self, generation: int) -> None:
+    async def wait_applied(self, generation: int) -> None:
         if self.confirm is not None:
             await self.confirm()
 

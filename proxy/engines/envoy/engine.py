@@ -125,7 +125,7 @@ class EnvoyEngine:
         await self._workers.prepare(config, self._lease.until)
 
     def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
-        """Send a plan. Returns its generation, for `applied`.
+        """Send a plan. Returns its generation, for `wait_applied`.
 
         `lease_until` in seconds of the monotonic clock.
         """
@@ -174,17 +174,17 @@ class EnvoyEngine:
         """The asyncio tasks of all workers."""
         return self._workers.tasks
 
-    async def applied(self, generation: int) -> None:
+    async def wait_applied(self, generation: int) -> None:
         """Wait until Envoy and its workers act on a plan at least as new.
 
         Raises:
             OSError: Envoy has rejected the plan.
         """
         if latest := self._plans.latest:
-            await self._workers.applied(latest.workers_generation)
+            await self._workers.wait_applied(latest.workers_generation)
         await self._plans.accepted(generation)
 
-    async def serving(self) -> None:
+    async def wait_serving(self) -> None:
         """Wait until the present plan is served."""
         while not self.ready:
             await self._plans.changed.wait()

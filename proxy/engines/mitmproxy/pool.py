@@ -120,7 +120,7 @@ class WorkerPool:
         """Do nothing: running workers have all that a plan needs."""
 
     def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
-        """Send a plan to all workers. Returns its generation, for `applied`.
+        """Send a plan to all workers. Returns its generation, for `wait_applied`.
 
         `lease_until` in seconds of the monotonic clock.
         """
@@ -165,12 +165,12 @@ class WorkerPool:
         """The asyncio tasks of all of them."""
         return sum(worker.tasks for worker in self._workers)
 
-    async def applied(self, generation: int) -> None:
+    async def wait_applied(self, generation: int) -> None:
         """Wait until every running worker acts on a plan at least as new."""
         while not all(worker.generation >= generation for worker in self._workers):
             await self._changed.wait()
 
-    async def serving(self) -> None:
+    async def wait_serving(self) -> None:
         """Wait until every worker acts on the present plan."""
         while self.ready < len(self._slots):
             await self._changed.wait()

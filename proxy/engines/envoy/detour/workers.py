@@ -60,10 +60,10 @@ class DetourWorkers:
         self._run()
         with suppress(TimeoutError):
             async with asyncio.timeout(_START_TIMEOUT):
-                await self._workers.serving()
+                await self._workers.wait_serving()
 
     def push(self, config: Config, runs: Mapping[str, RunStatus], lease_until: float) -> int:
-        """Send a plan. Returns its generation, for `applied`; 0 if no worker is needed."""
+        """Send a plan. Returns its generation, for `wait_applied`; 0 if no worker is needed."""
         workers_config = self._config_of(config)
         if workers_config is None:
             return 0
@@ -77,17 +77,17 @@ class DetourWorkers:
         if self._bound:
             self._workers.renew(lease_until)
 
-    async def applied(self, generation: int) -> None:
+    async def wait_applied(self, generation: int) -> None:
         """Wait until every running worker acts on that plan or a newer one."""
         if self._running:
-            await self._workers.applied(generation)
+            await self._workers.wait_applied(generation)
 
     async def soon_applied(self, generation: int) -> None:
-        """Wait like `applied`, but at most 0.2 s."""
+        """Wait like `wait_applied`, but at most 0.2 s."""
         if self.pids:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_APPLY_TIMEOUT):
-                    await self._workers.applied(generation)
+                    await self._workers.wait_applied(generation)
 
     @property
     def ready(self) -> int:
@@ -140,7 +140,7 @@ class DetourWorkers:
     async def _watch(self) -> None:
         """Call `changed` whenever detours begin or cease to lead to workers."""
         while True:
-            await self._workers.serving()
+            await self._workers.wait_serving()
             self._changed()
             while self._workers.pids:  # noqa: ASYNC110 (the pool has no event for this)
                 await asyncio.sleep(_POLL)
