@@ -40,8 +40,8 @@ def chart_data(supervisor: Supervisor, name: str) -> ChartData:
     if experiment is None:
         raise UnknownExperiment(name)
     moments = [
-        *(_of_point(point) for point in supervisor.ledger.points(name)),
-        *_latest(supervisor, name),
+        *(_of_point(point) for point in supervisor.reader.points(name)),
+        *_latest(supervisor, experiment),
     ]
     return ChartData(
         at=[moment.at for moment in moments],
@@ -61,15 +61,15 @@ def _of_point(point: Point) -> _Moment:
     )
 
 
-def _latest(supervisor: Supervisor, name: str) -> list[_Moment]:
+def _latest(supervisor: Supervisor, e: Experiment) -> list[_Moment]:
     """Return the estimates as they are now, or as they were when the run ended.
 
     They are later than the last point. The list is empty before the run has begun.
     """
-    run, summary = supervisor.ledger.runs.get(name), supervisor.account(name)
-    if run is None or summary is None:
+    run, summary = supervisor.reader.run(e), supervisor.reader.account(e.name)
+    if summary is None:
         return []
-    timeline = supervisor.ledger.timeline(name)
+    timeline = supervisor.reader.timeline(e.name)
     at = timeline[-1].at if run.state in OVER and timeline else supervisor.wall()
     return [_Moment(at, run.state, run.epoch, _estimates(summary.metrics), {})]
 
@@ -118,7 +118,7 @@ def _latencies(supervisor: Supervisor, e: Experiment) -> list[LatencyHistogram]:
 
     Without such a metric, for each listener at which the other metrics are measured.
     """
-    run = supervisor.ledger.runs.get(e.name) or Run(e.name, e.run)
+    run = supervisor.reader.run(e)
     found = [_of_metric(supervisor, run, m) for m in e.steady_state if m.latency is not None]
     if not found:
         listeners = sorted({m.at for m in e.steady_state} or {f.at for f in e.faults})
@@ -129,14 +129,14 @@ def _latencies(supervisor: Supervisor, e: Experiment) -> list[LatencyHistogram]:
 def _of_metric(supervisor: Supervisor, run: Run, metric: Metric) -> LatencyHistogram | None:
     """Return a metric's latencies of the running phase, else of the baseline."""
     past = None
-    if supervisor.judge.findings(run) is None:
-        summary = supervisor.ledger.account(run.experiment)
+    if supervisor.reader.findings(run) is None:
+        summary = supervisor.reader.recorded_summary(run.experiment)
         past = summary.samples.get(metric.name) if summary else None
     for phase in (State.RUNNING, State.BASELINE):
         if past is not None:
             sides = [_summed(of_cohort(past[phase], c)) for c in ENROLLED]
         else:
-            pair = supervisor.judge.watch.pair(run, metric, phase)
+            pair = supervisor.reader.pair(run, metric, phase)
             sides = [pair.control.cells, pair.experiment.cells]
         if any(sides):
             name = f"{metric.name}, {phase}"

@@ -127,9 +127,8 @@ class MetricsCollector(Collector):
             "1 for the state that the present run is in.",
             labels=("service", "experiment", "state"),
         )
-        runs = self._supervisor.ledger.runs
         for e, state in product(self._experiments, State):
-            present = runs[e.name].state if e.name in runs else State.PENDING
+            present = self._supervisor.reader.run(e).state
             family.add_metric((self._service, e.name, state), float(state is present))
         return family
 

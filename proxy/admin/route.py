@@ -72,7 +72,7 @@ class Site:
         """The page for that overview, for all who look at it."""
         seen = self.overview()
         if self._page_of is not seen:
-            timeline = self.supervisor.ledger.timeline
+            timeline = self.supervisor.reader.timeline
             timelines = {e.name: timeline(e.name) for e in seen.experiments}
             paused = {e.name for e in self.supervisor.config.experiments if e.state == "paused"}
             self._page = page.render(seen, timelines, paused, signed_in=self.token is not None)

@@ -206,7 +206,7 @@ def readiness(supervisor: Supervisor) -> tuple[bool, list[str]]:
     wanted, ready = supervisor.config.sidecar.workers, supervisor.engine.ready
     fine = ready >= wanted
     lines = [f"[{'+' if fine else '-'}] workers {ready}/{wanted}"]
-    if error := supervisor.ledger.error:
+    if error := supervisor.reader.error:
         where = "" if error.startswith("state_dir") else "state_dir: "
         lines.append(f"[-] {where}{error}: no run starts")
     else:

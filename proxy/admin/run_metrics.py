@@ -31,8 +31,8 @@ def of_runs(supervisor: Supervisor) -> Iterator[Metric]:
 
 def _runs(supervisor: Supervisor) -> Iterator[tuple[Experiment, Run, Findings]]:
     for e in supervisor.config.experiments:
-        run = supervisor.ledger.runs.get(e.name) or Run(e.name, e.run)
-        yield e, run, supervisor.judge.findings(run) or Findings()
+        run = supervisor.reader.run(e)
+        yield e, run, supervisor.reader.findings(run) or Findings()
 
 
 def _events(supervisor: Supervisor) -> Metric:
@@ -46,7 +46,7 @@ def _events(supervisor: Supervisor) -> Metric:
         for metric in e.steady_state:
             if metric.prometheus is not None:  # Prometheus has it already
                 continue
-            pair = supervisor.judge.watch.pair(run, metric, State.RUNNING)
+            pair = supervisor.reader.pair(run, metric, State.RUNNING)
             is_share = isinstance(metric.kind, SuccessRate | Slow)
             for cohort, sample in zip(ENROLLED, (pair.control, pair.experiment), strict=True):
                 series = (supervisor.config.sidecar.service, e.name, str(e.run), metric.name)
@@ -66,7 +66,7 @@ def _users(supervisor: Supervisor) -> Metric:
         labels=("service", "experiment", "cohort"),
     )
     for (e, run, _), cohort in product(_runs(supervisor), ENROLLED):
-        users = supervisor.totals.users(e.name, run.revision).estimate(cohort)
+        users = supervisor.reader.users(run).estimate(cohort)
         family.add_metric((supervisor.config.sidecar.service, e.name, cohort), users)
     return family
 
@@ -90,7 +90,7 @@ def _verdicts(supervisor: Supervisor) -> Metric:
         labels=("service", "experiment", "verdict"),
     )
     for e in supervisor.config.experiments:
-        present = supervisor.result(e.name)
+        present = supervisor.reader.result(e.name)
         for result in Result:
             series = (supervisor.config.sidecar.service, e.name, result)
             family.add_metric(series, float(result == present))

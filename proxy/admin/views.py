@@ -39,14 +39,14 @@ from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 def overview(supervisor: Supervisor) -> Overview:
     """Return the state of the sidecar and of all its experiments. Times are seconds."""
-    config, ledger = supervisor.config, supervisor.ledger
+    config, reader = supervisor.config, supervisor.reader
     error, limits = supervisor.reload_error, config.sidecar.limits
     return Overview(
         service=config.sidecar.service,
         version=__version__,
         uptime=supervisor.uptime,
-        killed=ledger.killed,
-        state_dir_error=ledger.error,
+        killed=reader.killed,
+        state_dir_error=reader.error,
         reload_error=[] if error is None else [str(problem) for problem in error.problems],
         lease_remaining=supervisor.lease_remaining,
         faults_active=supervisor.engine.budget.active(),
@@ -72,11 +72,11 @@ def detail(supervisor: Supervisor, name: str) -> ExperimentDetail:
     experiment, raw = next(((e, raw) for e, raw in pairs if e.name == name), (None, None))
     if experiment is None or raw is None:
         raise UnknownExperiment(name)
-    summary = supervisor.account(name)
+    summary = supervisor.reader.account(name)
     return ExperimentDetail(
         **vars(_summary(supervisor, experiment)),
-        timeline=supervisor.ledger.timeline(name),
-        points=supervisor.ledger.points(name),
+        timeline=supervisor.reader.timeline(name),
+        points=supervisor.reader.points(name),
         samples=_samples(supervisor, experiment),
         versions=summary.versions if summary else VERSIONS,
         configuration=raw,
@@ -97,13 +97,13 @@ def report(supervisor: Supervisor, name: str, number: int | None = None) -> RunR
     """
     experiment = next((e for e in supervisor.config.experiments if e.name == name), None)
     if experiment is None:
-        found = supervisor.ledger.recorded(name, number)
+        found = supervisor.reader.recorded(name, number)
         if found is None:
             raise UnknownExperiment(name)
         return found
     run = _run(supervisor, experiment)
     if number not in (None, run.run):
-        found = supervisor.ledger.recorded(name, number)
+        found = supervisor.reader.recorded(name, number)
         if found is None:
             raise NotRecorded(f"{name} has no run {number} on record; its run is {run.run}")
         return found
@@ -126,7 +126,7 @@ def _as_it_ended(supervisor: Supervisor, run: Run) -> RunRecord | None:
     The history has the experiment's file as it was then; it may have been edited since.
     """
     try:
-        return supervisor.ledger.recorded(run.experiment, run.run)
+        return supervisor.reader.recorded(run.experiment, run.run)
     except NotRecorded:
         return None
 
@@ -140,7 +140,7 @@ def _summary(supervisor: Supervisor, e: Experiment) -> ExperimentSummary:
         run=e.run,
         state=run.state,
         reason=str(run.reason),
-        remaining=supervisor.ledger.remaining(e),
+        remaining=supervisor.reader.remaining(e),
         phases=phase_lengths(e),
         cohorts=cohort_shares(e),
         faults=[_fault(supervisor, e, run, i) for i in range(len(e.faults))],
@@ -162,24 +162,22 @@ def _summary(supervisor: Supervisor, e: Experiment) -> ExperimentSummary:
 
 def _run_summary(supervisor: Supervisor, e: Experiment, run: Run) -> RunSummary:
     """Return the summary of a run, even of one that has not begun."""
-    found = supervisor.account(e.name)
+    found = supervisor.reader.account(e.name)
     if found is not None:
         return found
-    findings = supervisor.judge.preview(run, e)
+    findings = supervisor.reader.preview(run, e)
     return run_summary(conclude(run, findings), findings, UserSample())
 
 
 def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[MetricForecast]:
     """Return per metric of a live run how many events it has, needs and gets in a second."""
-    found, left = supervisor.judge.findings(run), supervisor.ledger.remaining(e)
+    found, left = supervisor.reader.findings(run), supervisor.reader.remaining(e)
     if found is None or left is None:
         return []
     lengths = {State.BASELINE: e.baseline, State.RUNNING: e.duration, State.RECOVERING: e.recovery}
     elapsed = e.duration if run.state is State.RECOVERING else lengths[run.state] - left
     expected = (
-        forecast(
-            e, c, supervisor.judge.watch.pair(run, c.metric, State.BASELINE), run.state, elapsed
-        )
+        forecast(e, c, supervisor.reader.pair(run, c.metric, State.BASELINE), run.state, elapsed)
         for c in found.comparisons
         if not c.plain
     )
@@ -196,7 +194,7 @@ def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[MetricFor
 
 
 def _run(supervisor: Supervisor, e: Experiment) -> Run:
-    return supervisor.ledger.runs.get(e.name) or Run(e.name, e.run)
+    return supervisor.reader.run(e)
 
 
 def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> FaultCounts:
@@ -243,7 +241,7 @@ def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetr
     def both(pair: Pair) -> CohortCounts:
         return CohortCounts(control=counts(pair.control), experiment=counts(pair.experiment))
 
-    pair = supervisor.judge.watch.pair
+    pair = supervisor.reader.pair
     return SteadyStateMetric(
         name=metric.name,
         at=metric.at or kind_of(metric),
@@ -260,8 +258,8 @@ def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetr
 def _samples(supervisor: Supervisor, e: Experiment) -> MetricSamples:
     """Return the counts of the present run; of one that is over, those in the history."""
     run = _run(supervisor, e)
-    if supervisor.judge.findings(run) is None:
-        past = supervisor.ledger.account(e.name)
+    if supervisor.reader.findings(run) is None:
+        past = supervisor.reader.recorded_summary(e.name)
         if past is not None:
             return past.samples
-    return supervisor.judge.samples(run, e)
+    return supervisor.reader.samples(run, e)

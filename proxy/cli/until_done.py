@@ -66,14 +66,14 @@ class UntilDone:
     def _waits(self) -> bool:
         found = list(self._open())
         self._met |= {(run.experiment, run.run): None for run in found}
-        if self._supervisor.ledger.open:
+        if self._supervisor.reader.is_open:
             return bool(found)
         return any(run.state in LIVE for run in found)  # nothing else can start any more
 
     def _open(self) -> Iterator[Run]:
         """The runs that are live or still to start."""
         for e in self._supervisor.config.experiments:
-            run = self._supervisor.ledger.runs.get(e.name) or Run(e.name, e.run)
+            run = self._supervisor.reader.run(e)
             if run.state in LIVE or (run.state is State.PENDING and e.state == "running"):
                 yield run
 

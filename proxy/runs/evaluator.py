@@ -1,11 +1,11 @@
-"""The judge: what is known of each run, what it amounts to, and what is put on record."""
+"""Evaluates runs once a second, and turns what it found into summaries, points and records."""
 
 from collections.abc import Callable, Iterable
 
 from counterfault.proxy.analysis.monitor import Monitor, stops
 from counterfault.proxy.analysis.verdict import Findings, Verdict, conclude
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.experiments.lifecycle import Reason, Run, State
+from counterfault.proxy.experiments.lifecycle import Run, State
 from counterfault.proxy.measurement.samples import Pair
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.measurement.user_sample import UserSample
@@ -16,6 +16,7 @@ from counterfault.proxy.models.run_summary import (
     RecordedSummary,
     RunSummary,
 )
+from counterfault.proxy.runs.evaluation import Evaluation
 from counterfault.proxy.runs.snapshots import Snapshots
 from counterfault.proxy.runs.summary import run_summary
 
@@ -24,45 +25,41 @@ _NOT_YET = (State.PENDING, State.BASELINE)
 
 
 class Evaluator:
-    """`clock` in monotonic seconds; what it holds of a run ends with the run or an edit of it."""
+    """Keeps what it found about each run until another run or an edit of it begins.
+
+    `clock` returns monotonic seconds.
+    """
 
     def __init__(self, totals: Totals, clock: Callable[[], float]) -> None:
-        self.watch = Monitor(totals)
+        self.monitor = Monitor(totals)
         self._totals, self._clock = totals, clock
-        self._chronicle = Snapshots(self.watch)
+        self._snapshots = Snapshots(self.monitor)
         self._found: dict[str, tuple[str, Findings]] = {}
 
-    def look(self, live: Iterable[tuple[Run, Experiment]]) -> None:
-        """Find out what the counts of the live runs say now."""
-        now = self._clock()
-        for run, experiment in live:
-            self._found[run.experiment] = run.revision, self.watch.evaluate(run, experiment, now)
+    def evaluate_all(self, live: Iterable[tuple[Run, Experiment]]) -> dict[str, Evaluation]:
+        """Evaluate the live runs now and keep what is found; by the experiments' names."""
+        return {run.experiment: self._evaluate(run, experiment) for run, experiment in live}
+
+    def _evaluate(self, run: Run, experiment: Experiment) -> Evaluation:
+        found = self.monitor.evaluate(run, experiment, self._clock())
+        self._found[run.experiment] = run.revision, found
+        return Evaluation(tuple(stops(run, found)), found.held)
 
     def preview(self, run: Run, experiment: Experiment) -> Findings:
-        """Return what the counts say of a run that `look` has not seen; remembers nothing."""
+        """Return what the counts say of a run that was never evaluated; remembers nothing."""
         return Monitor(self._totals).evaluate(run, experiment, self._clock())
 
     def findings(self, run: Run) -> Findings | None:
-        """What was found when a run was last looked at."""
+        """Return what the last evaluation of a run found; None if it was never evaluated."""
         revision, found = self._found.get(run.experiment, ("", None))
         return found if revision == run.revision else None
 
     def verdict(self, run: Run) -> Verdict:
-        """On a run as it is now."""
+        """Return the verdict on a run as it is now."""
         return conclude(run, self.findings(run) or Findings())
 
-    def stops(self, run: Run) -> list[Reason]:
-        """Why the numbers ask for a run to be stopped."""
-        found = self.findings(run)
-        return stops(run, found) if found else []
-
-    def held(self, run: Run) -> bool:
-        """Whether all metrics are within, with enough of a dose."""
-        found = self.findings(run)
-        return found is not None and found.held
-
     def account(self, run: Run) -> RunSummary | None:
-        """All there is to say of a run; None if it was never looked at."""
+        """Return the summary of a run as it is now; None if it was never evaluated."""
         found = self.findings(run)
         if found is None:
             return None
@@ -77,30 +74,30 @@ class Evaluator:
         if experiment is None:
             return _recorded(run, self.account(run), {})
         if run.state in _NOT_YET or self.findings(run) is None:
-            self.look([(run, experiment)])
+            self._evaluate(run, experiment)
         return _recorded(run, self.account(run), self.samples(run, experiment))
 
     def samples(self, run: Run, experiment: Experiment) -> MetricSamples:
-        """The counts by metric, phase, cohort and cell."""
+        """Return the counts by metric, phase, cohort and cell."""
         return {
-            metric.name: {str(s): _samples(self.watch.pair(run, metric, s)) for s in PHASES}
+            metric.name: {str(s): _samples(self.monitor.pair(run, metric, s)) for s in PHASES}
             for metric in experiment.steady_state
         }
 
     def points(self, live: Iterable[tuple[Run, Experiment]]) -> list[tuple[Run, Snapshot]]:
-        """Points of the runs for which they are due."""
+        """Return a point in time of each run for which one is due."""
         now = self._clock()
-        return [self.point(run, e) for run, e in live if self._chronicle.due(run, e, now)]
+        return [self.point(run, e) for run, e in live if self._snapshots.due(run, e, now)]
 
     def point(self, run: Run, experiment: Experiment) -> tuple[Run, Snapshot]:
-        """A run as it was last found, as a point in time."""
+        """Return a run as the last evaluation found it, as a point in time."""
         found = self.findings(run) or Findings()
-        return run, self._chronicle.point(run, experiment, found, self._clock())
+        return run, self._snapshots.point(run, experiment, found, self._clock())
 
     def records(self, live: Iterable[tuple[Run, Experiment]]) -> list[tuple[Run, RecordedSummary]]:
-        """Records of the runs for which they are due, a few at a time."""
+        """Return the records of runs for which they are due, a few at a time."""
         of = {run.experiment: (run, experiment) for run, experiment in live}
-        due = self._chronicle.whole(of.values(), self._clock())
+        due = self._snapshots.due_records(of.values(), self._clock())
         return [(run, self.record(*of[run.experiment])) for run in due]
 
 

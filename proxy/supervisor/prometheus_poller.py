@@ -73,7 +73,7 @@ class PrometheusPoller:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._supervisor = supervisor
-        self._outside = supervisor.judge.watch.outside
+        self._outside = supervisor.evaluator.monitor.outside
         self._clock, self._wall = clock, wall
         self._asked: dict[tuple[str, str], float] = {}
         self._under_way: set[tuple[str, str]] = set()

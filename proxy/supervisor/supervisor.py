@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.config.document import Problem
 from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import Config, ConfigError
@@ -16,9 +16,11 @@ from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Reason, Run
 from counterfault.proxy.measurement.keys import InternalErrorKey, KeptEpochs
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.models.run_record import Snapshot
-from counterfault.proxy.models.run_summary import RecordedSummary, RunSummary
+from counterfault.proxy.runs.evaluation import Evaluation
 from counterfault.proxy.runs.evaluator import Evaluator
 from counterfault.proxy.runs.registry import RunRegistry
+from counterfault.proxy.runs.store import RunStore
+from counterfault.proxy.supervisor.run_reader import RunReader
 
 log = logging.getLogger("counterfault")
 
@@ -49,16 +51,11 @@ class Supervisor:
         self.config = config
         self.totals = totals
         self.engine = engine
-        self.ledger = RunRegistry(
-            state_dir,
-            engine.budget,
-            clock,
-            wall,
-            self.failed,
-            account=self._committed,
-            serving=lambda: engine.serves,  # a phase in which nobody is served tells nothing
+        self.registry = RunRegistry(
+            RunStore(state_dir, wall, self.failed), engine.budget, clock, wall
         )
-        self.judge = Evaluator(totals, clock)
+        self.evaluator = Evaluator(totals, clock)
+        self.reader = RunReader(self.registry, self.evaluator, totals)
         self.reload_error: ConfigError | None = None
         self.reloaded_at = wall()
         self.lease_until = 0.0
@@ -70,8 +67,8 @@ class Supervisor:
         """Bind, find out what was going on before, and begin."""
         self.engine.bind(self.config)
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
-        self.ledger.find()
-        self.ledger.settle(self.config)
+        self.registry.open()
+        self._advance()
         self._push()
 
     async def reload(self) -> bool:
@@ -91,8 +88,8 @@ class Supervisor:
                 raise
             before, self.config = self.config, config
             self.reload_error, self.reloaded_at = None, self.wall()
-            self.ledger.edited(before, config)
-            self.ledger.settle(config)
+            self._commit(self.registry.restart_edited(before, config))
+            self._advance()
             generation = self._push()
         confirmed = await self._confirmed(generation)
         if self.reload_error is not None:
@@ -105,60 +102,41 @@ class Supervisor:
         if name is not None and name not in known:
             raise UnknownExperiment(name)
         if name is None:
-            self.ledger.switch(on=True)
-        self.ledger.settle(self.config, {} if name is None else {name: [Reason.OPERATOR]})
+            self.registry.store.set_kill_switch(on=True)
+        self._advance({} if name is None else {name: Evaluation((Reason.OPERATOR,))})
         return await self._confirmed(self._push())
 
     def resume(self) -> None:
         """Lift the kill switch; what it stopped stays stopped."""
-        moved = self.ledger.settle(self.config)
-        self.ledger.switch(on=False)
+        moved = self._advance()
+        self.registry.store.set_kill_switch(on=False)
         if moved:
             self._push()
 
     def tick(self) -> None:
         """Once a second: let numbers, time and limits act, and renew the lease."""
-        self.ledger.find()
+        self.registry.open()
         moved = self._stop_if_late()
         live = list(self.live())
-        self.judge.look(live)
-        found = {run.experiment: self.judge.stops(run) for run, _ in live}
-        held = {run.experiment for run, _ in live if self.judge.held(run)}
-        if self.ledger.settle(self.config, found, held) or moved:
+        if self._advance(self.evaluator.evaluate_all(live)) or moved:
             self._push()
         else:
             self._renew()
-        points = [*self.judge.points(self.live()), *self._last_points(live)]
-        records = self.judge.records(self.live())
+        points = [*self.evaluator.points(self.live()), *self._last_points(live)]
+        records = self.evaluator.records(self.live())
         if points or records:
-            self.ledger.note(points, records)
+            self.registry.store.write_snapshots(points, records)
 
     def close(self) -> None:
         """Keep what is known of the runs under way, which end with this; then touch no disk."""
-        self.ledger.note([], [(run, self.judge.record(run, e)) for run, e in self.live()])
-        self.ledger.close()
+        records = [(run, self.evaluator.record(run, e)) for run, e in self.live()]
+        self.registry.store.write_snapshots([], records)
+        self.registry.store.close()
 
     def renew(self) -> None:
         """Let faults go on; after a standstill longer than the lease, `tick` has to stop them."""
         if not self.lease_late:
             self._renew()
-
-    def account(self, name: str) -> RunSummary | None:
-        """All there is to say of the present run: as it is, or as it ended."""
-        run = self.ledger.runs.get(name)
-        if run is None:
-            return None
-        return self.judge.account(run) or self.ledger.account(name)
-
-    def result(self, name: str) -> Result:
-        """The verdict on the present run in one word."""
-        run = self.ledger.runs.get(name)
-        if run is None:
-            return Result.INCONCLUSIVE
-        if self.judge.findings(run) is not None:
-            return self.judge.verdict(run).result
-        told = self.ledger.account(name)
-        return told.verdict.result if told else Result.INCONCLUSIVE
 
     @property
     def lease_late(self) -> bool:
@@ -194,7 +172,7 @@ class Supervisor:
     def live(self) -> Iterator[tuple[Run, Experiment]]:
         """The runs under way."""
         for experiment in self.config.experiments:
-            run = self.ledger.runs.get(experiment.name)
+            run = self.registry.runs.get(experiment.name)
             if run is not None and run.state in LIVE:
                 yield run, experiment
 
@@ -203,33 +181,44 @@ class Supervisor:
     ) -> Iterator[tuple[Run, Snapshot]]:
         """Of the runs that were live and are no more: what made them end is worth a point."""
         for run, experiment in live:
-            if self.ledger.runs[run.experiment].state in OVER:
-                yield self.judge.point(run, experiment)
+            if self.registry.runs[run.experiment].state in OVER:
+                yield self.evaluator.point(run, experiment)
 
-    def _committed(self, run: Run) -> RecordedSummary:
-        """What is committed with a run that moves."""
-        known = (e for e in self.config.experiments if e.name == run.experiment)
-        return self.judge.record(run, next(known, None))
+    def _advance(self, evaluations: Mapping[str, Evaluation] = MappingProxyType({})) -> bool:
+        """Move every run to where it belongs now; True if any moved."""
+        # A phase in which no traffic is served would measure nothing, so none begins.
+        serving = self.engine.serves
+        return self._commit(self.registry.advance_all(self.config, evaluations, serving=serving))
+
+    def _commit(self, moves: Iterable[Run]) -> bool:
+        """Commit moved runs with their summaries, one by one; True if any has moved."""
+        known = {e.name: e for e in self.config.experiments}
+        found = (
+            (run, self.evaluator.record(run, known.get(run.experiment)))
+            for run in moves
+            if self.registry.store.is_open or run.state not in LIVE
+        )
+        return bool(self.registry.commit(found))
 
     def _renew(self) -> None:
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
         self.engine.renew(self.lease_until)
 
     def _stop_if_late(self) -> bool:
-        """Whoever stood still for longer than the lease has not watched: live runs end."""
+        """Stop live runs if the lease ran out: they were not evaluated since. True if any moved."""
         if not self.lease_late:
             return False
-        return self.ledger.settle(
-            self.config, {run.experiment: [Reason.LEASE] for run, _ in self.live()}
+        return self._advance(
+            {run.experiment: Evaluation((Reason.LEASE,)) for run, _ in self.live()}
         )
 
     def _push(self) -> int:
         self._stop_if_late()
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
-        runs = self.ledger.runs.values()
+        runs = self.registry.runs.values()
         kept = KeptEpochs((run.experiment, epoch) for run in runs for epoch in run.epochs)
         self.totals.forget_others(kept)
-        return self.engine.push(self.config, self.ledger.live(), self.lease_until)
+        return self.engine.push(self.config, self.registry.statuses(), self.lease_until)
 
     def _refuse_fixed(self, config: Config) -> None:
         problems = [

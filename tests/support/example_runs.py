@@ -41,7 +41,7 @@ class ExampleRun:
     def live(self, seconds: int, rate: int = 60) -> None:
         """Let traffic come and time pass."""
         for _ in range(seconds):
-            run = self.world.supervisor.ledger.runs["slow"]
+            run = self.world.supervisor.registry.runs["slow"]
             if run.state in ("done", "stopped"):
                 return
             for cohort in COHORTS:

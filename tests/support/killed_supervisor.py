@@ -29,7 +29,7 @@ def _live(directory: Path, first: int) -> None:
         world.write(SLOW | _PHASES | {"run": number})
         asyncio.run(world.supervisor.reload())
         for second in range(9):
-            epoch = world.supervisor.ledger.runs["slow"].epoch
+            epoch = world.supervisor.registry.runs["slow"].epoch
             for replicate in range(64):
                 key = SteadyKey("slow", Epoch(epoch), "success", "control", replicate, "good")
                 world.count(key, second)
@@ -60,7 +60,7 @@ def main() -> None:
             assert not runs  # killed before there was any
     world = World(directory)
     world.write(SLOW | {"state": "paused", "run": 1_000_000})
-    world.start().ledger.close()
+    world.start().registry.store.close()
     runs = checked_history(directory / "state", runs)
     assert set(runs.values()) <= set(OVER), runs
     print(len(runs))

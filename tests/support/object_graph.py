@@ -19,8 +19,9 @@ from counterfault.proxy.measurement.totals import Totals
 
 type Plain = Any
 
-# Of the process, not of the run: they differ between two equal supervisors.
-_IGNORED = (asyncio.Lock, asyncio.Event, mmap.mmap, sqlite3.Connection, Path)
+# Of the process, not of the run: they differ between two equal supervisors. The models of the
+# configuration are frozen.
+_IGNORED = (asyncio.Lock, asyncio.Event, mmap.mmap, sqlite3.Connection, Path, BaseModel)
 # Copies that can be made again at any time from what stands beside them, and a file descriptor.
 _LEFT_OUT: dict[type, frozenset[str]] = {
     Totals: frozenset({"_samples"}),
@@ -52,8 +53,6 @@ def _contents(thing: object, above: tuple[int, ...]) -> Plain:
         return [_contents(value, inside) for value in thing]
     if isinstance(thing, set | frozenset):
         return sorted(map(repr, thing))
-    if isinstance(thing, BaseModel):
-        return thing.model_dump(mode="json")
     if callable(thing) or isinstance(thing, _IGNORED):
         return type(thing).__name__
     return {name: _contents(value, inside) for name, value in sorted(_attributes(thing))}

@@ -1,4 +1,4 @@
-"""A supervisor for tests: real ledger and totals, a data plane that does nothing."""
+"""A supervisor for tests: real registry and totals, a data plane that does nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -121,4 +121,4 @@ class World:
         self.totals.update("worker", [(key, self._counts[key])])
 
     def close(self) -> None:
-        self.supervisor.ledger.close()
+        self.supervisor.registry.store.close()

@@ -54,8 +54,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def untouched(world: World) -> bool:
-    run = world.supervisor.ledger.runs["slow"]
-    return run.state == "baseline" and not world.supervisor.ledger.killed
+    run = world.supervisor.registry.runs["slow"]
+    return run.state == "baseline" and not world.supervisor.reader.killed
 
 
 @each(("method", "path"), GUARDED)

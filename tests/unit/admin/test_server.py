@@ -53,7 +53,7 @@ async def eventually(what: Callable[[], object]) -> None:
 
 
 def state(world: World) -> str:
-    return str(world.supervisor.ledger.runs["slow"].state)
+    return str(world.supervisor.registry.runs["slow"].state)
 
 
 def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -176,7 +176,7 @@ async def test_a_stop_stops_one_experiment(world, client):
     assert answer.json()["state"] == "stopped"
     assert answer.json()["reason"] == "stopped by an operator"
     assert world.engine.runs == {}
-    assert not world.supervisor.ledger.killed
+    assert not world.supervisor.reader.killed
 
 
 async def test_a_stop_answers_when_the_workers_have_stopped(world, client):
@@ -287,7 +287,7 @@ async def test_a_rebound_name_is_refused(world, client, path, host):
     answer = await client.request(method, path, headers={"Host": host})
     assert "Host" in is_problem(answer, 403)["detail"]
     assert state(world) == "baseline"
-    assert not world.supervisor.ledger.killed
+    assert not world.supervisor.reader.killed
 
 
 @each("path", PROBES)
@@ -316,7 +316,7 @@ async def test_loopback_names_are_welcome(client, host):
 async def test_another_site_cannot_post(world, client, path, headers):
     is_problem(await client.post(path, headers=headers), 403)
     assert state(world) == "baseline"
-    assert not world.supervisor.ledger.killed
+    assert not world.supervisor.reader.killed
 
 
 async def test_our_own_page_may_post(client):

@@ -139,10 +139,10 @@ def test_an_outside_metric_is_shown_and_not_exported_again(tmp_path, answer):
     world.write(SLOW | {"steady_state": metrics}, prometheus={"url": "http://127.0.0.1:9"})
     supervisor = world.start()
     world.pass_time(61)
-    run = supervisor.ledger.runs["slow"]
+    run = supervisor.registry.runs["slow"]
     (metric,) = supervisor.config.experiments[0].steady_state
     both = dict.fromkeys(("control", "experiment"), answer)
-    supervisor.judge.watch.outside.answered(run, metric, both, When(world.now, world.now))
+    supervisor.evaluator.monitor.outside.answered(run, metric, both, When(world.now, world.now))
     world.pass_time(5)
     seen = as_data(detail(supervisor, "slow"))
     assert ExperimentDetail.from_data(seen) == detail(supervisor, "slow")
@@ -185,7 +185,7 @@ def test_an_edit_discards_what_was_counted(world):
 def test_troubles_are_told(world):
     wrong = Problem("experiments/slow.yaml", 3, 7, "state", "must be one of paused, running")
     world.supervisor.reload_error = ConfigError([wrong])
-    world.supervisor.ledger.switch(on=True)
+    world.supervisor.registry.store.set_kill_switch(on=True)
     seen = as_data(overview(world.supervisor))
     assert seen["killed"] is True
     said = "experiments/slow.yaml:3:7: state: must be one of paused, running"

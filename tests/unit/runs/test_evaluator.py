@@ -146,7 +146,7 @@ def test_what_is_on_disk_of_many_runs_is_at_most_a_few_seconds_old(world):
         for name in names:
             world.count(SteadyKey(name, Epoch("1.0.running"), "a", "control", 0, "good"))
         world.pass_time(1)
-    written = [world.supervisor.ledger.account(name).metrics[0] for name in names]
+    written = [world.supervisor.reader.recorded_summary(name).metrics[0] for name in names]
     assert {metric.name for metric in written} == {"a"}
     assert min(metric.control.events for metric in written) >= 24
     assert len({metric.control.events for metric in written}) == 5
@@ -158,8 +158,8 @@ def test_the_numbers_of_a_run_that_takes_a_month_are_on_disk_within_a_minute(wor
     world.pass_time(5)
     world.count(SteadyKey("e", Epoch("1.0.running"), "a", "control", 0, "good"), 7)
     world.pass_time(60)
-    assert world.supervisor.ledger.account("e").metrics[0].control.events == 7
-    assert len(world.supervisor.ledger.points("e")) == 1
+    assert world.supervisor.reader.recorded_summary("e").metrics[0].control.events == 7
+    assert len(world.supervisor.reader.points("e")) == 1
 
 
 def test_twenty_experiments_of_five_metrics_cost_a_twentieth_of_a_core_at_most(tmp_path):
@@ -180,7 +180,7 @@ def test_twenty_experiments_of_five_metrics_cost_a_twentieth_of_a_core_at_most(t
             world.supervisor.tick()
             took += time.process_time() - before
         rounds.append(took / TICKS)
-    assert {run.state for run in world.supervisor.ledger.runs.values()} == {State.RUNNING}
+    assert {run.state for run in world.supervisor.registry.runs.values()} == {State.RUNNING}
     # The best of some: what disturbs a measurement only ever adds to it.
     assert min(rounds) < 0.05, rounds
     world.close()

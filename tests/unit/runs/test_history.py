@@ -61,13 +61,13 @@ def test_the_history_tells_what_the_sidecar_tells(world, tmp_path):
 def test_reading_changes_nothing_and_lets_the_sidecar_write(world, tmp_path):
     before = contents(tmp_path / "state")
     history = History(tmp_path / "state", reading=True)
-    assert len(history.points("slow", 1)) == len(world.supervisor.ledger.points("slow"))
+    assert len(history.points("slow", 1)) == len(world.supervisor.reader.points("slow"))
     with pytest.raises(HistoryError, match="readonly"):
         history.set_killed(True)
     assert contents(tmp_path / "state") == before
     world.pass_time(20)
-    assert world.supervisor.ledger.error == ""
-    assert len(history.points("slow", 1)) == len(world.supervisor.ledger.points("slow"))
+    assert world.supervisor.reader.error == ""
+    assert len(history.points("slow", 1)) == len(world.supervisor.reader.points("slow"))
     history.close()
 
 
@@ -77,7 +77,7 @@ def test_a_history_that_was_cut_off_is_read_with_its_log(world, tmp_path):
     assert (tmp_path / "copy" / f"{FILE}-wal").stat().st_size
     (tmp_path / "copy" / f"{FILE}-shm").unlink()
     history = History(tmp_path / "copy", reading=True)
-    assert recorded(history, "slow").points == world.supervisor.ledger.points("slow")
+    assert recorded(history, "slow").points == world.supervisor.reader.points("slow")
     history.close()
 
 

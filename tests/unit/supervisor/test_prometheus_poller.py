@@ -91,7 +91,7 @@ def started(world: World, url: str, *metrics: dict[str, Any], **settings: Any) -
     world.write(experiment, prometheus={"url": url, "timeout": "500ms", **settings})
     supervisor = world.start()
     world.pass_time(1)
-    assert supervisor.ledger.runs["slow"].state is State.RUNNING
+    assert supervisor.registry.runs["slow"].state is State.RUNNING
     return PrometheusPoller(supervisor, lambda: world.now, lambda: world.now)
 
 
@@ -105,7 +105,7 @@ def ask(asking: PrometheusPoller) -> None:
 def seen(world: World) -> dict[str, Any]:
     """The metric in the run's account, after a look."""
     world.supervisor.tick()
-    account = world.supervisor.account("slow")
+    account = world.supervisor.reader.account("slow")
     assert account is not None
     found: dict[str, Any] = as_data(account)["metrics"][0]
     return found
@@ -294,6 +294,6 @@ def test_a_bug_of_ours_is_counted(world: World, server: Server, monkeypatch: Any
     def broken(*args: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(world.supervisor.judge.watch.outside, "answered", broken)
+    monkeypatch.setattr(world.supervisor.evaluator.monitor.outside, "answered", broken)
     ask(asking)
     assert world.totals.get(InternalErrorKey("supervisor")) == 1

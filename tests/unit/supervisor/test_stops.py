@@ -22,7 +22,7 @@ seconds = st.tuples(*[st.integers(0, 30), st.integers(0, 30)] * 2)
 
 def _count(world: World, came: tuple[int, ...]) -> None:
     """As workers would have told it by now."""
-    run = world.supervisor.ledger.runs["slow"]
+    run = world.supervisor.registry.runs["slow"]
     cells = [(cohort, cell) for cohort in ("control", "experiment") for cell in ("good", "bad")]
     for (cohort, cell), amount in zip(cells, came, strict=True):
         for replicate in range(64):
@@ -48,11 +48,11 @@ def test_a_stop_is_pushed_in_the_tick_that_sees_the_evidence(script: list[tuple[
         world.write(ONE)
         world.start()
         for came in script:
-            before = world.supervisor.ledger.runs["slow"]
+            before = world.supervisor.registry.runs["slow"]
             _count(world, came)
             world.pass_time(1)
-            after = world.supervisor.ledger.runs["slow"]
-            found = world.supervisor.judge.findings(before)
+            after = world.supervisor.registry.runs["slow"]
+            found = world.supervisor.evaluator.findings(before)
             assert _told(world) == (after.state if after.state in LIVE else None)
             if before.state is State.RUNNING:
                 assert found is not None

@@ -21,15 +21,15 @@ def test_a_raised_run_starts_while_the_plan_before_is_still_on_its_way(world: Wo
     world.engine.ready = 0
     world.write(SLOW | {"run": 2})
     assert asyncio.run(supervisor.reload())
-    run = supervisor.ledger.runs["slow"]
+    run = supervisor.registry.runs["slow"]
     assert (run.run, run.state) == (2, State.BASELINE)
 
 
 def test_no_run_starts_while_nobody_is_served(world: World) -> None:
     world.engine.serves = False
     supervisor = world.start()
-    states = [supervisor.ledger.runs["slow"].state]
+    states = [supervisor.registry.runs["slow"].state]
     world.engine.serves = True
     supervisor.tick()
-    states.append(supervisor.ledger.runs["slow"].state)
+    states.append(supervisor.registry.runs["slow"].state)
     assert states == [State.PENDING, State.BASELINE]
