@@ -1,7 +1,6 @@
-"""Where requests come in: mitmproxy's HTTP servers, bounded in what a client makes us hold."""
+"""Connections of clients: mitmproxy's HTTP servers, with limits on what a client may send."""
 
 from collections import defaultdict
-from itertools import chain
 from time import monotonic
 
 from h2.errors import ErrorCodes
@@ -14,7 +13,8 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 
 from counterfault.addons.http.flood_limit import FloodLimit
-from counterfault.addons.http.upstream_codec import Generator, Http1, is_interim, nothing
+from counterfault.addons.http.http1_codec import Generator, Http1, nothing
+from counterfault.addons.http.message_checks import exceeds_limits, is_interim
 from counterfault.addons.mitm.private import (
     ErrorCode,
     Http1Server,
@@ -30,10 +30,10 @@ from counterfault.addons.mitm.private import (
 )
 from counterfault.proxy.config.sidecar import Limits
 
-# What one HTTP/2 stream may send before it is read; the connection as a whole is not limited,
-# so that a stream that is held never keeps the others waiting.
+# Bytes that an HTTP/2 client may send on one stream before they are read. The connection as a
+# whole has no such limit, so that a held stream never keeps the others waiting.
 _STREAM_WINDOW = 1 << 20
-# Bytes that are read at once: a flood is seen for one before all of it has been read.
+# Bytes that are handled at once, so that a flood ends before all of it has been handled.
 _SLICE = 1 << 16
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -41,35 +41,33 @@ _TOO_LARGE = (
 )
 
 
-def too_large(headers: http.Headers, limits: Limits) -> bool:
-    """Whether a request's headers are more than a client may send."""
-    fields = headers.fields
-    size = sum(map(len, chain.from_iterable(fields)))
-    return len(fields) > limits.head_count or size > limits.head_bytes
-
-
 class Http1FromClient(Http1, Http1Server):
-    """HTTP/1 from a client."""
+    """A client's connection that speaks HTTP/1."""
 
     ReceiveTrailers = RequestTrailers
 
     def __init__(self, context: Context, limits: Limits) -> None:
+        """`limits` bound the headers of a request."""
         super().__init__(context)
         self._limits = limits
 
     def send(self, event: HttpEvent) -> Generator[None]:
+        """Send a part of a response, or an interim response."""
         if not isinstance(event, ResponseHeaders) or not is_interim(event.response):
             return super().send(event)
         return self._send_interim(event.response)
 
     def _send_interim(self, response: http.Response) -> Generator[None]:
-        if self.request is not None and self.request.is_http11:  # HTTP/1.0 has none
+        # HTTP/1.0 knows no interim responses.
+        if self.request is not None and self.request.is_http11:
             yield commands.SendData(self.conn, http1.assemble_response_head(response))
 
     def read_headers(self, event: events.ConnectionEvent) -> Generator[None]:
+        """Read a request's head; refuse one that exceeds the limits."""
         for command in super().read_headers(event):
             head = command.event if isinstance(command, ReceiveHttp) else None
-            if isinstance(head, RequestHeaders) and too_large(head.request.headers, self._limits):
+            headers = head.request.headers if isinstance(head, RequestHeaders) else None
+            if headers is not None and exceeds_limits(headers, self._limits):
                 yield from self._refuse()
                 return
             yield command
@@ -83,38 +81,43 @@ class Http1FromClient(Http1, Http1Server):
 
 
 class Http2FromClient(Http2Server):
-    """HTTP/2 from a client; a stream that waits for a fault gets no new window meanwhile."""
+    """A client's connection that speaks HTTP/2.
+
+    A stream in `held_streams` gets no new window until `release_window`.
+    """
 
     def __init__(self, context: Context, limits: Limits) -> None:
+        """`limits` bound the headers of a request."""
         super().__init__(context)
-        self._limits, self._calm = limits, FloodLimit(monotonic)
-        self.held: set[int] = set()
-        self._owed: defaultdict[int, int] = defaultdict(int)
-        self._doomed: dict[int, ResponseProtocolError] = {}
+        self._limits, self._flood_limit = limits, FloodLimit(monotonic)
+        self.held_streams: set[int] = set()
+        self._unacknowledged: defaultdict[int, int] = defaultdict(int)
+        self._pending_resets: dict[int, ResponseProtocolError] = {}
         settings = self.h2_conn.local_settings
         settings.initial_window_size = _STREAM_WINDOW
         settings.max_header_list_size = limits.head_bytes
-        # hyper-h2 would otherwise send the values from before.
+        # Without this, hyper-h2 would send the values from before.
         settings.acknowledge()
         self.h2_conn.decoder.max_header_list_size = limits.head_bytes
 
     def handle_h2_event(self, event: H2Event) -> Generator[bool]:
+        """Handle an event of hyper-h2. Returns whether the connection is over."""
         stream_id = getattr(event, "stream_id", 0)
-        if not self._calm.keeps(event):
+        if not self._flood_limit.allows(event):
             yield from self.protocol_error("too many frames", ErrorCodes.ENHANCE_YOUR_CALM)
             return True
-        if isinstance(event, RequestReceived) and self._too_many(event):
+        if isinstance(event, RequestReceived) and self._has_too_many_headers(event):
             yield from self._refuse(event)
             return False
-        if not isinstance(event, H2Data) or stream_id not in self.held:
+        if not isinstance(event, H2Data) or stream_id not in self.held_streams:
             return (yield from super().handle_h2_event(event))
         if event.data and self.streams.get(stream_id) is StreamState.HEADERS_RECEIVED:
             yield ReceiveHttp(RequestData(stream_id, event.data))
-        self._owed[stream_id] += event.flow_controlled_length or 0
+        self._unacknowledged[stream_id] += event.flow_controlled_length or 0
         return False
 
-    def _too_many(self, event: RequestReceived) -> bool:
-        """Of how large they are together, the decoder has seen to."""
+    def _has_too_many_headers(self, event: RequestReceived) -> bool:
+        """Count only: the decoder limits how large they are together."""
         fields = [name for name, _ in event.headers or [] if not name.startswith(b":")]
         return len(fields) > self._limits.head_count
 
@@ -127,38 +130,39 @@ class Http2FromClient(Http2Server):
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
         if isinstance(event, ResponseProtocolError) and event.code is ErrorCode.KILL:
-            event.code = ErrorCode.CANCEL  # INTERNAL_ERROR would say that it is our failure
+            event.code = ErrorCode.CANCEL  # mitmproxy would send INTERNAL_ERROR
             if self.h2_conn.stream_buffers.get(event.stream_id):
-                self._doomed[event.stream_id] = event  # once the client has what is its due
+                self._pending_resets[event.stream_id] = event  # after what the client still gets
                 return nothing()
         inner: Generator[None] = (
-            self._by_slices(event)
+            self._handle_slices(event)
             if isinstance(event, events.DataReceived) and len(event.data) > _SLICE
             else super()._handle_event(event)
         )
-        return self._ending(inner) if self._doomed else inner
+        return self._then_reset(inner) if self._pending_resets else inner
 
-    def _by_slices(self, event: events.DataReceived) -> Generator[None]:
+    def _handle_slices(self, event: events.DataReceived) -> Generator[None]:
         for i in range(0, len(event.data), _SLICE):
-            if self._handle_event == self.done:  # it was too much
+            if self._handle_event == self.done:  # a slice before has ended the connection
                 return
             part = events.DataReceived(event.connection, event.data[i : i + _SLICE])
             yield from super()._handle_event(part)
 
-    def _ending(self, inner: Generator[None]) -> Generator[None]:
+    def _then_reset(self, inner: Generator[None]) -> Generator[None]:
         yield from inner
-        for stream_id in [s for s in self._doomed if not self.h2_conn.stream_buffers.get(s)]:
-            yield from super()._handle_event(self._doomed.pop(stream_id))
+        waiting = self.h2_conn.stream_buffers
+        for stream_id in [s for s in self._pending_resets if not waiting.get(s)]:
+            yield from super()._handle_event(self._pending_resets.pop(stream_id))
 
-    def go_away(self) -> Generator[None]:
-        """Before the connection is closed: whatever the client sends now was not seen here."""
+    def send_goaway(self) -> Generator[None]:
+        """Announce that the connection is about to be closed, and which streams were served."""
         self.h2_conn.close_connection()
         yield commands.SendData(self.conn, self.h2_conn.data_to_send())
 
-    def let_go(self, stream_id: int) -> Generator[None]:
-        """The stream is read again: give the client back the window it has used."""
-        self.held.discard(stream_id)
-        owed = self._owed.pop(stream_id, 0)
-        if owed and not self.is_closed(stream_id):
-            self.h2_conn.acknowledge_received_data(owed, stream_id)
+    def release_window(self, stream_id: int) -> Generator[None]:
+        """Read a stream again: give the client back the window that it has used."""
+        self.held_streams.discard(stream_id)
+        size = self._unacknowledged.pop(stream_id, 0)
+        if size and not self.is_closed(stream_id):
+            self.h2_conn.acknowledge_received_data(size, stream_id)
             yield commands.SendData(self.conn, self.h2_conn.data_to_send())

@@ -1,4 +1,4 @@
-"""Where the answers to copies of a request go: they are read to their end, and nobody looks."""
+"""The stream of a copy of a request: it reads the response to its end and discards it."""
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
@@ -8,16 +8,17 @@ from mitmproxy.proxy.layers.http import DropStream
 from counterfault.addons.http.upstream_codec import HTTP2
 from counterfault.addons.mitm.private import ResponseEndOfMessage, ResponseProtocolError
 
-# Clients' streams have odd numbers.
-FIRST = 1 << 40
+# The first id of such a stream. Ids of clients' streams are odd, and below 1 << 31.
+FIRST_STREAM_ID = 1 << 40
 
 
 class DiscardingStream(layer.Layer):
-    """A stream without a client; an HTTP/1 connection has been opened for it and is closed."""
+    """A stream without a client. An HTTP/1 connection was opened for it, and it closes that."""
 
     child_layer: layer.Layer | None = None
 
     def __init__(self, context: Context, stream_id: int, server: Connection) -> None:
+        """Wait for a response from `server`."""
         super().__init__(context)
         context.server = server  # type: ignore[assignment]
         self._stream_id, self._server = stream_id, server

@@ -1,29 +1,36 @@
-"""A request and its answer while faults change what they say or how fast they come.
+"""A request's stream while faults act on it: copies of the request, edits of the response, paces.
 
-    upstream ──▶ patches ──▶ flips and cuts ──▶ valve ──▶ client
-    client ──▶ copies ──▶ valve ──▶ upstream
+    client ──▶ copies ──▶ queue ──▶ upstream
+    upstream ──▶ patches of the whole body ──▶ byte flips and cuts ──▶ queue ──▶ client
 
-A stream comes in here once its exchange has a shape, and pays for it only then.
+Theory of operation. Most streams have no fault: their events go straight to `handle_unfaulted`,
+which is mitmproxy's state machine as the subclass extends it. `apply_effects` is called once the
+exchange has effects: at the request's head, or at the response's head. From then on every event
+takes the way above first, and reaches `handle_unfaulted` when it comes out of a queue.
+
+- Events of the request are kept for its copies (up to KEEP bytes) and queued.
+- Copies are sent when the request's end comes, and before that end is sent on: once the request is
+  answered, the client may leave and the stream with it. Each copy has a stream of its own, which
+  discards the response.
+- Events of the response are collected while there is a patch, since a patch needs the whole body;
+  above KEEP bytes the patch has failed, and the body passes as it is. Then bytes are flipped or
+  cut, and queued. A cut cancels the upstream's stream and puts a Cutoff into the queue.
+- An error of the client ends everything; an error of the upstream waits behind queued data.
+
+An effect ends when its fault is over, at any time: what it kept then passes unchanged.
 """
 
-from mitmproxy import flow as mflow
 from mitmproxy.connection import Connection
-from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import (
-    DropStream,
-    GetHttpConnection,
-    HttpStream,
-    SendHttp,
-)
+from mitmproxy.proxy import events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import GetHttpConnection, SendHttp
 
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.body_edits import Cut, patched
 from counterfault.addons.faults.exchange_effects import KEEP, ExchangeEffects
-from counterfault.addons.faults.pacing import PacedQueue, Wait, wait_aside
+from counterfault.addons.http.paced_stream import Generator, PacedStream
 from counterfault.addons.mitm.private import (
     ErrorCode,
-    HttpErrorHook,
-    HttpEvent,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -35,111 +42,85 @@ from counterfault.addons.mitm.private import (
     ResponseTrailers,
 )
 
-# Bytes of an answer that may wait in its valve before the upstream has to.
-HIGH_WATER = 256 * 1024
-# Seconds between the last byte of an answer and its RST_STREAM.
-_LINGER = 0.02
-
-type Generator[T] = layer.CommandGenerator[T]
-type AnswerPart = ResponseData | ResponseTrailers | ResponseEndOfMessage
+type RequestPart = RequestData | RequestTrailers | RequestEndOfMessage
+type ResponsePart = ResponseData | ResponseTrailers | ResponseEndOfMessage
 
 
-class Cutoff(HttpEvent):
-    """Here the answer is cut off."""
+class GetUnsharedConnection(GetHttpConnection):
+    """A connection for a copy of a request: HTTP/2, or HTTP/1 that no other request is given."""
 
 
-class OwnConnection(GetHttpConnection):
-    """A connection that others do not wait for: HTTP/2, or one that nobody else is given."""
+class FaultedStream(PacedStream):
+    """A stream that applies its exchange's effects."""
 
+    def __init__(self, context: Context, stream_id: int) -> None:
+        """Apply no effects yet."""
+        super().__init__(context, stream_id)
+        self._is_cut = False
+        self._body = bytearray()
+        """The response's body so far, while there is a patch."""
 
-class FaultedStream(HttpStream):
-    """What a stream does with its exchange's shape."""
+    def apply_effects(self, effects: ExchangeEffects) -> None:
+        """Apply these effects to all events from here on."""
+        self._effects = effects
 
-    _shape: ExchangeEffects | None = None
-    _is_cut = False
-
-    def shape(self, shape: ExchangeEffects) -> None:
-        """From here on, events pass through the shape."""
-        self._shape = shape
-        self._waits: dict[commands.Command, PacedQueue] = {}
-        self._whole = bytearray()
-        self._handle_event = self._shaped
-
-    @property
-    def shaped_up(self) -> int:
-        """Bytes of the request that a pace holds."""
-        return self._shape.up.size if self._shape and self._shape.up else 0
-
-    @property
-    def shaped_down(self) -> int:
-        return self._shape.down.size if self._shape and self._shape.down else 0
-
-    def unshaped(self, event: events.Event) -> Generator[None]:
-        """An event as it would have been handled."""
+    def connect_for_copy(self) -> Generator[Connection | None]:
+        """Return a connection for a copy of the request, or None if there is none."""
         raise NotImplementedError
 
-    def connect_again(self) -> Generator[Connection | None]:
-        """A connection for a copy of the request."""
+    def add_discarding_stream(self, server: Connection) -> int:
+        """Return the id of a new stream that discards its response."""
         raise NotImplementedError
 
-    def sink(self, server: Connection) -> int:
-        """The number of a stream whose answer nobody reads."""
-        raise NotImplementedError
+    def cancel_upstream(self) -> Generator[None]:
+        """Cancel the request at its upstream: a fault has answered it."""
+        yield SendHttp(
+            RequestProtocolError(self.stream_id, "answered by a fault", ErrorCode.CANCEL),
+            self.context.server,
+        )
 
-    def read_upstream(self, on: bool) -> Generator[None]:
-        """Let an upstream that serves others too send more of this answer, or no more."""
-        raise NotImplementedError
-
-    def _shaped(self, event: events.Event) -> Generator[None]:
-        shape = self._shape
-        if shape is None:
-            yield from self.unshaped(event)
-            return
+    def handle_faulted(self, effects: ExchangeEffects, event: events.Event) -> Generator[None]:
+        """Handle an event of a stream that has effects."""
         match event:
             case events.HookCompleted():
-                valve = self._waits.pop(event.command, None)
-                if valve is not None:
-                    yield from self._flow(valve)
+                yield from self.wait_is_over(event.command)
             case RequestData() | RequestTrailers() | RequestEndOfMessage():
-                yield from self._ask(shape, event)
+                yield from self._handle_request(effects, event)
             case ResponseData() | ResponseTrailers() | ResponseEndOfMessage():
                 if not self._is_cut:
-                    yield from self._answer(shape, event)
+                    yield from self._handle_response(effects, event)
             case ResponseProtocolError() if self._is_cut:
                 pass
-            case ResponseProtocolError() if shape.down is not None and not shape.down.empty:
-                yield from self._through(shape.down, event)
+            case ResponseProtocolError() if effects.down is not None and not effects.down.empty:
+                yield from self.enqueue(effects.down, event)
             case RequestProtocolError():
-                shape.clear()
-                yield from self.unshaped(event)
+                effects.clear()
+                yield from self.handle_unfaulted(event)
             case _:
-                yield from self.unshaped(event)
+                yield from self.handle_unfaulted(event)
 
     # --- the request
 
-    def _ask(
-        self, shape: ExchangeEffects, event: RequestData | RequestTrailers | RequestEndOfMessage
-    ) -> Generator[None]:
+    def _handle_request(self, effects: ExchangeEffects, event: RequestPart) -> Generator[None]:
         if isinstance(event, RequestData):
-            shape.keep_request_data(event.data)
-        elif isinstance(event, RequestEndOfMessage) and shape.copies:
-            yield from self._send_copies(shape)
-        yield from self._through(shape.up, event)
+            effects.keep_request_data(event.data)
+        elif isinstance(event, RequestEndOfMessage) and effects.copies:
+            yield from self._send_copies(effects)
+        yield from self.enqueue(effects.up, event)
 
-    def _send_copies(self, shape: ExchangeEffects) -> Generator[None]:
-        """Before the request's own end is sent: once it is answered, the client may leave."""
-        body = bytes(shape.request_body)
-        for count, claim in shape.copies:
-            for _ in range(0 if claim.over else count):
+    def _send_copies(self, effects: ExchangeEffects) -> Generator[None]:
+        body = bytes(effects.request_body)
+        for count, fault in effects.copies:
+            for _ in range(0 if fault.over else count):
                 if (yield from self._send_copy(body)):
-                    claim.performed()
-        shape.drop_copies()
+                    fault.performed()
+        effects.drop_copies()
 
     def _send_copy(self, body: bytes) -> Generator[bool]:
-        server = yield from self.connect_again()
+        server = yield from self.connect_for_copy()
         if server is None:
             return False
-        request, stream_id = self.flow.request.copy(), self.sink(server)
+        request, stream_id = self.flow.request.copy(), self.add_discarding_stream(server)
         if "expect" in request.headers:
             del request.headers["expect"]
         trailers = request.trailers
@@ -152,117 +133,69 @@ class FaultedStream(HttpStream):
         yield SendHttp(RequestEndOfMessage(stream_id), server)
         return True
 
-    # --- the answer
+    # --- the response
 
-    def _answer(self, shape: ExchangeEffects, event: AnswerPart) -> Generator[None]:
-        if not shape.patches:
-            yield from self._change(shape, event)
+    def _handle_response(self, effects: ExchangeEffects, event: ResponsePart) -> Generator[None]:
+        if not effects.patches:
+            yield from self._edit(effects, event)
         elif isinstance(event, ResponseData):
-            self._whole += event.data
-            if len(self._whole) > KEEP or all(claim.over for _, claim in shape.patches):
-                yield from self._unkept(shape)
+            self._body += event.data
+            if len(self._body) > KEEP or all(fault.over for _, fault in effects.patches):
+                yield from self._send_body(effects)
         elif isinstance(event, ResponseEndOfMessage):
-            yield from self._patch(shape)
-            yield from self._change(shape, event)
+            self._patch(effects)
+            yield from self._send_body(effects)
+            yield from self._edit(effects, event)
         elif self.flow.response is not None:
             self.flow.response.trailers = event.trailers
 
-    def _patch(self, shape: ExchangeEffects) -> Generator[None]:
-        """The body is whole: change what is to be changed, and send it."""
-        body = bytes(self._whole)
-        for patch, claim in shape.patches:
-            changed = None if claim.over else patched(body, patch)
+    def _patch(self, effects: ExchangeEffects) -> None:
+        """Patch the collected body, which is whole."""
+        body = bytes(self._body)
+        for patch, fault in effects.patches:
+            changed = None if fault.over else patched(body, patch)
             if changed is not None:
-                claim.performed()
+                fault.performed()
                 body = changed
         headers = self.flow.response.headers if self.flow.response else {}
         if "content-length" in headers:
             headers["content-length"] = str(len(body))
-        self._whole[:] = body
-        yield from self._unkept(shape)
+        self._body[:] = body
 
-    def _unkept(self, shape: ExchangeEffects) -> Generator[None]:
-        """Send what was kept, and from now on all as it comes."""
-        data = bytes(self._whole)
-        self._whole.clear()
-        for _, claim in shape.patches:
-            claim.release()
-        shape.patches.clear()
+    def _send_body(self, effects: ExchangeEffects) -> Generator[None]:
+        """Send the head and the collected body, and collect no more."""
+        data = bytes(self._body)
+        self._body.clear()
+        for _, fault in effects.patches:
+            fault.release()
+        effects.patches.clear()
         yield from self.start_response_stream()
         if data:
-            yield from self._change(shape, ResponseData(self.stream_id, data))
+            yield from self._edit(effects, ResponseData(self.stream_id, data))
 
-    def _change(self, shape: ExchangeEffects, event: AnswerPart) -> Generator[None]:
+    def _edit(self, effects: ExchangeEffects, event: ResponsePart) -> Generator[None]:
+        """Flip or cut bytes of the body as it passes, and queue the result."""
         data = event.data if isinstance(event, ResponseData) else b""
-        for change, claim in shape.body_edits:
-            data = change.flush() + data if claim.over else change.feed(data)
+        for edit, fault in effects.body_edits:
+            data = edit.flush() + data if fault.over else edit.feed(data)
         if data:
-            yield from self._through(shape.down, ResponseData(self.stream_id, data))
-        cut = self._cuts(shape, isinstance(event, ResponseEndOfMessage))
+            yield from self.enqueue(effects.down, ResponseData(self.stream_id, data))
+        cut = _completed_cut(effects, at_end=isinstance(event, ResponseEndOfMessage))
         if cut is not None:
             self._is_cut = True
             yield from self.cancel_upstream()
-            shape.down = shape.down or PacedQueue(shape.clock)
-            # HTTP/2 clients throw away what they have not looked at when RST_STREAM comes.
-            pause = _LINGER if self.flow.request.is_http2 else 0.0
-            shape.down.put(Cutoff(self.stream_id), cut, pause)
-            yield from self._set_off(shape.down)
+            yield from self.enqueue_cutoff(effects, cut)
         elif not isinstance(event, ResponseData):
-            yield from self._through(shape.down, event)
+            yield from self.enqueue(effects.down, event)
 
-    def _cuts(self, shape: ExchangeEffects, at_end: bool) -> ActiveFault | None:
-        for change, claim in shape.body_edits:
-            if isinstance(change, Cut) and not claim.over:
-                if at_end:
-                    change.end()
-                if change.done:
-                    claim.performed()
-                    return claim
-        return None
 
-    def cancel_upstream(self) -> Generator[None]:
-        yield SendHttp(
-            RequestProtocolError(self.stream_id, "answered by a fault", ErrorCode.CANCEL),
-            self.context.server,
-        )
-
-    # --- both
-
-    def _through(self, valve: PacedQueue | None, event: HttpEvent) -> Generator[None]:
-        if valve is None:
-            yield from self._pass(event)
-            return
-        valve.put(event)
-        yield from self._set_off(valve)
-        if self.shaped_down > HIGH_WATER:
-            yield from self.read_upstream(False)
-
-    def _set_off(self, valve: PacedQueue) -> Generator[None]:
-        if valve not in self._waits.values():
-            yield from self._flow(valve)
-
-    def _flow(self, valve: PacedQueue) -> Generator[None]:
-        while (following := valve.next()) is not None:
-            if isinstance(following, Wait):
-                hook = wait_aside(self, following)  # the other direction goes on
-                self._waits[hook] = valve
-                yield hook
-                return
-            yield from self._pass(following)
-            if self.shaped_down <= HIGH_WATER:
-                yield from self.read_upstream(True)
-
-    def _pass(self, event: HttpEvent) -> Generator[None]:
-        if isinstance(event, Cutoff):
-            yield from self._cut_off()
-        else:
-            yield from self.unshaped(event)
-
-    def _cut_off(self) -> Generator[None]:
-        self.flow.error = mflow.Error("cut off by a fault")
-        yield HttpErrorHook(self.flow)
-        cut = ResponseProtocolError(self.stream_id, "cut off", ErrorCode.KILL)
-        yield SendHttp(cut, self.context.client)
-        self.flow.live = False
-        self.client_state = self.server_state = self.state_errored
-        yield DropStream(self.stream_id)
+def _completed_cut(effects: ExchangeEffects, *, at_end: bool) -> ActiveFault | None:
+    """Return the fault of a cut that has let through all that it lets through, if any."""
+    for edit, fault in effects.body_edits:
+        if isinstance(edit, Cut) and not fault.over:
+            if at_end:
+                edit.end()
+            if edit.done:
+                fault.performed()
+                return fault
+    return None

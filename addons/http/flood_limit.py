@@ -1,8 +1,9 @@
-"""How often a client may send what costs it nothing and us much time.
+"""A limit on HTTP/2 frames that cost the client nothing and a worker much time.
 
-Requests that are taken back at once (CVE-2023-44487), pings, settings, empty pieces of a body: of
-each a client may send many for a while, and so many a second for ever. A worker serves its other
-clients meanwhile, so that one who sends more is told to calm down and is let go.
+These are requests that the client resets at once (CVE-2023-44487), pings, settings and empty DATA
+frames. It is a token bucket: a client may send many for a while, and a certain rate for ever. The
+connection of a client that sends more is ended with ENHANCE_YOUR_CALM, since a worker has other
+clients to serve.
 """
 
 from collections.abc import Callable
@@ -17,25 +18,26 @@ from h2.events import (
     UnknownFrameReceived,
 )
 
-# In requests that are taken back, of which a worker manages some thousands a second.
-_BURST, _EACH_SECOND = 500.0, 100.0
+# In requests that are reset, of which a worker manages some thousands a second.
+_BURST, _PER_SECOND = 500.0, 100.0
 _CHEAP = (PingReceived, PriorityUpdated, RemoteSettingsChanged, UnknownFrameReceived)
 _CHEAP_COST = 0.1
 
 
 class FloodLimit:
-    """Of one connection; `clock` in monotonic seconds."""
+    """The limit for one connection."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` returns monotonic seconds."""
         self._clock = clock
         self._left, self._since = _BURST, clock()
 
-    def keeps(self, event: Event) -> bool:
-        """Whether a client that has sent this too keeps within bounds."""
+    def allows(self, event: Event) -> bool:
+        """Count an event, and return whether the client is within its limit."""
         cost = _cost(event)
         if cost:
             now = self._clock()
-            gained = (now - self._since) * _EACH_SECOND
+            gained = (now - self._since) * _PER_SECOND
             self._left, self._since = min(_BURST, self._left + gained) - cost, now
         return self._left >= 0
 

@@ -3,7 +3,7 @@
 from itertools import count
 
 from mitmproxy.connection import Connection, ConnectionState, Server
-from mitmproxy.proxy import commands, events, layer, layers, tunnel
+from mitmproxy.proxy import commands, events, layers, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
@@ -13,14 +13,13 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from counterfault.addons.http.client_codec import Http1FromClient, Http2FromClient
-from counterfault.addons.http.discarding_stream import FIRST, DiscardingStream
-from counterfault.addons.http.faulted_stream import OwnConnection
+from counterfault.addons.http.discarding_stream import FIRST_STREAM_ID, DiscardingStream
+from counterfault.addons.http.faulted_stream import GetUnsharedConnection
 from counterfault.addons.http.forward_stream import ForwardStream
+from counterfault.addons.http.http1_codec import Generator, nothing
 from counterfault.addons.http.stream import SidecarStream
-from counterfault.addons.http.upstream_codec import HTTP2, ToUpstream, nothing
+from counterfault.addons.http.upstream_codec import HTTP2, ToUpstream
 from counterfault.addons.pipeline.exchange import Peer
-
-type Generator[T] = layer.CommandGenerator[T]
 
 # Idle upstream connections that are kept open for one client of a forward proxy.
 _MOST_IDLE = 8
@@ -48,7 +47,7 @@ class SidecarHttp(HttpLayer):
         self.connections[context.client] = codec
         self._unshared: set[Connection] = set()
         """Upstream connections that were opened for a copy of a request, and serve no other."""
-        self._discarding_ids = count(FIRST, 2)
+        self._discarding_ids = count(FIRST_STREAM_ID, 2)
 
     def make_stream(self, stream_id: int) -> Generator[None]:
         """Make the stream of a new request."""
@@ -73,7 +72,7 @@ class SidecarHttp(HttpLayer):
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Generator[None]:
         """Give a stream an open connection to the upstream that it names, or open one."""
         self._forget_closed()
-        unshared = isinstance(event, OwnConnection)
+        unshared = isinstance(event, GetUnsharedConnection)
         for connection in self.connections if reuse else ():
             if not event.connection_spec_matches(connection) or connection in self._unshared:
                 continue
@@ -104,7 +103,7 @@ class SidecarHttp(HttpLayer):
             stack /= layers.ServerTLSLayer(context)
         stack /= ToUpstream(context)
         self.connections[server] = stack[0]
-        if isinstance(event, OwnConnection):
+        if isinstance(event, GetUnsharedConnection):
             self._unshared.add(server)
         self.waiting_for_establishment[server].append(event)
         yield from self.event_to_child(stack[0], events.Start())
@@ -148,7 +147,7 @@ class SidecarHttp(HttpLayer):
             else:
                 return nothing()
         elif isinstance(event, GoAway):
-            return self._codec.go_away() if self._codec is not None else nothing()
+            return self._codec.send_goaway() if self._codec is not None else nothing()
         else:
             passed = super()._handle_event(event)
         return passed if self._codec is None else self._open_windows(passed, self._codec)
@@ -156,10 +155,10 @@ class SidecarHttp(HttpLayer):
     def _open_windows(self, passed: Generator[None], codec: Http2FromClient) -> Generator[None]:
         """Pass commands on, then let HTTP/2 clients send more on streams that move again."""
         yield from passed
-        for stream_id in tuple(codec.held):
+        for stream_id in tuple(codec.held_streams):
             stream = self.streams.get(stream_id)
-            if not isinstance(stream, SidecarStream) or not stream.waits:
-                yield from codec.let_go(stream_id)
+            if not isinstance(stream, SidecarStream) or not stream.stands_still:
+                yield from codec.release_window(stream_id)
 
 
 def _fork(context: Context) -> Context:

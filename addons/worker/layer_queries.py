@@ -58,10 +58,10 @@ def head_unfinished(chosen: Sequence[layer.Layer]) -> bool:
 
 def _rate_limited_bytes(stream: SidecarStream, source: Connection | None) -> int:
     if source is stream.context.client:
-        return stream.shaped_up
+        return stream.held_request_bytes
     # An HTTP/2 upstream has a window for each stream, and serves the others meanwhile.
     paused = source is stream.context.server and source.alpn != HTTP2
-    return stream.shaped_down if paused else 0
+    return stream.held_response_bytes if paused else 0
 
 
 def _unsent_h2_bytes(codec: Any) -> int:

@@ -25,7 +25,7 @@ def _data(data: bytes, *, ends: bool = False) -> DataReceived:
 
 
 def _most(calm: FloodLimit, event: Callable[[], Event], tried: int = 20_000) -> int:
-    return next((i for i in range(tried) if not calm.keeps(event())), tried)
+    return next((i for i in range(tried) if not calm.allows(event())), tried)
 
 
 def test_requests_that_are_taken_back_are_bounded_at_once_and_for_ever() -> None:
