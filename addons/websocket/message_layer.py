@@ -51,7 +51,7 @@ def by_message(response: http.Response) -> bool:
 
 
 class MessageLayer(layers.TCPLayer):
-    """Passes on what comes, as a TCP layer does, at the time and as far as the faults have it."""
+    """Relays bytes as a TCP layer does; faults may hold or lose single messages."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class MessageLayer(layers.TCPLayer):
         self._over = False
 
     def relay_messages(self, event: events.Event) -> Generator[None]:
+        """Handle an event: pass its bytes on, as messages that faults may hold or lose."""
         if self._over:
             return
         if isinstance(event, events.HookCompleted):

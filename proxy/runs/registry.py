@@ -82,7 +82,7 @@ class RunRegistry:
         return [run for run in found if run != self.runs[run.experiment]]
 
     def commit(self, moves: Iterable[tuple[Run, RecordedSummary | None]]) -> list[Run]:
-        """Write moved runs with their summaries, then act on them; returns those that moved.
+        """Write moved runs with their summaries, then act on them; return the ones that moved.
 
         A stop is acted upon even if it cannot be written, any other move is not.
         """
@@ -102,7 +102,7 @@ class RunRegistry:
         }
 
     def _drop_removed(self, wanted: Mapping[str, int]) -> Iterator[Run]:
-        """Forget the runs whose file is gone or has another number; yields those that end now."""
+        """Forget the runs whose file is gone or has another number; yield the ones that end now."""
         for name, run in list(self.runs.items()):
             if wanted.get(name) != run.run:
                 ended = lifecycle.advance(run, Event.STOP, self._clock(), Reason.REMOVED)

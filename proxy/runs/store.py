@@ -43,6 +43,7 @@ class RunStore:
 
     @property
     def is_open(self) -> bool:
+        """Whether the history is open."""
         return self._history is not None
 
     def open(self, known: Container[RunKey] = ()) -> None:

@@ -145,10 +145,12 @@ class Supervisor:
 
     @property
     def uptime(self) -> float:
+        """Seconds since the supervisor started."""
         return self._clock() - self._started_at
 
     @property
     def lease_remaining(self) -> float:
+        """Seconds until the lease runs out, 0 if it has."""
         return max(0.0, self.lease_until - self._clock())
 
     def failed(self, where: str, error: BaseException) -> None:
