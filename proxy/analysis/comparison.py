@@ -1,4 +1,4 @@
-"""One steady-state metric of two cohorts, compared: effect, bounds and evidence."""
+"""Compares the cohorts in one steady-state metric: effect, bounds and evidence."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,36 +21,41 @@ from counterfault.proxy.experiments.steady_state import (
 from counterfault.proxy.measurement.samples import BAD, GOOD, Pair, Sample
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
-# With fewer, what replicates say of each other means little: some single users decide.
+# With fewer effective replicates the variance between them is too uncertain: single users decide.
 LEAST_CLUSTERS = 8.0
-# With fewer, a normal score is not normal yet.
+# With fewer events a z-score is not close enough to normal.
 LEAST_EVENTS = 30
-# Of many tolerances: more than all exchanges cannot be bad.
+# The bound of an absolute boundary: not more than all exchanges can be bad.
 _MOST = 0.99
-# The normal score of 80 %: so many runs with an effect of that size would see it.
+# The normal score of 80 % power.
 _POWER = 0.84
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """When evidence decides, as natural logarithms."""
+    """The evidence at which harm and "within" are decided: natural logarithms of e-values."""
 
     harm: float
     within: float
 
     @classmethod
     def of(cls, confidence: float, metrics: int) -> "Threshold":
-        """Bonferroni over the metrics for harm; to hold, all of them must be within."""
+        """Return the thresholds for a confidence, 0 to 1, and a number of metrics.
+
+        Harm in any metric stops a run, so its level is divided by their number (Bonferroni); to
+        hold, all metrics must be within, so that level is not.
+        """
         alpha = 1 - confidence
         return cls(log(max(metrics, 1) / alpha), log(1 / alpha))
 
 
-@dataclass(frozen=True)  # no slots: what many ask for is computed once
+@dataclass(frozen=True)  # no slots: cached properties need a __dict__
 class Comparison:
-    """What is known of one metric; effects are positive where users are worse off.
+    """The comparison of the cohorts in one metric.
 
-    An effect is a fraction in the tolerance's unit: of all exchanges for `0.5pp`, of control's
-    level for `20%`. None: not enough is known yet.
+    Effects are positive where users of the experiment are worse off. They are fractions in the
+    unit of the tolerance: of all exchanges for `0.5pp`, of control's level for `20%`. They are None
+    while there are too few events.
     """
 
     metric: Metric
@@ -60,23 +65,24 @@ class Comparison:
     signal: Signal | None
     evidence: Evidence
     reading: Reading | None
-    """Of an outside metric."""
+    """The state of an external metric; None for a metric that is measured here."""
 
     @property
     def plain(self) -> bool:
-        """Whether there is nothing to test, only one number per cohort and a threshold."""
+        """Whether there is one number per cohort only, which cannot be tested statistically."""
         return self.reading is not None and self.reading.plain
 
     @property
     def no_data(self) -> str:
-        """Why an outside metric has no data now; empty: it has."""
+        """Why an external metric has no data now; empty if it has."""
         return self.reading.no_data if self.reading is not None else ""
 
     @cached_property
     def levels(self) -> tuple[float | None, float | None]:
-        """Control's and experiment's: share of bad events, seconds, or events per 1 % of users.
+        """The levels of control and of the experiment, None without events.
 
-        Of a plain metric, whatever its query answered.
+        A level is a share of bad events, seconds (latency), events per 1 % of users (rates), or the
+        result of its query for a plain metric.
         """
         if self.reading is not None and self.reading.plain:
             return self.reading.levels or (None, None)
@@ -87,34 +93,41 @@ class Comparison:
 
     @cached_property
     def clusters(self) -> float:
-        """Effective replicates, of the cohort that has fewer; one user alone is one."""
+        """Effective replicates of the cohort that has fewer; a single user counts as one."""
         return min(clusters_of(each.counts) for each in (self.pair.control, self.pair.experiment))
 
     @property
     def harmed(self) -> bool:
+        """Whether the experiment is worse than the tolerance allows, at the threshold for harm."""
         beyond = self.reading is not None and self.reading.beyond
         return beyond or self.evidence.harm >= self.threshold.harm
 
     @property
     def within(self) -> bool:
+        """Whether the effect is within the tolerance, at the threshold for that."""
         return self.evidence.within >= self.threshold.within and not self.no_data
 
     @property
     def effect(self) -> float | None:
+        """The estimate of the effect, as a fraction in the unit of the tolerance."""
         if self.reading is not None and self.reading.plain:
             return self.reading.effect
         return None if self.signal is None else self._effect(self.signal.distance)
 
     @cached_property
     def _distances(self) -> tuple[float, float] | None:
-        """Bounds of the distance from the boundary."""
+        """Bounds of the distance from the boundary, in the unit of `Signal.distance`."""
         if self.signal is None:
             return None
         return bounds(self.signal, self.threshold.harm, self.threshold.within)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Anytime-valid, each side by itself; they pass the tolerance just when evidence does."""
+        """Lower and upper bound of the effect, each valid at any time by itself.
+
+        The lower one passes the tolerance exactly when `harmed` begins to hold, the upper one when
+        `within` does.
+        """
         if self._distances is None:
             return None
         low, high = self._distances
@@ -123,21 +136,21 @@ class Comparison:
 
     @property
     def _possible(self) -> tuple[float, float]:
-        """What an effect can be at all: nobody can lose more than there is."""
+        """The least and the greatest effect that are possible at all."""
         if not self.metric.tolerance.relative:
             return -1.0, 1.0
         return (-inf, 1.0) if self.metric.lower_is_worse else (-1.0, inf)
 
     @property
     def detectable(self) -> float | None:
-        """The effect that four of five runs with as many events would have found."""
+        """The effect that a run with as many events finds with a chance of 80 %."""
         if self.signal is None or self._distances is None:
             return None
         low, _ = self._distances
         return self._effect(self.signal.distance - low + _POWER * self.signal.error)
 
     def _effect(self, distance: float) -> float:
-        """The effect at a distance from the boundary."""
+        """Return the effect at a distance from the boundary."""
         kind, allowed = self.metric.kind, self.metric.tolerance
         if isinstance(kind, Latency):
             return exp(distance) * (1 + allowed.value) - 1 if distance < 700 else inf
@@ -145,7 +158,7 @@ class Comparison:
             return distance + allowed.value
         level = self.levels[0] or 0.0
         scale = 1 - level if isinstance(kind, SuccessRate) else level
-        if scale <= 0:  # anything is without measure more than nothing
+        if scale <= 0:  # relative to nothing, any difference is infinite
             return copysign(inf, distance) if distance else 0.0
         return distance / scale + allowed.value
 
@@ -157,23 +170,32 @@ def compare(
     threshold: Threshold,
     reading: Reading | None = None,
 ) -> Comparison:
-    """A metric against its tolerance; `reading`: of an outside metric."""
+    """Compare the cohorts of a pair of samples in a metric.
+
+    Args:
+        metric: The metric and its tolerance.
+        pair: The events of both cohorts.
+        cohorts: The shares of users in them.
+        threshold: When evidence decides.
+        reading: The state of an external metric.
+    """
     found = signal(metric, pair, cohorts)
     told = evidence(found) if found else Evidence()
     return Comparison(metric, pair, cohorts, threshold, found, told, reading)
 
 
 def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0) -> Signal | None:
-    """Where the experiment stands against a boundary of so many tolerances; 0: equality.
+    """Return the distance of the experiment from a boundary, with its standard error.
 
-    None while there are too few events, or too few users behind them, to tell.
+    The boundary is so many `tolerances` worse than control; 0 is equality. Returns None while there
+    are too few events, or too few users who cause them.
     """
     control, experiment = pair.control.counts, pair.experiment.counts
     boundary = boundary_of(metric, tolerances)
     if metric.rate is not None or metric.prometheus is not None:
         rows = pair.replicates if metric.prometheus is not None else REPLICATES
         nc, ne = events_of(control[:rows]), events_of(experiment[:rows])
-        # That the experiment has no events may be just what harm looks like.
+        # Only control needs events: if the experiment has none, that may be the harm.
         if not _enough(nc.total, nc.clusters):
             return None
         return rate((nc, 100 * cohorts.control), (ne, 100 * cohorts.experiment), boundary)
@@ -195,7 +217,7 @@ def _enough(total: float, clusters: float) -> bool:
 
 
 def boundary_of(metric: Metric, tolerances: float = 1.0) -> Boundary:
-    """The boundary at so many tolerances; no effect is one tolerance away from equality."""
+    """Return the boundary that is so many tolerances worse than control."""
     allowed = metric.tolerance
     return _boundary(allowed.value, allowed.relative, metric.lower_is_worse, tolerances)
 
@@ -210,14 +232,17 @@ def _boundary(allowed: float, relative: bool, lower_is_worse: bool, tolerances: 
 
 
 def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
-    """A cohort's own level; None without events."""
+    """Return the level of a cohort, in the units of `Comparison.levels`; None without events.
+
+    `share` is the cohort's share of users, 0 to 1.
+    """
     match metric.kind:
         case Latency(quantile=q):
-            ladder = LatencyCdf(sample, q)
-            if not ladder.total:
+            cdf = LatencyCdf(sample, q)
+            if not cdf.total:
                 return None
-            found = seconds(ladder.position())
-            # Beyond the outer bounds, they are all that is known.
+            found = seconds(cdf.position())
+            # Outside the outer bounds nothing but the bounds is known.
             return min(max(found, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
         case Rate() | Prometheus():
             return sample.events / (share * 100)

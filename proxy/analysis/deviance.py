@@ -1,8 +1,9 @@
-"""Signals from samples: signed roots of deviances at the boundary, robust to correlated users.
+"""Signals from samples: signed roots of deviances, corrected for requests of the same users.
 
-The boundary is experiment = rho * control + delta; the baseline level, which is not known, is the
-one that fits best on it. How much more than independent requests the cohorts vary is read off the
-replicates, and the deviance is divided by it.
+The boundary is experiment = rho * control + delta. Control's level on it is not known; the level of
+greatest likelihood is taken (profile likelihood). Requests of one user are correlated: by how much
+the replicates vary more than independent requests would is measured, and the deviance is divided by
+that (overdispersion, as in quasi-likelihood: Wedderburn, Biometrika 61, 1974).
 """
 
 from dataclasses import dataclass
@@ -14,18 +15,20 @@ from counterfault.proxy.analysis.sequential import Signal
 
 _TINY = 1e-9
 _STEPS = 60
-# The step of Newton's after which the level is known to twelve digits.
+# Relative step of Newton's method after which the level is known to twelve digits.
 _CLOSE = 1e-6
-# Closer at both ends: a cohort that is much larger than the other keeps its threshold.
+# The grid of `quantile`, as parts of the way from control's quantile to the experiment's. It is
+# finer at both ends: if one cohort is much larger, the position is close to its quantile.
 _ANGLE = pi / 32
 _GRID = tuple(sin(_ANGLE * i) ** 2 for i in range(17))
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """experiment = rho * control + delta; `sign` -1: lower is worse.
+    """The boundary of a tolerance: experiment = rho * control + delta.
 
-    `plus` and `times` say how far no effect is from it: plus + times * control's level.
+    `sign` is -1 where lower is worse, else 1. `plus + times * level` is the distance from the
+    boundary to no effect at all.
     """
 
     rho: float = 1.0
@@ -35,11 +38,12 @@ class Boundary:
     times: float = 0.0
 
     def reach(self, level: float) -> float:
+        """Return the distance from the boundary to no effect, at control's level; above zero."""
         return max(self.plus + self.times * level, 1e-12)
 
 
 def proportion(control: Share, experiment: Share, at: Boundary) -> Signal:
-    """Shares of hits."""
+    """Return the signal of two shares of hits; its distance is a difference of shares."""
     tc, te = control.total, experiment.total
     pc, pe = control.hits / tc, experiment.hits / te
     level = _level(tc, pc, te, pe, at)
@@ -51,20 +55,21 @@ def proportion(control: Share, experiment: Share, at: Boundary) -> Signal:
     distance = at.sign * (pe - at.rho * pc - at.delta)
     z = copysign(sqrt(deviance / inflation), distance) if distance else 0.0
     freedom = _freedom(control.clusters, experiment.clusters)
-    # Of the likeliest level, not of control's own: 20 % more than nothing would be no way off.
+    # At the fitted level: 20 % more than control's own would be no distance if that is zero.
     return Signal(distance, z, inflation * independent, at.reach(level), freedom)
 
 
 def quantile(control: LatencyCdf, experiment: LatencyCdf, at: Boundary) -> tuple[Signal, float]:
-    """A quantile's ratio; and the effective replicates of the cohort that has fewer.
+    """Return the signal of a ratio of quantiles, and the fewer effective replicates of a cohort.
 
-    Along a grid of thresholds, the one at which both cohorts' shares deviate least from q (cf.
-    Howard & Ramdas, Bernoulli 2022, for quantiles by their distribution function). The distance is
-    a logarithm of ratios.
+    Of a grid of thresholds, that one is taken at which the shares below it, in both cohorts,
+    deviate least from q. (Howard & Ramdas, Sequential estimation of quantiles, Bernoulli 28, 2022,
+    bound quantiles by way of the distribution function, too.) The distance is the logarithm of the
+    ratio of the quantiles, less that of the boundary.
     """
     q, shift = control.q, log(at.rho) / BUCKET_WIDTH
     xc, xe = control.position(), experiment.position() - shift
-    x, deviance = _meeting(control, xc, experiment, xe, shift)
+    x, deviance = _least_deviance(control, xc, experiment, xe, shift)
     (cc, seen_c), (ce, seen_e) = control.split(x), experiment.split(x + shift)
     independent = q * (1 - q) * (1 / control.total + 1 / experiment.total)
     inflation = max(1.0, (seen_c + seen_e) / independent)
@@ -76,10 +81,13 @@ def quantile(control: LatencyCdf, experiment: LatencyCdf, at: Boundary) -> tuple
 
 
 def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Boundary) -> Signal:
-    """Rates: for each cohort events and its exposure, in any unit, the same for all replicates."""
+    """Return the signal of two rates; its distance is a difference of rates.
+
+    Each cohort has its events and its exposure, in any unit that both share.
+    """
     (yc, wc), (ye, we) = control, experiment
     rc, re = yc.total / wc, ye.total / we
-    # Events of one user may well be as regular as a clock; between users nothing is.
+    # The events of one user may be regular; those of several users vary at least as Poisson's do.
     least = re / we + at.rho**2 * rc / wc
     seen = ye.variance / we**2 + at.rho**2 * yc.variance / wc**2
     variance = max(seen, least, 1e-300)
@@ -89,10 +97,17 @@ def rate(control: tuple[Events, float], experiment: tuple[Events, float], at: Bo
 
 
 def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
-    """Control's level if the boundary were true: the likeliest.
+    """Return control's level of greatest likelihood if the boundary were true, 0 to 1.
 
-    By Newton's method, from where both cohorts together would have it, each weighing as much as
-    it tells; where a step leads out of the interval in which it must be, that is halved.
+    Newton's method, from the mean of what both cohorts say, weighted by their information. Where a
+    step leaves the interval that must contain the level, the interval is halved instead.
+
+    Args:
+        tc: Control's events.
+        pc: Control's share of hits.
+        te: The experiment's events.
+        pe: The experiment's share of hits.
+        at: The boundary.
     """
     rho, delta = at.rho, at.delta
     other = (pe - delta) / rho
@@ -100,7 +115,7 @@ def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
     low, high = (pc, other) if pc < other else (other, pc)
     hits, hits_e = tc * pc, rho * te * pe
     known = hits, tc - hits, hits_e, rho * te - hits_e, rho, delta
-    # Likelier still would be less than nothing, or more than all.
+    # The greatest likelihood may lie outside of the shares that are possible.
     if low < lowest:
         low = lowest
         if high <= low or _slope(low, *known)[0] >= 0:
@@ -117,7 +132,7 @@ def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
         slope, curve = _slope(level, *known)
         low, high = (low, level) if slope > 0 else (level, high)
         step = slope / curve
-        # Of how far it is from where either cohort would have none, or all.
+        # Relative to the distance from the nearer end of what is possible.
         if abs(step) <= _CLOSE * min(level - lowest, highest - level):
             return level - step
         level -= step
@@ -125,7 +140,7 @@ def _level(tc: float, pc: float, te: float, pe: float, at: Boundary) -> float:
 
 
 def _weight(total: float, share: float) -> float:
-    """One over the variance of a share; no hits at all do not make it nothing."""
+    """Return the information of a share, one over its variance; finite also without hits."""
     share = (total * share + 0.5) / (total + 1)
     return total / (share * (1 - share))
 
@@ -133,7 +148,10 @@ def _weight(total: float, share: float) -> float:
 def _slope(
     m: float, hits: float, rest: float, hits_e: float, rest_e: float, rho: float, delta: float
 ) -> tuple[float, float]:
-    """Of half the deviance over control's level m, and the slope of that; `_e` are times rho."""
+    """Return the first and second derivative of half the deviance by control's level `m`.
+
+    `hits_e` and `rest_e` are the experiment's events, times rho.
+    """
     e = rho * m + delta
     n, f = 1 - m, 1 - e
     hits, rest, hits_e, rest_e = hits / m, rest / n, hits_e / e, rest_e / f
@@ -141,25 +159,25 @@ def _slope(
 
 
 def _freedom(control: float, experiment: float) -> float:
-    """By both cohorts' effective replicates."""
+    """Return the degrees of freedom of both cohorts' effective replicates."""
     return max(1.0, control + experiment - 2)
 
 
 def _divergence(share: float, p: float) -> float:
-    """Kullback and Leibler's, of two Bernoulli distributions."""
+    """Return the Kullback-Leibler divergence of a Bernoulli distribution from another."""
     bad = share * log(share / p) if share > 0 else 0.0
     good = (1 - share) * log((1 - share) / (1 - p)) if share < 1 else 0.0
     return bad + good
 
 
-def _meeting(
+def _least_deviance(
     control: LatencyCdf, xc: float, experiment: LatencyCdf, xe: float, shift: float
 ) -> tuple[float, float]:
-    """The place on the grid where the cohorts' shares deviate least from q; half the deviance.
+    """Return the position on the grid with the least deviance, and half of that deviance.
 
-    From control's quantile xc to experiment's xe, control's part rises and experiment's falls. So
-    from where they would meet if both were parabolas one goes either way, until one part alone is
-    more than the least so far.
+    From control's quantile `xc` to the experiment's `xe`, control's part of the deviance rises and
+    the experiment's falls. The search starts where their sum would be least if both were parabolas,
+    and goes both ways until one part alone exceeds the least sum so far.
     """
     width, deviance_c, deviance_e = xe - xc, control.deviance, experiment.deviance
     first = round(asin(sqrt(experiment.total / (control.total + experiment.total))) / _ANGLE)

@@ -1,4 +1,4 @@
-"""Two samples of one metric: do they differ at all, and is one worse by so many tolerances?"""
+"""Tests of two samples of one metric: whether they differ, and whether one is much worse."""
 
 from math import log
 
@@ -11,20 +11,23 @@ from counterfault.proxy.measurement.samples import Pair
 
 
 def difference_evidence(metric: Metric, pair: Pair, cohorts: Cohorts) -> float:
-    """Two-sided evidence that the cohorts differ at all, as a logarithm."""
+    """Return the two-sided evidence that the cohorts differ at all, a natural logarithm."""
     found = signal(metric, pair, cohorts, 0.0)
     return two_sided_evidence(found) if found else 0.0
 
 
 def harm_evidence(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float) -> float:
-    """Evidence that the experiment is worse by more than so many tolerances, as a logarithm."""
+    """Return the evidence that the experiment is worse by more than so many tolerances.
+
+    It is the natural logarithm of an e-value.
+    """
     found = signal(metric, pair, cohorts, tolerances)
     return evidence(found).harm if found else 0.0
 
 
 def exceeds(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float, alarm: float) -> bool:
-    """Whether evidence that the experiment is worse by more than so many tolerances is enough."""
-    # Mostly it is not worse at all, which is quickly seen.
+    """Whether the evidence for harm beyond so many tolerances is at least `alarm`, a logarithm."""
+    # Mostly it is not worse at all, which costs less to find out.
     return _beyond(metric, pair, cohorts, tolerances) and (
         harm_evidence(metric, pair, cohorts, tolerances) >= alarm
     )

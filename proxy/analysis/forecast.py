@@ -1,4 +1,4 @@
-"""How long until a metric can be judged, at the rate at which its events come."""
+"""Forecasts when a metric will have enough events to be judged."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,14 @@ from counterfault.proxy.measurement.samples import Pair
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Events of the smaller cohort, and how many come in a second."""
+    """The forecast for one metric, by the events of the cohort that has fewer.
+
+    Attributes:
+        metric: Its name.
+        needed: How many events it needs.
+        have: How many events there are.
+        per_second: How many events come per second.
+    """
 
     metric: str
     needed: int
@@ -21,7 +28,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """Until it can be said to be within, if it is; None: at this rate, never."""
+        """Seconds until the metric can be found within, if it is; None: never, without events."""
         missing = max(self.needed - self.have, 0)
         if not missing:
             return 0.0
@@ -35,7 +42,15 @@ def forecast(
     state: State,
     elapsed: float,
 ) -> Forecast:
-    """For one metric; `elapsed` are the seconds that the present phase has lasted."""
+    """Return the forecast for a metric.
+
+    Args:
+        experiment: The experiment.
+        comparison: The metric as it is compared now.
+        baseline: Its events before the faults.
+        state: The state of the run.
+        elapsed: Seconds since that state began.
+    """
     metric, have = comparison.metric, comparison.pair.fewest
     running = state in (State.RUNNING, State.RECOVERING, State.DONE)
     counted = have if running else baseline.fewest
@@ -52,7 +67,7 @@ def _size(experiment: Experiment, comparison: Comparison, baseline: Pair) -> int
 
 
 def _bad(metric: Metric, baseline: Pair) -> float:
-    """Control's share of bad events, if baseline has shown one."""
+    """Return control's share of bad events in baseline, or an assumed one."""
     if metric.success_rate is None and metric.slow is None:
         return ASSUMED_BAD
     seen = level_of(metric, baseline.control, 1.0)

@@ -1,6 +1,6 @@
-"""observe -> sample -> verdict: what the counts of the runs say, looked at once a second.
+"""Evaluates runs from their counts, once a second, and says why a run has to stop.
 
-Nothing is read or written here; what is remembered between two looks is what control was like.
+Memory between two evaluations holds earlier samples of control, and results that still stand.
 """
 
 from collections import deque
@@ -22,9 +22,10 @@ from counterfault.proxy.measurement.keys import DoseKey, FaultResult
 from counterfault.proxy.measurement.samples import Pair, Sample, columns_for
 from counterfault.proxy.measurement.totals import Totals
 
-# The chance that sound cohorts are found to differ in a baseline.
+# The chance that equal cohorts are found to differ in a baseline.
 BASELINE_ALPHA = 0.01
-# Control against its own past is a plain alarm over so many seconds and so many tolerances.
+# Control is compared with its own baseline over a window of so many seconds, in steps; the alarm is
+# for so many tolerances.
 WINDOW, STEP = 60.0, 10.0
 TOLERANCES = 3.0
 _ALARM = log(1 / 0.001)
@@ -32,19 +33,19 @@ _ALARM = log(1 / 0.001)
 
 @dataclass(slots=True)
 class _Memory:
-    """What a look must know of earlier ones."""
+    """What an evaluation of a run has to know of earlier ones."""
 
     revision: str
     control: dict[str, deque[tuple[float, Sample]]] = field(default_factory=dict)
-    """Snapshots of control, oldest first, in steps of time."""
+    """Cumulative samples of control with their times in seconds, oldest first, by metric."""
     compared: dict[str, Comparison] = field(default_factory=dict)
-    """What was found last: it stands until there is something new."""
+    """The last comparison of each metric, which stands until its samples grow."""
     half: dict[str, Pair] = field(default_factory=dict)
-    """The samples at half of recovery: what comes after tells whether the cohorts meet again."""
+    """The samples at half of recovery; the events after it show whether the cohorts recovered."""
 
 
 class Monitor:
-    """Looks at runs. Times are seconds of one monotonic clock."""
+    """Evaluates runs. Times are seconds of one monotonic clock."""
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
@@ -52,7 +53,7 @@ class Monitor:
         self._memory: dict[str, _Memory] = {}
 
     def evaluate(self, run: Run, experiment: Experiment, now: float) -> Findings:
-        """What is known of a run now."""
+        """Return the findings on a run at `now`."""
         memory = self._memory.get(run.experiment)
         if memory is None or memory.revision != run.revision:
             memory = self._memory[run.experiment] = _Memory(run.revision)
@@ -72,7 +73,7 @@ class Monitor:
         )
 
     def pair(self, run: Run, metric: Metric, state: State) -> Pair:
-        """Both cohorts' samples of a metric in one phase of a run."""
+        """Return the samples of both cohorts for a metric, in one state of a run."""
         epoch, cells = run.epoch_of(state), columns_for(metric)
         control, experiment = (
             self._totals.sample(run.experiment, epoch, metric.name, cohort, cells)
@@ -122,8 +123,8 @@ class Monitor:
         if run.state is not State.RUNNING:
             return
         for metric in experiment.steady_state:
-            if metric.rate or metric.prometheus:  # traffic has its tides
-                continue
+            if metric.rate or metric.prometheus:
+                continue  # a rate follows the time of day: its own past says nothing
             control = self.pair(run, metric, State.RUNNING).control
             window = _window(memory.control.setdefault(metric.name, deque()), control, now)
             before = self.pair(run, metric, State.BASELINE).control
@@ -153,7 +154,7 @@ class Monitor:
 
 
 def stops(run: Run, found: Findings) -> list[Reason]:
-    """Why the numbers ask for a run to be stopped, the weightiest first."""
+    """Return why the findings ask for a run to be stopped, the most important reason first."""
     reasons = []
     if run.state is State.RUNNING and any(c.harmed for c in found.comparisons):
         reasons.append(Reason.HARM)
@@ -171,10 +172,7 @@ def stops(run: Run, found: Findings) -> list[Reason]:
 def _missing(
     run: Run, experiment: Experiment, comparisons: Iterable[Comparison], now: float
 ) -> Iterable[Comparison]:
-    """Yield the required metrics without data, once that matters.
-
-    Data may take all of baseline to come, and while faults are off none are needed.
-    """
+    """Yield required metrics without data, once baseline ends: there is no need for it earlier."""
     ending = run.state is State.BASELINE and now - run.entered >= experiment.baseline
     if ending or run.state is State.RUNNING:
         yield from (c for c in comparisons if c.reading is not None and c.reading.overdue)
@@ -183,7 +181,7 @@ def _missing(
 def _same(
     last: Comparison, metric: Metric, pair: Pair, threshold: Threshold, reading: Reading | None
 ) -> bool:
-    """Whether a comparison would come to the same; a sample is the same object until it grows."""
+    """Whether a comparison stands; a sample is the same object until it grows."""
     samples = last.pair.control is pair.control and last.pair.experiment is pair.experiment
     return (
         samples
@@ -194,7 +192,7 @@ def _same(
 
 
 def _window(snapshots: deque[tuple[float, Sample]], control: Sample, now: float) -> Sample:
-    """Control's events of the last minute, or of as much of it as there has been."""
+    """Return control's events of the last `WINDOW` seconds, or since the run began."""
     if not snapshots or now - snapshots[-1][0] >= STEP:
         snapshots.append((now, control))
     while len(snapshots) > 1 and now - snapshots[1][0] >= WINDOW:

@@ -1,13 +1,14 @@
-"""How many events a cohort has, and how much they vary between its replicates.
+"""The number of events of a cohort, and their variance between its replicates.
 
-Users are spread over the replicates: what the events of one user have in common, they vary by. The
-variance of a ratio is the delta method's (Deng, Lu & Qin 2021), the effective number of replicates
-Carter, Schnepel and Steigerwald's (REStat 2017).
+Users are spread over the replicates, so that the variance between replicates includes what the
+events of one user have in common. The variance of a ratio is that of the delta method (Deng, Lu &
+Qin 2021); the effective number of replicates is that of Carter, Schnepel & Steigerwald (Review of
+Economics and Statistics 2017).
 
-This is done every second for every metric, and a call of numpy costs as much as twenty operations
-on floats (`@` twice as much as `dot`): numpy sums products over the replicates, floats do the rest.
-Of whole numbers they are exact; what cancels then is about as many digits as the events of a
-replicate have.
+This is computed every second for every metric, and a call of numpy costs as much as twenty
+operations on floats (`@` twice as much as `dot`). So numpy sums products over the replicates, and
+floats do the rest. The sums are exact, being whole numbers; the subtractions after them lose about
+as many digits as the number of events in a replicate has.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ _UNBIASED = REPLICATES / (REPLICATES - 1)
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """One cohort's events, and the sum of the squares of each replicate's."""
+    """The events of one cohort.
+
+    `squares` is the sum over its replicates of the squared number of events.
+    """
 
     total: float
     squares: float
@@ -31,42 +35,42 @@ class Events:
 
     @property
     def clusters(self) -> float:
-        """How many replicates of equal size would tell as much."""
+        """The effective number of replicates: as many of equal size have the same information."""
         return self.total * self.total / self.squares if self.squares else 0.0
 
     @property
     def variance(self) -> float:
-        """Of the total, from how its parts vary."""
+        """The variance of the total, estimated between the replicates."""
         k = self.replicates
         return k / (k - 1) * max(self.squares - self.total * self.total / k, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One cohort's events, how many of them are hits, and how these vary."""
+    """The events of one cohort, how many are hits, and its effective number of replicates."""
 
     total: float
     hits: float
     clusters: float
     variance: float
-    """Of the share of hits."""
+    """The variance of the share of hits, a fraction squared."""
 
 
 def events_of(counts: Counts) -> Events:
-    """Good and bad events together: counts of shape (replicates, 2)."""
+    """Return good and bad events together, of counts of shape (replicates, 2)."""
     good, bad = _totals(counts)
     gg, gb, bb = _products(counts)
     return Events(good + bad, gg + 2 * gb + bb, len(counts))
 
 
 def share_of(counts: Counts, column: int) -> Share:
-    """Of good and bad events; `column` says which of them are hits."""
+    """Return the share of hits, of counts of shape (replicates, 2); `column` has the hits."""
     totals = good, bad = _totals(counts)
     total = good + bad
     if not total:
         return Share(0.0, 0.0, 0.0, 0.0)
     gg, gb, bb = _products(counts)
-    # By how much a good event, and a bad one, brings its replicate off the share of good ones.
+    # By how much one good event, and one bad, moves its replicate away from the share of good ones.
     g, b = bad / total, -good / total
     off = g * (g * gg + 2 * b * gb) + b * b * bb
     clusters = total * total / (gg + 2 * gb + bb)
@@ -74,24 +78,24 @@ def share_of(counts: Counts, column: int) -> Share:
 
 
 def unbiased(squares: float) -> float:
-    """The variance of a sum over the replicates, by the squares of what each is off its share."""
+    """Return the variance of a sum over the replicates, from the sum of squared deviations."""
     return _UNBIASED * squares if squares > 0 else 0.0
 
 
 def clusters_of(counts: Counts) -> float:
-    """How many replicates of equal size would tell as much, of any kind of counts."""
+    """Return the effective number of replicates, of counts of shape (replicates, columns)."""
     each = counts.sum(axis=1)
     squares = float(each.dot(each))
     return float(each.sum()) ** 2 / squares if squares else 0.0
 
 
 def _totals(counts: Counts) -> list[float]:
-    """Of good and of bad events, over the replicates."""
+    """Return the number of good and of bad events."""
     found: list[float] = _ALL[: len(counts)].dot(counts).tolist()
     return found
 
 
 def _products(counts: Counts) -> tuple[float, float, float]:
-    """The sums over the replicates of good * good, good * bad and bad * bad."""
+    """Return the sums over the replicates of good * good, good * bad and bad * bad."""
     (gg, gb), (_, bb) = counts.T.dot(counts).tolist()
     return gg, gb, bb

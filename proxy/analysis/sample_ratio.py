@@ -1,20 +1,21 @@
-"""The sample ratio: do the cohorts have as many users each as their shares say?
+"""The test for a sample ratio mismatch: whether the cohorts have as many users as their shares say.
 
-If not, the comparison is not between like and like, whatever it says (Fabijan et al., KDD 2019).
+If they do not, the cohorts are not comparable, whatever the metrics say (Fabijan et al., Diagnosing
+Sample Ratio Mismatch in Online Controlled Experiments, KDD 2019).
 """
 
 from dataclasses import dataclass
 from math import lgamma, log
 
 ALPHA = 0.001
-# How sure the alternatives are of the ratio that was asked for. They are 1.6 points away from 50 %,
-# give or take: of what as many users as are kept can tell, that is found soonest.
+# The concentration of the beta prior of alternatives. They have a standard deviation of 1.6 points
+# about 50 %: of what as many users as are kept can show, such a mismatch is found soonest.
 _CONCENTRATION = 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """First-seen users of both cohorts, as far as they are kept; `share` is the experiment's."""
+    """The users that are kept of both cohorts; the experiment's should be a `share`, 0 to 1."""
 
     control: int
     experiment: int
@@ -22,10 +23,11 @@ class SampleRatio:
 
     @property
     def evidence(self) -> float:
-        """A beta-binomial e-value against the share, as a logarithm.
+        """The natural logarithm of a beta-binomial e-value against the share.
 
-        Anytime-valid, since each new user is a toss of the same coin (Lindon & Malek, NeurIPS
-        2022). Requests would not do: those of one user are not tossed apart.
+        It is valid at any time, since each new user is an independent draw (Lindon & Malek,
+        Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022). Requests are not: those
+        of one user are in the same cohort.
         """
         a, b = _CONCENTRATION * self.share, _CONCENTRATION * (1 - self.share)
         mixture = _log_beta(a + self.experiment, b + self.control) - _log_beta(a, b)
@@ -34,6 +36,7 @@ class SampleRatio:
 
     @property
     def off(self) -> bool:
+        """Whether there is a mismatch, with a chance of a false alarm of at most `ALPHA`."""
         return self.evidence >= log(1 / ALPHA)
 
 

@@ -1,7 +1,8 @@
-"""How many events a metric needs until it can be said to be within its tolerance.
+"""How many events a metric needs to be found within its tolerance.
 
-For the cohort that has fewer, if the fault has no effect; half of such runs need less. It is read
-off a comparison of a cohort with its like, whose evidence grows as its events do.
+The number is for the cohort that has fewer events, if the fault has no effect; it is the median,
+half of such runs need fewer. It is computed from the comparison of a cohort with itself: by how
+much its events would have to be multiplied for the evidence to be enough.
 """
 
 from math import ceil, isfinite
@@ -17,28 +18,30 @@ from counterfault.proxy.experiments.steady_state import Latency, Metric, Prometh
 from counterfault.proxy.measurement.samples import BAD, GOOD, Pair, Sample, columns_for
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
-# What is assumed before anything has been measured; `check` says so.
+# Levels that are assumed before anything has been measured; `counterfault check` says so.
 ASSUMED_BAD = 0.01
 ASSUMED_SIGMA = 0.7
-"""Of a lognormal latency: its p99 is five times its median."""
+"""The sigma of a lognormal latency, whose p99 is then five times its median."""
 _ASSUMED_MEDIAN = 0.1
 _NORMAL = NormalDist()
-# Events of a cohort that is made up: enough for rare ones to be more than nothing.
+# The events of an assumed cohort: enough for rare ones to be more than none.
 _MADE_UP = 6_400
 _ALIKE = Cohorts.model_validate({"experiment": "50%", "control": "50%"})
 
 
 def needed(comparison: Comparison) -> int | None:
-    """Events that the smaller cohort needs, if both are as control has been; None: unknown."""
+    """Return how many events the smaller cohort needs, if both are like control; None: unknown."""
     return _needed(comparison.metric, comparison.pair.control, comparison.threshold)
 
 
 def expected(metric: Metric, threshold: Threshold, bad: float = ASSUMED_BAD) -> int:
-    """Events that each cohort needs, assuming a level and independent requests.
+    """Return how many events each cohort needs, assuming a level and independent requests.
 
-    `bad` is the share of bad events in control, for shares only.
+    `bad`: the share of bad events in control, 0 to 1; only for metrics that are such shares.
     """
-    made_up = Sample(np.tile(_cells(metric, bad) * (_MADE_UP / REPLICATES), (REPLICATES, 1)))
+    made_up = Sample(
+        np.tile(_column_shares(metric, bad) * (_MADE_UP / REPLICATES), (REPLICATES, 1))
+    )
     found = _needed(metric, made_up, threshold)
     return _MADE_UP if found is None else found
 
@@ -51,16 +54,16 @@ def _needed(metric: Metric, sample: Sample, threshold: Threshold) -> int | None:
     return ceil(events) if isfinite(events) else None
 
 
-def _cells(metric: Metric, bad: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The share of each cell."""
-    cells = np.zeros(columns_for(metric))
+def _column_shares(metric: Metric, bad: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the share of events in each column; shape (columns,)."""
+    shares = np.zeros(columns_for(metric))
     match metric.kind:
         case Latency():
             places = np.log(np.array(LATENCY_BUCKETS) / _ASSUMED_MEDIAN) / ASSUMED_SIGMA
             below = np.array([_NORMAL.cdf(float(z)) for z in places])
-            cells[:] = np.diff(below, prepend=0.0, append=1.0)
+            shares[:] = np.diff(below, prepend=0.0, append=1.0)
         case Rate() | Prometheus():
-            cells[GOOD] = 1.0
+            shares[GOOD] = 1.0
         case _:
-            cells[[GOOD, BAD]] = 1 - bad, bad
-    return cells
+            shares[[GOOD, BAD]] = 1 - bad, bad
+    return shares

@@ -1,80 +1,83 @@
-"""Evidence for harm and for its absence, valid however often one looks.
+"""Evidence for harm and for its absence, valid however often it is evaluated.
 
-A signal says how far the cohorts are from the boundary of the tolerance, in standard errors. Its
-evidence is a mixture e-value against that boundary: under it, the chance that the evidence ever
-reaches 1/alpha is alpha at most (Howard, Ramdas, McAuliffe & Sekhon, Annals of Statistics 2021;
-Waudby-Smith et al., Annals of Statistics 2024, for estimated variances).
+A signal is the distance of the cohorts from the boundary of the tolerance, in standard errors. Its
+evidence is a normal mixture e-value against that boundary: on the boundary, the chance that the
+evidence ever reaches 1/alpha is at most alpha (Howard, Ramdas, McAuliffe & Sekhon, Time-uniform,
+nonparametric, nonasymptotic confidence sequences, Annals of Statistics 49, 2021; with estimated
+variances: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, Time-uniform central limit theory and
+asymptotic confidence sequences, Annals of Statistics 52, 2024).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import copysign, erfc, exp, inf, log, log1p, pi, sqrt
 
-# Harm is mixed over the distance from the boundary to no effect, and over one ten times as far:
-# an outage is seen as soon as a slight degradation would be.
+# The weights of two mixtures for harm: one as wide as the distance from the boundary to no effect,
+# one ten times as wide, so that outages are found as soon as slight degradations are.
 _NEAR, _FAR = 0.8, 0.2
 _FAR_VARIANCE = 100.0
 _STEPS = 60
 _CLOSE = 1e-4
 _SMALL = 1e-3
-"""A step of Newton's after which the next would change nothing that is shown."""
+"""Relative step of Newton's method after which the next would change no digit that is shown."""
 _ROOT2, _DENSITY = sqrt(2), sqrt(2 / pi)
-# Scores and events beyond these are as good as none.
+# Bounds of scores, and of multiples of events.
 _MOST, _MANY = 1e6, 1e12
 _TINY = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Where the experiment stands; positive is worse for users than the tolerance allows."""
+    """The experiment's distance from the boundary; positive is worse than the tolerance allows."""
 
     distance: float
-    """From the boundary, on the metric's own scale."""
+    """The distance from the boundary, in the unit of the metric: see `deviance`."""
     z: float
-    """The same in standard errors: the signed root of the deviance."""
+    """The distance in standard errors: the signed root of the deviance."""
     variance: float
-    """Of the distance, at the boundary, users' correlation included."""
+    """The variance of the distance at the boundary, with the correlation of users' requests."""
     reach: float
-    """From the boundary to no effect at all."""
+    """The distance from the boundary to no effect at all, in the unit of `distance`."""
     freedom: float
     """Effective degrees of freedom of the variance."""
 
     @property
     def kappa(self) -> float:
+        """The variance of the mixture in units of that of the distance."""
         return self.reach * self.reach / self.variance if self.variance > 0 else 0.0
 
     @property
     def error(self) -> float:
-        """The standard error that turns the distance into z."""
+        """The standard error: the distance divided by z."""
         tells = self.distance != 0 and abs(self.z) > 1e-6
         return self.distance / self.z if tells else sqrt(self.variance)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Natural logarithms of e-values; each side is decided at log(1/alpha)."""
+    """Natural logarithms of the e-values for harm, and for an effect within the tolerance."""
 
     harm: float = 0.0
     within: float = 0.0
 
 
 def evidence(signal: Signal) -> Evidence:
-    """What a signal says for harm beyond the tolerance, and for an effect within it."""
+    """Return the evidence of a signal."""
     z, kappa = _normal(signal.z, signal.freedom), signal.kappa
     return Evidence(_harm(z, kappa), _log_e(-z, kappa))
 
 
 def two_sided_evidence(signal: Signal) -> float:
-    """Two-sided evidence of a difference from the boundary, as a logarithm."""
+    """Return the two-sided evidence of a difference from the boundary, a natural logarithm."""
     z, kappa = _normal(signal.z, signal.freedom), signal.kappa
     return _log_mean(_log_e(z, kappa), _log_e(-z, kappa), 0.5)
 
 
 def bounds(signal: Signal, harm_at: float, within_at: float) -> tuple[float, float]:
-    """Anytime-valid bounds of the distance; the arguments are the evidence that decides.
+    """Return bounds of the distance that are valid at any time, in its unit.
 
-    The lower one is above zero just when there is harm, the upper one below zero just when the
-    effect is within.
+    The lower one is above zero exactly when the evidence for harm is above `harm_at`, the upper one
+    below zero exactly when that for "within" is above `within_at` (natural logarithms).
     """
     kappa, far = signal.kappa, _FAR_VARIANCE * signal.kappa
     harm = _student(_inverse(((_NEAR, kappa), (_FAR, far)), harm_at), signal.freedom)
@@ -83,9 +86,10 @@ def bounds(signal: Signal, harm_at: float, within_at: float) -> tuple[float, flo
 
 
 def needed_times(signal: Signal, target: float) -> float:
-    """How many times as many events would bring a signal's `within` to a target.
+    """Return how many times as many events would bring the evidence for "within" to a target.
 
-    The square of z, and kappa, grow as the events do; inf if the signal is not within at all.
+    `target` is a natural logarithm. The square of z and kappa grow in proportion to the events.
+    Returns inf if the signal is beyond the boundary.
     """
     if signal.z >= 0:
         return inf
@@ -102,14 +106,14 @@ def _harm(z: float, kappa: float) -> float:
 
 
 def _log_e(z: float, kappa: float) -> float:
-    """The one-sided normal mixture e-value of a z-score, as a logarithm."""
+    """Return the natural logarithm of the one-sided normal mixture e-value of a z-score."""
     x = z * sqrt(kappa / (2 + 2 * kappa))
     twice = erfc(-x)
     return log(twice) - 0.5 * log1p(kappa) + x * x if twice > 0 else -inf
 
 
 def _log_mean(a: float, b: float, weight: float) -> float:
-    """log(weight e^a + (1 - weight) e^b)."""
+    """Return log(weight * e^a + (1 - weight) * e^b)."""
     top = max(a, b)
     if top == -inf:
         return -inf
@@ -117,10 +121,11 @@ def _log_mean(a: float, b: float, weight: float) -> float:
 
 
 def _inverse(mixture: tuple[tuple[float, float], ...], target: float) -> float:
-    """The score at which a mixture's evidence is a target: its parts' weights and kappas.
+    """Return the z-score at which the evidence of a mixture is a target, a natural logarithm.
 
-    By Newton's method: the evidence is convex in the score, so that from a score that is too high
-    each next one is lower and still high enough. Where it starts, one part alone is enough.
+    `mixture` has the weight and the kappa of each part. Newton's method: the evidence is convex in
+    the score, so that from a score that is too high each next one is lower and still high enough.
+    It starts where one part alone is enough.
     """
     z = min(_enough(weight, kappa, target) for weight, kappa in mixture)
     for _ in range(_STEPS):
@@ -137,13 +142,13 @@ def _inverse(mixture: tuple[tuple[float, float], ...], target: float) -> float:
 
 
 def _enough(weight: float, kappa: float, target: float) -> float:
-    """A score that is enough for a part of a mixture even if its e-value were two-sided."""
+    """Return a score that is enough for one part, found from its two-sided e-value."""
     w = max(kappa / (1 + kappa), _TINY)
     return min(sqrt(2 * (target - log(weight) + 0.5 * log1p(kappa)) / w), _MOST)
 
 
 def _tangent(z: float, kappa: float) -> tuple[float, float]:
-    """The logarithm of a one-sided mixture e-value of a score of at least 0, and its slope."""
+    """Return the logarithm of a one-sided e-value of a score of at least 0, and its slope."""
     w = kappa / (1 + kappa)
     x = z * sqrt(w)
     twice = erfc(-x / _ROOT2)
@@ -152,20 +157,24 @@ def _tangent(z: float, kappa: float) -> tuple[float, float]:
 
 
 def _normal(z: float, freedom: float) -> float:
-    """A t-score as a normal score (Wallace, Annals of Mathematical Statistics 1959)."""
+    """Return the normal score of a t-score.
+
+    Wallace, Bounds on normal approximations to Student's and the chi-square distributions, Annals
+    of Mathematical Statistics 30, 1959.
+    """
     scale = (8 * freedom + 1) / (8 * freedom + 3)
     return copysign(scale * sqrt(freedom * log1p(z * z / freedom)), z)
 
 
 def _student(z: float, freedom: float) -> float:
-    """The inverse of `_normal` for z of at least 0; where it overflows, inf."""
+    """Return the inverse of `_normal` for z of at least 0; inf where it overflows."""
     scale = (8 * freedom + 1) / (8 * freedom + 3)
     power = (z / scale) ** 2 / freedom
     return sqrt(freedom * (exp(power) - 1)) if power < 700 else inf
 
 
 def _solve(rising: Callable[[float], float], target: float) -> float:
-    """Where a rising function of a positive number reaches its target."""
+    """Return the positive number at which a rising function reaches a target."""
     low, high = 0.0, 4.0
     while rising(high) < target and high < _MANY:
         low, high = high, 2 * high

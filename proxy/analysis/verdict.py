@@ -1,4 +1,4 @@
-"""What a run says of its hypothesis: held, refuted, inconclusive or invalid, and why."""
+"""The verdict of a run on its hypothesis: held, refuted, inconclusive or invalid, and why."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,25 +12,26 @@ from counterfault.proxy.analysis.wording import finding, worst
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from counterfault.proxy.values.units import percent
 
-# A run in which fewer of the planned faults happened has not tried what it was to try.
+# The share of planned faults that must have been performed for a hypothesis to be held.
 LEAST_DOSE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Dose:
-    """Faults of the running phase: how many were due, and how many happened."""
+    """How many faults of the running state were planned, and how many were performed."""
 
     planned: int = 0
     performed: int = 0
 
     @property
     def share(self) -> float:
+        """The share of planned faults that were performed, 0 to 1; 0 if none was planned."""
         return self.performed / self.planned if self.planned else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the numbers of a run say at one moment."""
+    """The results of evaluating a run at one moment."""
 
     comparisons: tuple[Comparison, ...] = ()
     ratio: SampleRatio | None = None
@@ -46,9 +47,9 @@ class Findings:
 
     @property
     def held(self) -> bool:
-        """Whether all metrics are within and enough faults happened to say so.
+        """Whether all metrics are within their tolerances, and enough faults were performed.
 
-        A plain one cannot be within: it only must have data, and must not have stopped the run.
+        A plain metric cannot be found within: it must have data, and must not be harmed.
         """
         within = bool(self.tested) and all(c.within for c in self.tested)
         watched = not any(c.no_data or c.harmed for c in self.comparisons)
@@ -56,13 +57,13 @@ class Findings:
 
     @property
     def tested(self) -> tuple[Comparison, ...]:
-        """All but those with nothing but a plain threshold."""
+        """The comparisons of metrics that can be tested: all but the plain ones."""
         return tuple(c for c in self.comparisons if not c.plain)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`provisional`: the run goes on and may end otherwise."""
+    """A verdict and its reason; a provisional one is of a run that goes on and may change."""
 
     result: Result
     reason: str
@@ -70,7 +71,7 @@ class Verdict:
 
 
 def conclude(run: Run, findings: Findings) -> Verdict:
-    """The verdict on a run in whatever state it is."""
+    """Return the verdict on a run, in any state, from its findings."""
     match run.state:
         case State.STOPPED:
             return _stopped(run.reason, findings)
@@ -150,7 +151,7 @@ def _uneven(ratio: SampleRatio) -> str:
 
 
 def _lacking(found: Findings) -> Iterator[str]:
-    """Why nothing can be said yet."""
+    """Yield the reasons why there is no result yet."""
     if found.dose.share < LEAST_DOSE:
         performed, planned = found.dose.performed, found.dose.planned
         yield f"only {performed} of {planned} faults due were performed"

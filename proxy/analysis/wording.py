@@ -1,4 +1,4 @@
-"""Findings in words that need no statistics."""
+"""Sentences that say what was found, without terms of statistics."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -21,7 +21,7 @@ _NOTHING = 5e-7
 
 
 def finding(c: Comparison) -> str:
-    """`checkout: 8.2 pp more requests failed (7.1 pp at least; 0.5 pp allowed)`."""
+    """Return such as `checkout: 8.2 pp more requests failed (7.1 pp at least; 0.5 pp allowed)`."""
     allowed = f"{amount(c, c.metric.tolerance.value)} allowed"
     if c.no_data and not c.harmed:
         return f"{c.metric.name}: {c.no_data}"
@@ -35,12 +35,12 @@ def finding(c: Comparison) -> str:
 
 
 def worst(comparisons: Sequence[Comparison]) -> Comparison:
-    """The one that uses up most of its tolerance."""
+    """Return the comparison whose effect is the largest part of its tolerance."""
     return max(comparisons, key=lambda c: (c.effect or 0.0) / c.metric.tolerance.value)
 
 
 def amount(c: Comparison, effect: float) -> str:
-    """An effect with its unit; shares of shares are told apart from points."""
+    """Format an effect, a fraction, with its unit: % of control's level, or percentage points."""
     if not isfinite(effect):
         return "without bound" if effect > 0 else "nothing"
     unit = " %" if c.metric.tolerance.relative else " pp"
@@ -48,7 +48,7 @@ def amount(c: Comparison, effect: float) -> str:
 
 
 def level(c: Comparison, value: float | None) -> str:
-    """A cohort's own level with its unit."""
+    """Format a level, in the unit of `Comparison.levels`, with that unit."""
     if value is None:
         return "-"
     match c.metric.kind:
@@ -69,12 +69,12 @@ def level(c: Comparison, value: float | None) -> str:
 
 
 def kind_of(metric: Metric) -> MetricKind:
-    """`success_rate`, `latency`, `slow`, `rate` or `prometheus`."""
+    """Return the kind of a metric: one of `KINDS`."""
     return next(name for name in KINDS if getattr(metric, name) is not None)
 
 
 def tolerance_of(metric: Metric) -> str:
-    """`drop 0.5pp`, `p99 rise 20%`, `over 300ms rise 1pp`."""
+    """Format a tolerance, such as `drop 0.5pp`, `p99 rise 20%` or `over 300ms rise 1pp`."""
     match metric.kind:
         case SuccessRate(drop=drop) | Rate(drop=drop):
             return f"drop {drop}"

@@ -1,6 +1,7 @@
-"""The frozen snapshot that a data plane executes: assign, decide, measure.
+"""The plan that a data plane executes: an immutable snapshot of configuration and runs.
 
-Compiled from the configuration and the state of each run; swapped whole.
+A plan assigns units to experiments, draws their faults, and says which metrics an exchange counts
+for. It is replaced as a whole by the next one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ from counterfault.proxy.measurement.keys import KeptEpochs
 from counterfault.proxy.values.addresses import Network
 from counterfault.proxy.values.request import Headers, Request, baggage, cookie, first
 
-# Remembered units; a worker meets the same users again and again.
+# How many units are cached; a worker sees the same users again and again.
 UNITS = 65536
 
 type Find = Callable[[Headers, bytes], bytes | None]
@@ -34,7 +35,7 @@ FINDERS: dict[str, Find] = {"baggage": baggage, "header": first, "cookie": cooki
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """One fault drawn for one request."""
+    """One fault that was drawn for one request or message."""
 
     experiment: str
     epoch: Epoch
@@ -42,14 +43,14 @@ class Injection:
     fault: str
     action: Action
     most: int | None
-    """The run's max_faults."""
+    """The `guard.max_faults` of its experiment; None: no bound."""
     limit: Limit | None = None
-    """How many there may be, over all workers."""
+    """The bound of a counted dose, over all workers; None for a share."""
 
 
 @dataclass(frozen=True, slots=True)
 class EachMessage:
-    """A rule whose faults are drawn for each message of a WebSocket."""
+    """A rule whose faults are drawn for each message of a WebSocket, or piece of raw data."""
 
     arm: "Arm"
     number: int
@@ -58,11 +59,11 @@ class EachMessage:
 
     @property
     def loses(self) -> bool:
-        """Whether messages may never arrive."""
+        """Whether the fault may lose messages."""
         return isinstance(self.rule.fault.act(self.request, lambda: 0.0), Hang)
 
     def draw(self, random: Random) -> Injection | None:
-        """Return the fault for one message, None if the dose spares it."""
+        """Draw the fault of one message; None if the dose spares it."""
         if self.rule.dose.share < 1 and random() >= self.rule.dose.share:
             return None
         return self.arm.injection(self.number, self.rule, self.request, random)
@@ -70,7 +71,7 @@ class EachMessage:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The faults of one request, in their order."""
+    """The faults of one request, in the order of their rules: before and after the upstream."""
 
     before: tuple[Injection, ...] = ()
     after: tuple[Injection, ...] = ()
@@ -81,7 +82,7 @@ NOTHING = Decision()
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One experiment at one listener."""
+    """An experiment at one listener: the rules and metrics that are placed there."""
 
     name: str
     state: State
@@ -91,11 +92,11 @@ class Arm:
     most_faults: int | None
 
     def hits(self, enrolment: Enrolment) -> bool:
-        """Whether an enrolled unit gets faults now."""
+        """Whether a unit with this enrolment gets faults in the run's present state."""
         return enrolment.cohort is Cohort.EXPERIMENT and self.state is State.RUNNING
 
     def decide(self, request: Request, random: Random) -> Decision:
-        """Draw the faults of one request, each by its dose; those of messages are drawn later."""
+        """Draw the faults of a request, except for rules that draw for each message."""
         drawn: dict[str, list[Injection]] = {"before": [], "after": []}
         for number, rule in self._matching(request):
             if rule.per == "message":
@@ -105,7 +106,7 @@ class Arm:
         return Decision(tuple(drawn["before"]), tuple(drawn["after"]))
 
     def messages(self, request: Request) -> tuple["EachMessage", ...]:
-        """The rules for the messages of a WebSocket that this request opens."""
+        """Return the rules that draw for each message of a WebSocket that this request opens."""
         matching = self._matching(request)
         return tuple(EachMessage(self, n, r, request) for n, r in matching if r.per == "message")
 
@@ -118,19 +119,19 @@ class Arm:
     def injection(
         self, number: int, rule: FaultRule, request: Request, random: Random
     ) -> Injection:
-        """Return the fault of the rule with this number, for one request or message."""
+        """Return the fault of a rule, by its index, for a request."""
         action, limit = rule.fault.act(request, random), rule.dose.limit
         most = self.most_faults
         return Injection(self.name, self.epoch, number, rule.fault.name, action, most, limit)
 
     def measured(self, request: Request) -> tuple[Measured, ...]:
-        """Return the metrics that the request counts for."""
+        """Return the metrics whose match holds for a request."""
         return tuple(Measured(m, self.epoch) for m in self.metrics if m.match.matches(request))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A listener as requests see it."""
+    """The routing of one listener: its upstreams, and the experiments at it."""
 
     name: str
     scheme: str
@@ -139,21 +140,24 @@ class Route:
     arms: Mapping[str, Arm]
     ring: ByteRing = field(compare=False)
     forward: bool = False
-    """Requests name their upstreams themselves."""
+    """Whether requests name their upstreams themselves (a forward proxy)."""
     hosts: frozenset[str] = frozenset()
-    """Whose TLS is intercepted: named by a fault or a metric, in lower case."""
+    """The hosts whose TLS a forward proxy intercepts, in lower case."""
     by_address: bool = False
-    """Of raw connections: the client's address is enrolled, and not the connection."""
+    """Whether the unit of a raw connection is the client's address, not the connection itself."""
 
     def nodes(self, unit: bytes) -> tuple[str, ...]:
-        """The upstreams in the order in which this unit tries them."""
+        """Return the upstreams in the order in which requests of this unit try them."""
         if len(self.upstreams) == 1:
             return self.upstreams
         return tuple(self.ring.iterate_nodes(unit))
 
 
 class Plan:
-    """What to do with each request, until the next plan."""
+    """What to do with each request, until the next plan.
+
+    Not for use by several threads: units are cached.
+    """
 
     def __init__(
         self,
@@ -175,7 +179,7 @@ class Plan:
         self._recognised = lru_cache(UNITS)(self._recognise)
 
     def unit(self, request: Request) -> bytes | None:
-        """The user's id from the first source present."""
+        """Return the id of the request's user, from the first source that has one, or None."""
         for find, name in self._sources:
             value = find(request.headers, name)
             if value:
@@ -185,7 +189,13 @@ class Plan:
     def assign(
         self, request: Request, unit: bytes | None, tag: Enrolment | None
     ) -> Enrolment | None:
-        """The request's enrolment; None makes it a bystander. `tag` is a trusted peer's."""
+        """Return the enrolment of a request; None for a bystander.
+
+        Args:
+            request: The head of the request.
+            unit: The id of its user, see `unit`.
+            tag: The enrolment that a trusted peer has tagged it with.
+        """
         if not self.enrolling or request.path in self._protected:
             return None
         if tag is not None:
@@ -200,7 +210,7 @@ class Plan:
     def decide(
         self, listener: str, request: Request, enrolment: Enrolment, random: Random
     ) -> Decision:
-        """The faults this request gets: of the experiment cohort only, while its run is running."""
+        """Draw the faults of a request: only the experiment cohort of a running run gets any."""
         arm = self.routes[listener].arms.get(enrolment.experiment)
         if arm is None or not arm.hits(enrolment):
             return NOTHING
@@ -209,12 +219,12 @@ class Plan:
     def messages(
         self, listener: str, request: Request, enrolment: Enrolment
     ) -> tuple[EachMessage, ...]:
-        """The rules for the messages of a WebSocket, while their faults are on."""
+        """Return the rules that draw for each message of a WebSocket, while faults are on."""
         arm = self.routes[listener].arms.get(enrolment.experiment)
         return () if arm is None or not arm.hits(enrolment) else arm.messages(request)
 
     def loses(self, listener: str, request: Request, enrolment: Enrolment) -> bool:
-        """Whether faults may lose messages of a WebSocket while it is open.
+        """Whether messages of a WebSocket may be lost while it is open.
 
         The answer is the same for both cohorts, so that they do not differ before the fault.
         """
@@ -224,7 +234,7 @@ class Plan:
     def measured(
         self, listener: str, request: Request, enrolment: Enrolment
     ) -> tuple[Measured, ...]:
-        """The steady-state metrics this exchange counts for."""
+        """Return the steady-state metrics that the exchange of this request counts for."""
         arm = self.routes[listener].arms.get(enrolment.experiment)
         return () if arm is None else arm.measured(request)
 
@@ -264,7 +274,7 @@ def _route(
 
 
 def _hosts(arms: Iterable[Arm]) -> frozenset[str]:
-    """The hosts that these experiments name."""
+    """Return the hosts that faults or metrics of these experiments name, in lower case."""
     named = {metric.match.host for arm in arms for metric in arm.metrics}
     named |= {rule.match.host for arm in arms for _, rule in arm.rules}
     return frozenset(host.lower() for host in named if host)

@@ -7,7 +7,7 @@ from counterfault.proxy.experiments.cohorts import REPLICATES, Cohort, Enrolment
 
 HEADER = b"x-counterfault"
 MEMBER = b"counterfault.tag"
-# Past this size OpenTelemetry drops the whole header, the user's members too.
+# Bytes. OpenTelemetry drops a larger header as a whole, with the members of the application.
 BAGGAGE_LIMIT = 8192
 
 _TAG = re.compile(rb"([a-z0-9-]{1,40})\.(control|experiment)\.(0|[1-9][0-9]?)")
@@ -19,14 +19,14 @@ type Fields = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
-    """Headers without any tag, and the first well-formed tag that was among them."""
+    """Headers without the tag, and the enrolment that a well-formed tag named; None without one."""
 
     headers: Fields
     tag: Enrolment | None
 
 
 def parse(value: bytes) -> Enrolment | None:
-    """An enrolment from `<experiment>.<cohort>.<replicate>`; None if malformed."""
+    """Parse a tag, `<experiment>.<cohort>.<replicate>`. Returns None if it is malformed."""
     found = _TAG.fullmatch(value.strip())
     if found is None or int(found[3]) >= REPLICATES:
         return None
@@ -39,7 +39,10 @@ def text(enrolment: Enrolment) -> bytes:
 
 
 def strip(headers: Fields) -> Stripped:
-    """Take out every spelling of the tag. The header outranks the baggage member."""
+    """Remove the tag, in every spelling that a server might take for it.
+
+    Of a header and a baggage member, the header counts.
+    """
     for name, value in headers:
         if len(name) in _SIZES and _may_carry(name, value):
             return _stripped(headers)
@@ -64,7 +67,10 @@ def _stripped(headers: Fields) -> Stripped:
 
 
 def carry(headers: Fields, enrolment: Enrolment) -> Fields:
-    """Add the tag, as a header and as the last baggage member where it fits."""
+    """Return the headers with the tag added: as a header, and as the last baggage member.
+
+    The member is left out if the baggage would grow beyond `BAGGAGE_LIMIT` bytes.
+    """
     value = text(enrolment)
     member = MEMBER + b"=" + value
     tagged = [*headers, (HEADER, value)]

@@ -1,13 +1,14 @@
-"""Who is in which cohort: a unit's place on the circle decides, for good.
+"""Assigns units (users) to cohorts, by the position of their hash on a circle.
 
     0 ........ e            0.5 ....... 0.5 + c           1
     [experiment)             [control)
 
-Raising a share moves its arc's end only, so that no user changes cohorts.
+Raising a share moves the end of its arc only, so that no user changes from cohort to cohort.
 
-A run's salt seeds one hash of the unit, xxh64. Its lower half is the place, its upper half a number
-to count the user by, and the lowest bits of that are the replicate. Places are counted backwards,
-for Envoy finds by itself what hashes above a threshold: who is in neither arc costs it little.
+One hash is computed of each unit: xxh64 with the salt of the run as its seed. The lower 32 bits
+give the position; the upper 32 bits are a number to count users by, whose lowest 6 bits are the
+replicate. Positions run against the hash, because Envoy can filter by "hash above a threshold"
+itself: units in neither arc then cost it little.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ HALF = CIRCLE // 2
 
 
 class Cohort(StrEnum):
-    """The side of an experiment a unit is on; `BYSTANDER` is everybody else."""
+    """The cohort of a unit; units that are in no experiment are bystanders."""
 
     CONTROL = "control"
     EXPERIMENT = "experiment"
@@ -36,36 +37,36 @@ ENROLLED = (Cohort.CONTROL, Cohort.EXPERIMENT)
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A unit's place in one experiment."""
+    """A unit's membership of one experiment; `replicate` is 0 to 63."""
 
     experiment: str
     cohort: Cohort
     replicate: int
     user: int | None = field(default=None, compare=False)
-    """A hash of the unit below 2^32, to count users by; a tag does not carry it."""
+    """A hash of the unit below 2^32, to count users by; None if only a tag is known."""
 
 
 def seed_of(salt: bytes) -> int:
-    """Return the seed, 64 bits, with which the units of a run are hashed."""
+    """Return the seed of the hash of units, from the salt of a run."""
     return xxh64_intdigest(salt)
 
 
 def position(salt: bytes, unit: bytes) -> float:
-    """Where the unit stands on the circle, in [0, 1)."""
-    return _place(xxh64_intdigest(unit, seed_of(salt))) / CIRCLE
+    """Return the position of a unit on the circle, in [0, 1)."""
+    return _position(xxh64_intdigest(unit, seed_of(salt))) / CIRCLE
 
 
 def replicate(salt: bytes, unit: bytes) -> int:
-    """The unit's replicate, 0 to 63, independent of its cohort."""
+    """Return the replicate of a unit, 0 to 63, which is independent of its cohort."""
     return user(salt, unit) % REPLICATES
 
 
 def user(salt: bytes, unit: bytes) -> int:
-    """A hash of the unit below 2^32 that knows nothing of its cohort."""
+    """Return a hash of a unit, below 2^32, which is independent of its cohort."""
     return _user(xxh64_intdigest(unit, seed_of(salt)))
 
 
-def _place(digest: int) -> int:
+def _position(digest: int) -> int:
     return ~digest & (CIRCLE - 1)
 
 
@@ -73,18 +74,21 @@ def _user(digest: int) -> int:
     return digest >> 32
 
 
-def cohort_at(place: float, experiment: float, control: float) -> Cohort | None:
-    """The cohort that owns a place on the circle, for shares of at most 0.5 each."""
-    if place < experiment:
+def cohort_at(at: float, experiment: float, control: float) -> Cohort | None:
+    """Return the cohort whose arc has a position in [0, 1); None if neither has.
+
+    `experiment` and `control` are the shares of the cohorts, up to 0.5 each.
+    """
+    if at < experiment:
         return Cohort.EXPERIMENT
-    if 0.5 <= place < 0.5 + control:
+    if 0.5 <= at < 0.5 + control:
         return Cohort.CONTROL
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Arcs:
-    """An experiment's claim on the circle."""
+    """The arcs of an experiment on the circle; its shares are fractions of all units."""
 
     name: str
     salt: bytes
@@ -92,12 +96,12 @@ class Arcs:
     control: float
 
     def claim(self, unit: bytes) -> Enrolment | None:
-        """Return the unit's enrolment, None if it is in neither cohort."""
+        """Return the enrolment of a unit; None if it is in neither arc."""
         return self.claim_of(xxh64_intdigest(unit, seed_of(self.salt)))
 
     def claim_of(self, digest: int) -> Enrolment | None:
-        """The same of a unit's hash."""
-        cohort = cohort_at(_place(digest) / CIRCLE, self.experiment, self.control)
+        """Return the enrolment of a unit with this hash; None if it is in neither arc."""
+        cohort = cohort_at(_position(digest) / CIRCLE, self.experiment, self.control)
         if cohort is None:
             return None
         number = _user(digest)
@@ -105,17 +109,20 @@ class Arcs:
 
     @property
     def widest(self) -> int:
-        """Where the longer arc ends, counted from the beginning of its half, of 2^31."""
+        """The length of the longer arc, of 2^31 for half of the circle."""
         return max(ceil(share * CIRCLE) for share in (self.experiment, self.control))
 
 
 def first_claim(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:
-    """The claim of the first arc that has one; what is the same for all units is computed once."""
+    """Return a function that enrols a unit in the first experiment whose arcs it is in.
+
+    What is the same for all units is computed once, here.
+    """
     asked = tuple((seed_of(arc.salt), HALF - arc.widest, arc) for arc in arcs)
 
     def claim(unit: bytes) -> Enrolment | None:
         for seed, least, arc in asked:
-            # As Envoy asks: most units are in neither half's arc.
+            # The test that Envoy makes, too: most units are in neither arc.
             digest = xxh64_intdigest(unit, seed)
             if digest % HALF >= least:
                 found = arc.claim_of(digest)
@@ -127,5 +134,5 @@ def first_claim(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:
 
 
 def salt_of(name: str, run: int) -> bytes:
-    """Each run has a salt of its own, so that it meets other users."""
+    """Return the salt of a run. Each run has its own, so that it enrols other users."""
     return f"{name}#{run}".encode()

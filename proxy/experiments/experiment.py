@@ -1,4 +1,4 @@
-"""An experiment as a user writes it: hypothesis, cohorts, faults, steady state and limits."""
+"""The model of an experiment's file: hypothesis, cohorts, faults, steady state and limits."""
 
 from typing import Annotated, Literal
 
@@ -22,7 +22,7 @@ CohortShare = Annotated[Share, AfterValidator(_half)]
 
 
 class Cohorts(Strict):
-    """How many users are in each cohort."""
+    """The share of users in each cohort, as fractions of all users."""
 
     experiment: CohortShare = Field(description="Share of users that get the faults, up to 50%")
     control: CohortShare = Field(description="Share of users they are compared with, up to 50%")
@@ -90,15 +90,15 @@ class Experiment(Strict):
 
     @property
     def name(self) -> str:
-        """The experiment's name."""
+        """The name of the experiment."""
         return self.experiment
 
     @property
     def salt(self) -> bytes:
-        """What is hashed with each unit: another for each run, so that it meets other users."""
+        """The salt of its present run."""
         return salt_of(self.experiment, self.run)
 
     @property
     def arcs(self) -> Arcs:
-        """The parts of the circle that its cohorts own."""
+        """The arcs of its present run."""
         return Arcs(self.name, self.salt, self.cohorts.experiment, self.cohorts.control)

@@ -1,4 +1,4 @@
-"""Where, when and how often a fault happens, as a user writes it."""
+"""The model of a fault rule: where, when and how often a fault happens."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,14 +35,14 @@ class FaultRule(Strict):
 
     @property
     def fault(self) -> Fault:
-        """The rule's one fault."""
+        """The fault, which is the one of the rule's keys that names a fault."""
         fault: Fault = next(f for name in KNOWN if (f := getattr(self, name, None)) is not None)
         return fault
 
     @model_validator(mode="before")
     @classmethod
     def _after_by_nature(cls, data: Any) -> Any:
-        """What befalls the answer's body happens after the work was done, said or not."""
+        """Set `when: after`, if it is unset, for faults that change the response."""
         if not isinstance(data, dict) or "when" in data:
             return data
         late = any(name in data and kind.stage == "after" for name, kind in KNOWN.items())
@@ -91,7 +91,10 @@ class FaultRule(Strict):
         return None
 
     def spares(self, method: str) -> bool:
-        """Whether a request passes because doing it twice could do harm."""
+        """Whether a request passes without the fault, because a retry of it could do harm.
+
+        `method` is empty for raw connections.
+        """
         if not method:  # raw bytes have none
             return False
         return self.when == "after" and not self.unsafe and method not in IDEMPOTENT

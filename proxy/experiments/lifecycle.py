@@ -4,8 +4,8 @@
                     ▲           │             │
                     └── edited ─┴─────────────┘      any of them ──▶ stopped
 
-Pure: time is an argument, in seconds of one monotonic clock. What stops a run is found elsewhere
-(`analysis.monitor` for what the numbers say) and comes as reasons.
+Time is an argument, in seconds of one monotonic clock. Why a run has to stop is an argument, too:
+`analysis.monitor` decides it by the metrics, `runs.registry` by limits and operators.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from counterfault.proxy.experiments.experiment import Experiment
 
 
 class State(StrEnum):
-    """Where a run is."""
+    """The states of a run: in baseline and recovering there are no faults, in running there are."""
 
     PENDING = "pending"
     BASELINE = "baseline"
@@ -27,7 +27,11 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to a run."""
+    """What can happen to a run.
+
+    `ELAPSED`: the time of its state has passed; `HELD`: its hypothesis holds, and its file says
+    that the faults end then; `EDITED`: its counts were discarded, since what they mean has changed.
+    """
 
     START = "start"
     ELAPSED = "elapsed"
@@ -37,7 +41,7 @@ class Event(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a run was stopped."""
+    """Why a run was stopped, as users read it."""
 
     HARM = "a metric got worse than its tolerance allows"
     SAMPLE_RATIO = "the cohorts' numbers of users are not as their shares say"
@@ -58,7 +62,7 @@ class Reason(StrEnum):
 LIVE = frozenset({State.BASELINE, State.RUNNING, State.RECOVERING})
 OVER = frozenset({State.DONE, State.STOPPED})
 
-# An event with no entry leaves the run where it is: nothing leads out of done and stopped.
+# An event without an entry does not move the run; no event leads out of done and stopped.
 NEXT: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.START): State.BASELINE,
     (State.BASELINE, Event.ELAPSED): State.RUNNING,
@@ -104,8 +108,14 @@ class Epoch(str):
 class Run:
     """One run of an experiment.
 
-    `edits` counts how often its counts were discarded, `spent` is the time its faults were on
-    before the present state, `entered` when this state began; both in seconds.
+    Attributes:
+        experiment: The name of the experiment.
+        run: The number of the run, from 1.
+        state: Its state.
+        reason: Why it was stopped; empty if it was not.
+        edits: How often the run was edited, and its counts were discarded.
+        spent: Seconds for which its faults were on before the present state.
+        entered: When the present state began, in seconds of the monotonic clock.
     """
 
     experiment: str
@@ -140,7 +150,10 @@ class Run:
 
 
 def advance(run: Run, event: Event, now: float, reason: str = "") -> Run:
-    """The run after an event; unchanged where the table has no transition."""
+    """Return the run after an event at `now`, in seconds of the monotonic clock.
+
+    The run is unchanged where the table has no transition.
+    """
     target = NEXT.get((run.state, event))
     if target is None:
         return run
@@ -150,7 +163,7 @@ def advance(run: Run, event: Event, now: float, reason: str = "") -> Run:
 
 
 def remaining(run: Run, experiment: Experiment, now: float) -> float | None:
-    """Seconds until the present state ends by itself; None where it does not."""
+    """Return the seconds until the present state ends by itself; None if it does not."""
     match run.state:
         case State.BASELINE:
             length = experiment.baseline
@@ -166,9 +179,14 @@ def remaining(run: Run, experiment: Experiment, now: float) -> float | None:
 def tick(
     run: Run, experiment: Experiment, now: float, stops: Sequence[str] = (), held: bool = False
 ) -> Run:
-    """The run at `now`: a stop outranks everything, then whatever time has run out.
+    """Return the run at `now`, in seconds of the monotonic clock.
 
-    `held`: all metrics are within; it ends the faults early if the experiment asks for that.
+    Args:
+        run: The run before.
+        experiment: Its experiment, with the lengths of the states.
+        now: The present time.
+        stops: Why the run has to be stopped, the most important reason first; empty: it has not.
+        held: Whether the hypothesis holds, which ends the faults if the experiment says so.
     """
     if stops:
         return advance(run, Event.STOP, now, stops[0])

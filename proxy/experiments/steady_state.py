@@ -1,4 +1,4 @@
-"""The steady state as a user writes it: metrics, each with how much worse it may get."""
+"""The model of the steady state: metrics, each with how much worse it may get."""
 
 import re
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ _VARIABLE = re.compile(r"\$(cohort|experiment|run|service)\b")
 
 
 class Prometheus(Strict):
-    """A number per cohort that a Prometheus server knows; see `prometheus` in sidecar.yaml."""
+    """A number per cohort, queried from the Prometheus server that sidecar.yaml names."""
 
     query: str = Field(
         min_length=1,
@@ -89,18 +89,19 @@ class Prometheus(Strict):
 
     @property
     def tolerance(self) -> Tolerance:
+        """How much worse it may get."""
         side = self.drop or self.rise
         if side is None:  # pragma: no cover - _one_side has refused it
             raise ValueError("neither drop nor rise")
         return side
 
     def asked(self, values: Mapping[str, str]) -> str:
-        """The query with its variables in place; another `$`, as in a regex, stays."""
+        """Return the query with its variables replaced; any other `$`, as in a regex, stays."""
         return _VARIABLE.sub(lambda found: values[found[1]], self.query)
 
 
 def _need_coarse(value: Any) -> Any:
-    """Within a bucket a quantile is a guess; a tolerance finer than that accepts anything."""
+    """Refuse a tolerance finer than a latency bucket, within which quantiles are only estimated."""
     if value.value < LATENCY_GROWTH - 1:
         least = percent(round(LATENCY_GROWTH - 1, 3))
         raise ValueError(f"must be at least {least}, the width of a latency bucket, not {value}")
@@ -117,7 +118,7 @@ type MetricKind = Literal["success_rate", "latency", "slow", "rate", "prometheus
 
 KINDS: tuple[MetricKind, ...] = ("success_rate", "latency", "slow", "rate", "prometheus")
 
-# What is measured by somebody else is measured at no listener; for editors.
+# For the JSON Schema: a metric of Prometheus is measured at no listener.
 _BY_KIND: JsonDict = {
     "if": {"required": ["prometheus"]},
     "then": {"properties": {"at": False, "match": False}},
@@ -126,7 +127,7 @@ _BY_KIND: JsonDict = {
 
 
 class Metric(Strict):
-    """One number that must not get worse; one of the five kinds."""
+    """One number that must not get worse, of one of five kinds."""
 
     model_config = ConfigDict(json_schema_extra=_BY_KIND)
 
@@ -160,6 +161,7 @@ class Metric(Strict):
 
     @cached_property
     def kind(self) -> SuccessRate | Latency | Slow | Rate | Prometheus:
+        """The settings of the metric's kind."""
         kind = self.success_rate or self.latency or self.slow or self.rate or self.prometheus
         if kind is None:  # pragma: no cover - _one_kind has refused it
             raise ValueError(f"{self.name} has no kind")
@@ -180,6 +182,7 @@ class Metric(Strict):
 
     @property
     def lower_is_worse(self) -> bool:
+        """Whether users are worse off when the number is lower."""
         if self.prometheus is not None:
             return self.prometheus.drop is not None
         return self.success_rate is not None or self.rate is not None

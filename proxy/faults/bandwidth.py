@@ -1,4 +1,4 @@
-"""`bandwidth`: a body comes, or goes, no faster than a slow link would let it."""
+"""`bandwidth`: bodies are transferred no faster than over a slow link."""
 
 from typing import override
 
@@ -9,7 +9,7 @@ from counterfault.proxy.faults.base import Fault, Random
 from counterfault.proxy.values.request import Request
 from counterfault.proxy.values.units import Rate, human_size
 
-# A fiftieth of a second's bytes at a time is even enough to anybody who measures.
+# Seconds between two portions: often enough for the rate to look even.
 _STEP = 0.02
 
 

@@ -1,4 +1,4 @@
-"""`corrupt`: the answer's body is not what the upstream said; its framing stays valid."""
+"""`corrupt`: the body of the response is changed; its framing stays valid."""
 
 import re
 from typing import override
@@ -15,7 +15,7 @@ _ESCAPE = re.compile("~[^01]|~$")
 
 
 class JsonChange(Strict):
-    """One place in a JSON document."""
+    """A change of one place in a JSON document."""
 
     pointer: str = Field(max_length=1024, description="RFC 6901, such as /items/0/price")
     value: JsonValue = Field(default=None, description="What is there instead, or as a new member")

@@ -1,4 +1,4 @@
-"""`dose`: how many of the matching requests get a fault."""
+"""The dose of a fault rule: how many of the matching requests get the fault."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,16 @@ from pydantic_core.core_schema import CoreSchema
 from counterfault.proxy.values.matching import Strict
 from counterfault.proxy.values.units import Positive, Share, human, percent
 
+# The largest number that `first` and `burst` take.
 MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many requests: of each unit (`every` is None), or of all in each `every` seconds."""
+    """A bound on the number of faults, counted over all workers.
+
+    `most` faults for each unit if `every` is None, else for all units in each `every` seconds.
+    """
 
     most: int
     every: float | None
@@ -52,7 +56,7 @@ class Dose(Strict):
 
     @property
     def limit(self) -> Limit | None:
-        """What must be counted over all workers; None for a share."""
+        """The bound that a counted dose means; None for a share."""
         most = self.first or self.burst
         return None if most is None else Limit(most, self.every)
 

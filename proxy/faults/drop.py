@@ -1,4 +1,4 @@
-"""`drop`: the exchange ends without an answer."""
+"""`drop`: the exchange ends without a response."""
 
 from typing import Literal, override
 

@@ -1,4 +1,4 @@
-"""`duplicate`: the upstream gets the request more than once."""
+"""`duplicate`: the upstream gets the request several times."""
 
 from typing import override
 

@@ -1,4 +1,4 @@
-"""`error`: an answer in the upstream's place."""
+"""`error`: a response in the upstream's place, with a status or a gRPC code."""
 
 from typing import Annotated, Any, override
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from counterfault.proxy.values.units import shown
 
 _MOST = 65536
 _GRPC = b"application/grpc"
-# Each code's HTTP status, as google/rpc/code.proto has it.
+# The number and the HTTP status of each gRPC code, from google/rpc/code.proto.
 CODES = {
     "CANCELLED": (1, 499),
     "UNKNOWN": (2, 500),
@@ -106,7 +106,7 @@ class Error(Fault, name="error", scalar="status"):
         return (self.body or self.message).encode()
 
     def _trailers_only(self, content_type: bytes, code: int) -> Respond:
-        """A head that is also the end (gRPC over HTTP/2, `Trailers-Only`)."""
+        """A response that is a head only (gRPC over HTTP/2: `Trailers-Only`)."""
         status = ((b"content-type", content_type), (b"grpc-status", b"%d" % code))
         # Percent-encoded: all but printable ASCII, and the % itself.
         message = quote(self.message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode()

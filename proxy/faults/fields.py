@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from counterfault.proxy.values.matching import HeaderName
 
-# These frame the message; a wrong one would break the connection instead of the request.
+# Headers that frame the message; a wrong one would break the connection, not just the request.
 FRAMING = (
     "content-length",
     "transfer-encoding",
@@ -21,7 +21,7 @@ FRAMING = (
 )
 MOST_FIELDS = 50
 _LONGEST_NAME = 256
-# They carry the cohort's tag.
+# Headers that carry the cohort tag.
 OURS = ("x-counterfault", "baggage")
 
 

@@ -1,4 +1,4 @@
-"""`headers`: fields of the request or of the answer are other than they were."""
+"""`headers`: header fields of the request or of the response are set or removed."""
 
 from typing import Annotated, override
 

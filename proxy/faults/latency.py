@@ -1,7 +1,7 @@
 """`latency`: the exchange takes longer, by an amount drawn from a distribution.
 
-Every distribution is one inverse distribution function: `quantile(u)`, 0 <= u < 1, in seconds.
-Open tails end at their 99.9th percentile: no user waits for ever by chance.
+Every distribution has one inverse distribution function: `quantile(u)`, 0 <= u < 1, in seconds.
+Unbounded tails end at their 99.9th percentile, so that no user waits for ever by chance.
 """
 
 from itertools import pairwise
@@ -25,7 +25,9 @@ from counterfault.proxy.values.matching import Strict
 from counterfault.proxy.values.request import Request
 from counterfault.proxy.values.units import Duration, Positive, human, shown
 
+# The longest delay, in seconds.
 LONGEST = 3600.0
+# The quantile at which an unbounded distribution is cut off.
 TAIL = 0.999
 _PERCENTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 _NORMAL = NormalDist()
@@ -106,7 +108,7 @@ class Latency(Fault, name="latency", scalar="fixed"):
         return [(name, value) for name, value in named if value is not None]
 
     def quantile(self, u: float) -> float:
-        """The delay that a share `u` of the requests stays below, in seconds."""
+        """Return the delay in seconds that a share `u`, 0 to 1, of the requests stays below."""
         if self.fixed is not None:
             drawn = self.fixed
         elif self.mean is not None and self.jitter is not None:
@@ -136,7 +138,11 @@ def _z(u: float) -> float:
 
 
 def _between(points: list[tuple[str, float]], u: float) -> float:
-    """Straight lines through the percentiles on log-normal paper; the outer ones go on."""
+    """Return the quantile `u`, in seconds, of a distribution known by some percentiles.
+
+    Between two percentiles the logarithm of the delay is linear in the normal score; the outer
+    lines are extended.
+    """
     places = [(_NORMAL.inv_cdf(_PERCENTILES[name]), log(value)) for name, value in points]
     if len(places) == 1:
         return exp(places[0][1])

@@ -1,8 +1,8 @@
-"""Recorded durations as an inverse distribution function: values, or a histogram's buckets.
+"""Parses files of recorded durations into an inverse distribution function.
 
-A file has one value a line, in seconds or with a unit (`0.25`, `250ms`), or it begins with the
-line `le,count` and has a Prometheus histogram's buckets: upper bounds in seconds, and how many
-values are at most that, cumulative. Empty lines and lines that begin with # are skipped.
+A file has one value a line, in seconds or with a unit (`0.25`, `250ms`). Or its first line is
+`le,count` and the others are the buckets of a Prometheus histogram: an upper bound in seconds, and
+how many values are at most that (cumulative). Empty lines and comments (#) are ignored.
 """
 
 import math
@@ -13,24 +13,27 @@ from dataclasses import dataclass
 from counterfault.proxy.values.units import duration, shown
 
 type Point = tuple[float, float]
-"""A share, and the seconds that it stays below."""
+"""A share of the values, 0 to 1, and the seconds that this share stays below."""
 type Line = tuple[int, str]
 
 BUCKETS = "le,count"
-# More say nothing that these would not.
+# Files with more values are thinned out to about this many points.
 _MOST_POINTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A file's name, and its distribution as points of rising shares and seconds."""
+    """A recorded distribution.
+
+    `file`: its name; `points`: with rising shares and seconds; `count`: how many values it has.
+    """
 
     file: str
     points: tuple[Point, ...]
     count: float
 
     def quantile(self, u: float) -> float:
-        """Seconds, on a straight line between the points; the outermost hold beyond them."""
+        """Return the quantile `u`, 0 to 1, in seconds: interpolated linearly between the points."""
         after = bisect_right(self.points, u, key=lambda point: point[0])
         if after in (0, len(self.points)):
             return self.points[min(after, len(self.points) - 1)][1]
@@ -39,7 +42,10 @@ class Recorded:
 
 
 def recorded(file: str, content: bytes, longest: float) -> Recorded:
-    """Parse a file; ValueError says which line is wrong, and how."""
+    """Parse a file whose values are at most `longest` seconds.
+
+    Raises ValueError, with the line that is wrong and how.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -63,7 +69,7 @@ def _of_values(file: str, lines: list[Line], longest: float) -> Recorded:
         raise ValueError(f"{file} has no values")
     count = len(values)
     step = max(1, math.ceil(count / _MOST_POINTS))
-    # The two ends always; in between as many as are needed.
+    # Both ends are always kept; in between, every `step`-th value.
     kept = sorted({*range(0, count, step), count - 1})
     return Recorded(file, tuple(((i + 0.5) / count, values[i]) for i in kept), count)
 
@@ -109,7 +115,7 @@ def _bucket(file: str, number: int, said: str) -> Point:
 
 
 def _rising(places: list[Point]) -> tuple[Point, ...]:
-    """Without buckets that hold nothing: of equal shares the first and the last bound remain."""
+    """Drop empty buckets: of points with equal shares, keep the first and the last."""
     kept: list[Point] = []
     for share, seconds in places:
         if len(kept) > 1 and kept[-1][0] == kept[-2][0] == share:

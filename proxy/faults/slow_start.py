@@ -1,4 +1,4 @@
-"""`slow_start`: the answer's bytes dribble in."""
+"""`slow_start`: the body of the response comes in small portions with pauses."""
 
 from typing import override
 

@@ -1,4 +1,4 @@
-"""`truncate`: the answer ends before its end."""
+"""`truncate`: the body of the response ends early."""
 
 from typing import override
 

@@ -1,1 +1,1 @@
-"""What is counted: counters, totals, samples per replicate, quantiles, distinct users."""
+"""Counting: counters, totals, samples per replicate, quantiles and distinct users."""

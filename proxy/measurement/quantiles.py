@@ -1,4 +1,7 @@
-"""Quantiles of durations that were counted in buckets."""
+"""Quantiles of durations that were counted in buckets.
+
+`counts` has the number of events by the index of their bucket; `q` is 0 to 1.
+"""
 
 from collections.abc import Mapping
 from itertools import accumulate
@@ -8,8 +11,11 @@ from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
 
 
 def duration_quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """Seconds, on a straight line within the bucket as PromQL's histogram_quantile has it."""
-    index, part = _place(counts, q)
+    """Return a quantile in seconds, of counts by `DURATION_BUCKETS`; None without events.
+
+    Within a bucket it is interpolated linearly, as by histogram_quantile of PromQL.
+    """
+    index, part = _position(counts, q)
     if index is None:
         return None
     if index == len(DURATION_BUCKETS):
@@ -19,8 +25,11 @@ def duration_quantile(counts: Mapping[int, int], q: float) -> float | None:
 
 
 def latency_quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """Seconds, on a logarithmic line within the bucket."""
-    index, part = _place(counts, q)
+    """Return a quantile in seconds, of counts by `LATENCY_BUCKETS`; None without events.
+
+    Within a bucket it is interpolated on a logarithmic scale.
+    """
+    index, part = _position(counts, q)
     if index is None:
         return None
     if not 0 < index < len(LATENCY_BUCKETS):  # outside, the nearest bound is all that is known
@@ -29,8 +38,8 @@ def latency_quantile(counts: Mapping[int, int], q: float) -> float | None:
     return exp(low + (high - low) * part)
 
 
-def _place(counts: Mapping[int, int], q: float) -> tuple[int | None, float]:
-    """The bucket in which a quantile lies, and how far into it, 0 to 1."""
+def _position(counts: Mapping[int, int], q: float) -> tuple[int | None, float]:
+    """Return the bucket in which a quantile lies, and how far into it, 0 to 1."""
     filled = sorted((i, n) for i, n in counts.items() if n > 0)
     below = 0.0
     rank = q * sum(n for _, n in filled)

@@ -1,4 +1,4 @@
-"""Samples: mergeable counts of one steady-state metric, cell by cell in each of 64 replicates."""
+"""Samples: the counts of one steady-state metric, by replicate and outcome."""
 
 from __future__ import annotations
 
@@ -18,46 +18,48 @@ type Counts = NDArray[np.float64]
 GOOD, BAD = 0, 1
 SHARE_COLUMNS = 2
 FEWEST_REPLICATES = 8
-# One below the first bound, one above the last.
+# One bucket is below the first bound, and one above the last.
 LATENCY_COLUMNS = len(LATENCY_BUCKETS) + 1
 _NAMES = {"good": GOOD, "bad": BAD}
 _ALL_REPLICATES = np.ones(REPLICATES)
 
 
-def column(cell: str | int) -> int:
-    """The column of a cell as `tally.steady` names it."""
-    return cell if isinstance(cell, int) else _NAMES[cell]
+def column(outcome: str | int) -> int:
+    """Return the column of an outcome, see `measurement.outcomes`."""
+    return outcome if isinstance(outcome, int) else _NAMES[outcome]
 
 
-def columns_of(cell: str | int) -> int:
-    """How many columns a sample with such a cell has."""
-    return LATENCY_COLUMNS if isinstance(cell, int) else SHARE_COLUMNS
+def columns_of(outcome: str | int) -> int:
+    """Return how many columns a sample with such an outcome has."""
+    return LATENCY_COLUMNS if isinstance(outcome, int) else SHARE_COLUMNS
 
 
 def columns_for(metric: Metric) -> int:
-    """How many columns a metric's samples have."""
+    """Return how many columns the samples of a metric have."""
     return LATENCY_COLUMNS if metric.latency is not None else SHARE_COLUMNS
 
 
-@dataclass(frozen=True, eq=False)  # no slots: what many ask for is computed once
+@dataclass(frozen=True, eq=False)  # no slots: cached properties need a __dict__
 class Sample:
-    """One cohort's events: `counts` has shape (64, cells), good and bad or latency buckets.
+    """The events of one cohort.
 
-    Whole numbers; as floats they are exact far enough, and multiply fast. Once they have been
-    looked at they stay as they are.
+    `counts` has shape (64, columns): a row for each replicate, and columns for good and bad events,
+    or for each latency bucket. They are whole numbers, as floats, which multiply fast and are exact
+    up to 2^53. They must not change once a property has been read, since properties are cached.
     """
 
     counts: Counts
 
     @classmethod
-    def empty(cls, cells: int = SHARE_COLUMNS) -> Sample:
-        return cls(np.zeros((REPLICATES, cells), dtype=np.float64))
+    def empty(cls, columns: int = SHARE_COLUMNS) -> Sample:
+        """Return a sample without events."""
+        return cls(np.zeros((REPLICATES, columns), dtype=np.float64))
 
     def __add__(self, other: Sample) -> Sample:
         return Sample(self.counts + other.counts)
 
     def __sub__(self, earlier: Sample) -> Sample:
-        """What has come since, for cumulative counts."""
+        """The events since an earlier sample, where both are cumulative."""
         return Sample(self.counts - earlier.counts)
 
     def __eq__(self, other: object) -> bool:
@@ -67,51 +69,53 @@ class Sample:
 
     @cached_property
     def events(self) -> int:
+        """The number of all events."""
         return int(self.by_column.sum())
 
     @property
     def bad(self) -> int:
-        """Bad events; 0 for latencies, which are in buckets."""
+        """The number of bad events; 0 for latencies."""
         return int(self.by_column[BAD]) if self.counts.shape[1] == SHARE_COLUMNS else 0
 
     @cached_property
     def by_column(self) -> Counts:
-        """Events in each cell, over all replicates."""
-        # Many times as quick as a sum along the axis, and this is done every second.
+        """Events in each column, over all replicates; shape (columns,)."""
+        # Many times as fast as a sum along the axis, and this is done every second.
         found: Counts = _ALL_REPLICATES.dot(self.counts)
         return found
 
     @property
     def outcomes(self) -> tuple[Counts, Counts]:
-        """Good and bad events per replicate; latencies, being neither, are good."""
+        """Good and bad events in each replicate, shape (64,) each; latencies count as good."""
         if self.counts.shape[1] == SHARE_COLUMNS:
             return self.counts[:, GOOD], self.counts[:, BAD]
         return self.counts.sum(axis=1), np.zeros(len(self.counts))
 
     @property
     def cells(self) -> dict[int, int]:
-        """The cells that are not empty, over all replicates."""
+        """Events by column, over all replicates; without empty columns."""
         sums = self.by_column
         filled = np.flatnonzero(sums)
         return dict(zip(filled.tolist(), sums[filled].astype(int).tolist(), strict=True))
 
     def to_json(self) -> dict[str, list[int]]:
-        """The columns that are not empty, each with a count per replicate."""
+        """The columns that are not empty, by number, each as a list of counts by replicate."""
         filled = np.flatnonzero(self.by_column)
         columns = self.counts[:, filled].astype(int).T.tolist()
         return dict(zip(map(str, filled.tolist()), columns, strict=True))
 
     @classmethod
-    def from_json(cls, columns: Mapping[str, Sequence[int]], cells: int) -> Sample:
-        sample = cls.empty(cells)
-        for name, counts in columns.items():
-            sample.counts[:, int(name)] = counts
+    def from_json(cls, counts: Mapping[str, Sequence[int]], columns: int) -> Sample:
+        """Return the sample of which `to_json` made `counts`, with so many columns."""
+        sample = cls.empty(columns)
+        for name, column in counts.items():
+            sample.counts[:, int(name)] = column
         return sample
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Both cohorts' samples of one metric."""
+    """The samples of both cohorts for one metric."""
 
     control: Sample
     experiment: Sample
@@ -124,9 +128,10 @@ class Pair:
 
     @property
     def replicates(self) -> int:
-        """How many replicates an application tells apart: 8, 16, 32 or 64, the first rows.
+        """How many replicates there are if an application counts by itself: 8, 16, 32 or 64.
 
-        With the 30 events of a signal, hardly ever are all of the upper half empty by chance.
+        They are the first rows. With the 30 events that a signal needs, it hardly ever happens by
+        chance that the upper half of the replicates in use is empty.
         """
         used = np.flatnonzero((self.control.counts + self.experiment.counts).any(axis=1))
         rows = int(used[-1]) + 1 if len(used) else 0
@@ -134,5 +139,5 @@ class Pair:
 
     @property
     def fewest(self) -> int:
-        """The events of the cohort that has fewer."""
+        """The number of events of the cohort that has fewer."""
         return min(self.control.events, self.experiment.events)

@@ -30,8 +30,9 @@ class Totals:
         self._users: defaultdict[tuple[str, str], UserSample] = defaultdict(UserSample)
 
     def update(self, incarnation: str, rows: Iterable[tuple[Key, float]]) -> None:
-        """Take cumulative counts of a process. A count that is lower than before came late, and is
-        ignored.
+        """Take cumulative counts of a process.
+
+        A count that is lower than an earlier one came late, and is ignored.
         """
         part = self._parts.setdefault(incarnation, {})
         for key, value in rows:
@@ -55,8 +56,10 @@ class Totals:
         """The last count that one process reported."""
         return self._parts.get(incarnation, {}).get(key, 0)
 
-    def sample(self, experiment: str, epoch: Epoch, metric: str, cohort: str, cells: int) -> Sample:
-        """The events of a steady-state metric so far, with `cells` columns.
+    def sample(
+        self, experiment: str, epoch: Epoch, metric: str, cohort: str, columns: int
+    ) -> Sample:
+        """The events of a steady-state metric so far, with so many columns.
 
         The sample never changes; the same one is returned until there are more events.
         """
@@ -65,7 +68,7 @@ class Totals:
         if found is None:
             counts = self._counts.get(group)
             if counts is None:
-                return _nothing(cells)
+                return _nothing(columns)
             counts = counts.copy()
             counts.flags.writeable = False
             found = self._samples[group] = Sample(counts)
@@ -99,7 +102,7 @@ class Totals:
 
 
 @cache
-def _nothing(cells: int) -> Sample:
-    found = Sample.empty(cells)
+def _nothing(columns: int) -> Sample:
+    found = Sample.empty(columns)
     found.counts.flags.writeable = False
     return found

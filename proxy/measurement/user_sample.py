@@ -1,7 +1,8 @@
-"""Which users a run has met, in bounded memory: an exact random sample, the same for both cohorts.
+"""The distinct users of a run, in bounded memory: a random sample with one rate for both cohorts.
 
-Kept are the users whose hash is below a threshold; when they are too many, it is halved. The hash
-knows nothing of the cohort, so that what is kept has the cohorts' true proportion.
+Users whose hash is below a threshold are kept; when they become too many, the threshold is halved
+(adaptive sampling: Flajolet, On Adaptive Sampling, Computing 43, 1990). The hash is independent of
+the cohort, so that the users that are kept have the true proportion of the cohorts.
 """
 
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ MOST = 2**14
 
 @dataclass(slots=True)
 class UserSample:
-    """Hashes are whole numbers below 2^32; merging is adding the other's, in any order.
+    """The users that are kept, as hashes below 2^32.
 
-    `most`: two or more, since a hash of zero is below every threshold, once in each cohort.
+    Samples are merged by adding the users of one to the other, in any order. `most` users are kept,
+    at least two, since a hash of zero is below every threshold, once in each cohort.
     """
 
     most: int = MOST
@@ -24,7 +26,7 @@ class UserSample:
     experiment: set[int] = field(default_factory=set)
 
     def add(self, cohort: Cohort, user: int) -> bool:
-        """True if this user is new and is kept."""
+        """Add a user by a hash below 2^32. Returns True if the user is new and is kept."""
         side = self.of(cohort)
         if user >= self.threshold or user in side:
             return False
@@ -36,9 +38,9 @@ class UserSample:
         return True
 
     def of(self, cohort: Cohort) -> set[int]:
-        """The users of a cohort that are kept."""
+        """Return the users of a cohort that are kept."""
         return self.experiment if cohort is Cohort.EXPERIMENT else self.control
 
     def estimate(self, cohort: Cohort) -> int:
-        """How many users of a cohort there have been; exact until the threshold has moved."""
+        """Return an estimate of the number of users of a cohort; exact until `most` was reached."""
         return round(len(self.of(cohort)) * CIRCLE / self.threshold)

@@ -1,4 +1,4 @@
-"""Addresses as a user writes them: to listen on, upstreams, servers, networks."""
+"""Parses the addresses that users write: to listen on, of upstreams, servers and networks."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -20,7 +20,10 @@ _PORT = re.compile(r":[^\]]*$")
 
 
 def host_port(value: str) -> HostPort:
-    """Host and port of `127.0.0.1:8080` or `[::1]:8080`."""
+    """Return host and port of `127.0.0.1:8080` or `[::1]:8080`; an IPv6 host without brackets.
+
+    Raises ValueError for anything else.
+    """
     host, port = _host_port(value)
     if not host or port is None:
         raise ValueError(f"must be an address such as 127.0.0.1:8080, not {shown(value)}")
@@ -34,7 +37,7 @@ def upstream_address(url: str) -> HostPort:
 
 
 def _host_port(value: str) -> tuple[str | None, int | None]:
-    """Both halves; None where there is none, or no good one."""
+    """Return host and port; None for one that is missing or malformed."""
     if not _AUTHORITY.fullmatch(value):
         return None, None
     try:
@@ -52,7 +55,7 @@ def _listen(value: str) -> str:
 def _upstream(value: str) -> str:
     found = _UPSTREAM.fullmatch(value)
     host, port = _host_port(found[2]) if found else (None, None)
-    # A port that is no number must not pass for none at all.
+    # A malformed port must not pass for a missing one.
     if not found or not host or (port is None and (found[1] == "tcp" or _PORT.search(found[2]))):
         allowed = "http://HOST[:PORT], https://HOST[:PORT] or tcp://HOST:PORT"
         raise ValueError(f"must be {allowed}, not {shown(value)}")
@@ -60,7 +63,7 @@ def _upstream(value: str) -> str:
 
 
 def _server(value: str) -> str:
-    if "@" in value:  # not quoted: there is a password in it
+    if "@" in value:  # the message does not quote it: there is a password in it
         raise ValueError("must hold no user and password; use token_file")
     found = _SERVER.fullmatch(value)
     host, port = _host_port(found[2]) if found else (None, None)

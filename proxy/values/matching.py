@@ -1,4 +1,4 @@
-"""Which requests a fault or a metric is about."""
+"""Conditions that say which requests a fault or a metric applies to."""
 
 import re
 import warnings
@@ -31,13 +31,13 @@ _NESTED = re.compile(r"\([^()]*[*+}][^()]*\)[*+{]")
 
 
 class Strict(BaseModel):
-    """Frozen; unknown keys and loose types are errors."""
+    """The base of all models of the configuration: frozen, without unknown keys or conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class OneOrMore:
-    """Marks a tuple that may be written as its only item."""
+    """Marks a tuple field for which users may write a single item instead of a list."""
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -48,7 +48,7 @@ class OneOrMore:
 
 
 def listed(value: Any) -> Any:
-    """A tuple of a list's items, or of the only item."""
+    """Return the items of a list, or a single value, as a tuple."""
     return tuple(value) if isinstance(value, list) else (value,)
 
 
@@ -144,18 +144,22 @@ class Match(Strict):
         return tuple(found)
 
     def matches(self, request: Request) -> bool:
+        """Whether all conditions hold."""
         return all(condition(request) for condition in self.conditions)
 
 
 class ExchangeMatch(Match):
-    """A match that may also look at the answer's status."""
+    """Conditions on an exchange: on the request's head, and on the status of the response."""
 
     status: Annotated[tuple[Status, ...], BeforeValidator(listed), OneOrMore] = Field(
         default=(), description="A status (503), a class (2xx) or a list of them"
     )
 
     def counts(self, status: int | None) -> bool:
-        """Whether an exchange with this status (None: it failed) is one of the metric's events."""
+        """Whether an exchange with this status is an event of the metric.
+
+        `status` None: the client got no whole response.
+        """
         if not self.status:
             return True
         return status is not None and any(

@@ -1,4 +1,7 @@
-"""A request as the core sees it: raw bytes, the first value of a repeated header wins."""
+"""The head of a request, and how to find values in its headers.
+
+All values are raw bytes. Of a repeated header, the first value counts.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ class Request:
 
 
 def first(headers: Headers, name: bytes) -> bytes | None:
-    """The first value of a header; `name` in lower case."""
+    """Return the first value of a header, or None; `name` in lower case."""
     for key, value in headers:
         if key.lower() == name:
             return value
@@ -30,7 +33,10 @@ def first(headers: Headers, name: bytes) -> bytes | None:
 
 
 def cookie(headers: Headers, name: bytes) -> bytes | None:
-    """A cookie's raw value. HTTP/2 may split the cookies over several headers (RFC 9113, 8.2.3)."""
+    """Return the raw value of a cookie, or None.
+
+    HTTP/2 may split the cookies over several headers (RFC 9113, 8.2.3).
+    """
     for key, value in headers:
         if key.lower() == b"cookie":
             for pair in value.split(b";"):
@@ -41,7 +47,7 @@ def cookie(headers: Headers, name: bytes) -> bytes | None:
 
 
 def baggage(headers: Headers, name: bytes) -> bytes | None:
-    """A W3C baggage member's raw value, without its properties."""
+    """Return the raw value of a W3C baggage member without its properties, or None."""
     for key, value in headers:
         if key.lower() == b"baggage":
             for member in value.split(b","):

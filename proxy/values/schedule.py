@@ -1,4 +1,4 @@
-"""`guard.hours`: when an experiment may run, such as `Mon-Fri 09:00-17:00 Europe/London`."""
+"""Weekly windows of time for `guard.hours`, such as `Mon-Fri 09:00-17:00 Europe/London`."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,10 @@ _MINUTES = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Weekdays (0: Monday) and minutes of a day, on the clocks of a place."""
+    """A window on some weekdays, in the local time of a time zone.
+
+    `days`: 0 is Monday. `start`, `end`: minutes since midnight; the window ends before `end`.
+    """
 
     days: frozenset[int]
     start: int
@@ -29,7 +32,7 @@ class Window:
     zone: str
 
     def open(self, moment: datetime) -> bool:
-        """Whether a moment with a time zone lies in the window."""
+        """Whether a moment lies in the window; `moment` must have a time zone."""
         local = moment.astimezone(ZoneInfo(self.zone))
         return local.weekday() in self.days and self.start <= _minutes(local.time()) < self.end
 
@@ -40,7 +43,7 @@ class Window:
 
 
 def window(value: Any) -> Window:
-    """A window from text; ValueError says what is wrong with it."""
+    """Parse a window. Raises ValueError, with what is wrong with it."""
     if isinstance(value, Window):
         return value
     found = re.fullmatch(_HOURS, value) if isinstance(value, str) else None
@@ -58,7 +61,7 @@ def window(value: Any) -> Window:
 
 
 def _weekdays(days: str | None) -> frozenset[int]:
-    """`Mon-Fri,Sun`; a range may pass the week's end."""
+    """Parse weekdays such as `Mon-Fri,Sun`; a range such as `Sat-Mon` may pass the week's end."""
     if days is None:
         return frozenset(range(7))
     found: set[int] = set()

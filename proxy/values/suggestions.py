@@ -1,4 +1,4 @@
-"""The error for an unknown name: it lists the known ones and suggests the closest."""
+"""Error messages for unknown names, with a suggestion."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,10 +7,13 @@ from counterfault.proxy.values.units import shown
 
 
 def unknown(what: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
-    """Return a sentence for an unknown name, with the known names and the closest of them.
+    """Return a message such as `unknown fault 'dorp'; known: drop, error; did you mean 'drop'?`.
 
-    Such as `unknown fault 'latencey'; known: drop, error, latency; did you mean 'latency'?`. A name
-    in `also` may be suggested and is not listed.
+    Args:
+        what: What kind of name it is.
+        name: The unknown name.
+        known: The names there are.
+        also: More names that may be suggested, and are not listed.
     """
     names = sorted(known)
     said = f"unknown {what} {shown(name)}; known: {', '.join(names)}"

@@ -1,4 +1,7 @@
-"""The scalars a user writes: names, moments, `250ms`, `0.05%`, `0.5pp`, `10KB`, `50KB/s`."""
+"""Parses and formats the values that users write: `250ms`, `0.05%`, `0.5pp`, `10KB`, `50KB/s`.
+
+A parser raises ValueError with what is allowed.
+"""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +28,10 @@ MOST_RATE = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far the experiment cohort may be off: `value` is a fraction, 0.005 for 0.5pp or 0.5%."""
+    """How much worse the experiment cohort may be than control.
+
+    `value` is a fraction, 0.005 for 0.5pp and for 0.5%; a `relative` one (%) is of control's level.
+    """
 
     value: float
     relative: bool
@@ -42,7 +48,7 @@ def _scalar(value: Any, pattern: str, what: str) -> re.Match[str]:
 
 
 def shown(value: Any) -> str:
-    """A value from YAML as an error quotes it: in YAML's words, and not the whole of a long one."""
+    """Return a value as error messages quote it: in words of YAML, at most 40 characters."""
     match value:
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]
@@ -55,13 +61,13 @@ def shown(value: Any) -> str:
 
 
 def duration(value: Any) -> float:
-    """Seconds of a duration such as `250ms`, `3s`, `30m`, `1h`."""
+    """Parse a duration such as `250ms`, `3s`, `30m` or `1h`. Returns seconds."""
     found = _scalar(value, _DURATION, "a duration such as 250ms, 3s, 30m or 1h")
     return float(found[1]) * _SECONDS[found[2]]
 
 
 def positive(value: Any) -> float:
-    """A duration above zero, in seconds."""
+    """Parse a duration above zero. Returns seconds."""
     seconds = duration(value)
     if seconds <= 0:
         raise ValueError("must be longer than 0s")
@@ -69,7 +75,7 @@ def positive(value: Any) -> float:
 
 
 def share(value: Any) -> float:
-    """A fraction of 0 to 1 from a share such as `1%` or `0.05%`."""
+    """Parse a share such as `1%` or `0.05%`. Returns a fraction, 0 to 1."""
     found = _scalar(value, _SHARE, "a share such as 1% or 0.05%")
     fraction = float(found[1]) / 100
     if fraction > 1:
@@ -78,7 +84,7 @@ def share(value: Any) -> float:
 
 
 def tolerance(value: Any) -> Tolerance:
-    """A tolerance: `0.5pp` is absolute, `20%` relative to control."""
+    """Parse a tolerance: `0.5pp` is absolute, `20%` is relative to control's level."""
     found = _scalar(value, _TOLERANCE, "a tolerance such as 0.5pp (absolute) or 20% (relative)")
     size = Tolerance(float(found[1]) / 100, found[2] == "%")
     if not 0 < size.value <= 10:
@@ -89,7 +95,7 @@ def tolerance(value: Any) -> Tolerance:
 
 
 def size(value: Any) -> int:
-    """Bytes of a size such as `512B`, `10KB` or `1MiB`."""
+    """Parse a size such as `512B`, `10KB` or `1MiB`. Returns bytes."""
     found = _scalar(value, _SIZE, "a size such as 512B, 10KB (1000) or 1MiB (1024 * 1024)")
     count = float(found[1]) * _BYTES[found[2]]
     if count != int(count) or not 1 <= count <= MOST_BYTES:
@@ -98,7 +104,7 @@ def size(value: Any) -> int:
 
 
 def rate(value: Any) -> float:
-    """Bytes per second of a rate such as `50KB/s` or `1Mbit/s`."""
+    """Parse a rate such as `50KB/s` or `1Mbit/s`. Returns bytes per second."""
     found = _scalar(value, _RATE, "a rate such as 50KB/s, 1MiB/s, 256kbit/s or 10Mbit/s")
     bytes_per_second = float(found[1]) * _PER_SECOND[found[2]]
     if not 1 <= bytes_per_second <= MOST_RATE:
@@ -125,7 +131,7 @@ def _name(value: str) -> str:
 
 
 def human_size(count: float) -> str:
-    """A size as a person would write it: 512B, 10KB."""
+    """Format a number of bytes, such as 512B or 10KB."""
     for unit in ("GB", "MB", "KB"):
         if count >= _BYTES[unit]:
             return f"{count / _BYTES[unit]:.4g}{unit}"
@@ -133,12 +139,12 @@ def human_size(count: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A share as a person would write it: 0.05%, 1%."""
+    """Format a fraction as a percentage, such as 0.05% or 1%."""
     return f"{fraction * 100:.6g}%"
 
 
 def human(seconds: float) -> str:
-    """A duration in the unit a person would choose: 400ms, 2s, 30m."""
+    """Format seconds in the unit a person would choose, such as 400ms, 2s or 30m."""
     for unit in ("d", "h", "m", "s", "ms"):
         scaled = seconds / _SECONDS[unit]
         if scaled >= 1 and (unit in ("s", "ms") or scaled == int(scaled)):
@@ -147,7 +153,7 @@ def human(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """A time to wait, as a person would guess it: 45s, 12m, 5h, 3d."""
+    """Format seconds as the estimate of a time to wait, such as 45s, 12m, 5h or 3d."""
     for unit, most in (("s", 90), ("m", 90), ("h", 36)):
         if round(seconds / _SECONDS[unit]) <= most:
             return f"{max(1, round(seconds / _SECONDS[unit]))}{unit}"

@@ -1,4 +1,4 @@
-"""An answer of Prometheus' query API: a count per series and replicate, one number, or neither."""
+"""Parses responses of Prometheus' query API: counts by series and replicate, or one number."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.values.units import shown
 
-# A cohort's series: 64 replicates of so many instances.
+# The most series that a response for a cohort may have: 64 replicates of 100 instances.
 MOST_SERIES = 64 * 100
 _SAID = 200
 
@@ -17,7 +17,7 @@ type Series = tuple[tuple[str, str], ...]
 
 
 class NoPrometheusAnswer(Exception):
-    """Why an answer is worth nothing; one line without secrets."""
+    """A response that cannot be used; the message is one line, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Cumulative counts, by all of a series' labels; `replicate` is one of them."""
+    """Cumulative counts by the labels of their series, of which `replicate` is one."""
 
     by_series: Mapping[Series, float]
 
@@ -38,14 +38,14 @@ type Answer = Counts | Level
 
 
 def parse_response(status: int, body: bytes) -> Answer:
-    """What an HTTP answer to an instant query says. Raises NoAnswer."""
+    """Parse the HTTP response to an instant query. Raises NoPrometheusAnswer."""
     try:
         said = json.loads(body)
     except (ValueError, RecursionError) as e:
         raise NoPrometheusAnswer(f"HTTP {status}, not the JSON of Prometheus' API") from e
     if not isinstance(said, dict) or said.get("status") != "success" or status != 200:
         raise NoPrometheusAnswer(f"HTTP {status}{_error(said)}")
-    # With a part of the series missing, counts fall and rise for no reason.
+    # Warnings mean that series may be missing, which looks like counts that fall and rise.
     if warnings := said.get("warnings"):
         raise NoPrometheusAnswer(f"it warns: {line(warnings)}")
     try:
@@ -56,7 +56,7 @@ def parse_response(status: int, body: bytes) -> Answer:
 
 
 def replicate_of(series: Series) -> int:
-    """The replicate of a series. Raises NoAnswer."""
+    """Return the replicate of a series, 0 to 63. Raises NoPrometheusAnswer."""
     said = dict(series)["replicate"]
     number = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else REPLICATES
     if number >= REPLICATES:
@@ -94,7 +94,7 @@ def _vector(result: list[Any]) -> Answer:
 
 
 def _number(value: list[Any]) -> float:
-    """The value of `[1700000000.123, "42"]`."""
+    """Return the value of a sample such as `[1700000000.123, "42"]`."""
     _, text = value
     number = float(text)
     if not isfinite(number):
@@ -103,14 +103,14 @@ def _number(value: list[Any]) -> float:
 
 
 def _error(said: Any) -> str:
-    """Return the error of a response, such as `: bad_data: parse error`."""
+    """Return the error of a response, such as `: bad_data: parse error`; empty without one."""
     if not isinstance(said, dict):
         return ""
     return "".join(f": {line(said[key])}" for key in ("errorType", "error") if said.get(key))
 
 
 def line(text: Any) -> str:
-    """Return a foreign text as one printable line, cut if it is long."""
+    """Return a text of another program as one line of at most 200 characters."""
     words = "; ".join(map(str, text)) if isinstance(text, list) else str(text)
     said = "".join(c if c.isprintable() else " " for c in words)
     return said if len(said) <= _SAID else said[: _SAID - 1] + "…"

@@ -1,7 +1,8 @@
-"""Outside metrics: what the answers of a Prometheus server come to, run by run.
+"""Keeps the results of queries to Prometheus, for each run and external metric.
 
-Counts become the run's samples like those of the workers. What two answers differ by belongs to a
-phase if both are from it, so that a run's faults are charged with what came after they began.
+Counts become samples of the run, like those of the workers. The difference of two results belongs
+to a state of the run if both are from that state, so that only events after the faults began are
+attributed to them.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement.keys import SteadyKey
 from counterfault.proxy.measurement.totals import Totals
 
-# Without a good answer for so many seconds there is no data.
+# Seconds without a usable response after which a metric has no data.
 GRACE = 15.0
 _OWN = "prometheus"
 
@@ -31,43 +32,43 @@ type Both = Mapping[Cohort, Answer]
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """The moment that an answer is about, or at which there was none."""
+    """The moment that a query is about."""
 
     at: float
     """Seconds of the supervisor's monotonic clock."""
     wall: float
-    """The same in Unix seconds, which Prometheus and people understand."""
+    """The same moment in Unix seconds, for Prometheus and for messages."""
 
 
 @dataclass(slots=True)
 class _Memory:
-    """What is known of one metric of a run."""
+    """The results so far for one metric of a run."""
 
     revision: str
     began: float
     good: When | None = None
-    """Of the last good answer."""
+    """The moment of the last usable response."""
     why: str = ""
-    """Why the last answer was none; empty: it was good."""
+    """Why the last response could not be used; empty if it could."""
     epoch: str = ""
     values: dict[Cohort, dict[Series, float]] = field(default_factory=dict)
-    """What every series that was seen in this epoch counted when it was last there."""
+    """The last value of each series of this epoch, by cohort."""
     plain: bool = False
     levels: tuple[float, float] | None = None
     beyond: float | None = None
-    """Since when all answers have been beyond the tolerance."""
+    """Since when all results have been beyond the tolerance, in monotonic seconds."""
     lasting: float = 0.0
 
 
 class ExternalReadings:
-    """Keeps what was answered; who asks is elsewhere. Times are of one monotonic clock."""
+    """Keeps results; the supervisor makes the queries. Times are monotonic seconds."""
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
         self._memory: dict[tuple[str, str], _Memory] = {}
 
     def begin(self, run: Run, metric: Metric, now: float) -> None:
-        """Start the time in which a metric must have its first answer, unless it has begun."""
+        """Start the time in which a metric must have its first result, unless it has started."""
         if metric.prometheus is not None:
             self._remembered(run, metric, now)
 
@@ -91,13 +92,13 @@ class ExternalReadings:
         )
 
     def answered(self, run: Run, metric: Metric, both: Both, when: When) -> None:
-        """Both cohorts have an answer, about a moment in the run's present state."""
+        """Take the results for both cohorts, of a moment `when` in the run's present state."""
         memory = self._remembered(run, metric, when.at)
         counted = [isinstance(answer, Counts) for answer in both.values()]
         if any(counted) != all(counted):
             self.failed(run, metric, "only one cohort's series have a label `replicate`", when)
             return
-        # Asked about a moment that was counted already, a clock was set back: count anew.
+        # If this moment is not after the last, a clock was set back: begin to count anew.
         again = memory.good is not None and when.wall <= memory.good.wall
         memory.good, memory.why, memory.plain = when, "", not any(counted)
         if when.at < run.entered:
@@ -112,14 +113,14 @@ class ExternalReadings:
             _level(run, metric, memory, (control.value, experiment.value), when.at)
 
     def failed(self, run: Run, metric: Metric, why: str, when: When) -> None:
-        """There is no answer that is worth anything."""
+        """Note that a query had no usable response, and why."""
         memory = self._remembered(run, metric, when.at)
         memory.why = why
         if run.state is State.RUNNING:
             memory.beyond, memory.lasting = None, 0.0
 
     def why(self, run: Run, metric: Metric) -> str:
-        """Why the last answer was none; empty: it was good, or there has been none yet."""
+        """Return why the last response could not be used; empty if it could, or is yet to come."""
         memory = self._known(run, metric)
         return "" if memory is None else memory.why
 
@@ -147,14 +148,17 @@ class ExternalReadings:
 
 
 def increase(before: float | None, now: float) -> float:
-    """What a cumulative count has gained; nothing when it is new or was reset: it may be old."""
+    """Return the gain of a cumulative count, 0 if it is new or was reset.
+
+    The value of a new series may be from long before the run, and is no gain of it.
+    """
     return max(now - before, 0.0) if before is not None else 0.0
 
 
 def _level(
     run: Run, metric: Metric, memory: _Memory, levels: tuple[float, float], at: float
 ) -> None:
-    """Only what was answered while the faults were on says anything of them."""
+    """Take the levels of a plain metric; those without faults are ignored."""
     if run.state is not State.RUNNING:
         return
     memory.levels = levels
