@@ -53,7 +53,7 @@ from counterfault.addons.mitm.private import (
 )
 from counterfault.addons.pipeline.exchange import Exchange, Peer, exchange_of
 from counterfault.addons.pipeline.upstreams import endpoint_of, nodes_of
-from counterfault.addons.websocket.message_layer import MessageLayer, by_message
+from counterfault.addons.websocket.message_layer import MessageLayer, is_websocket
 from counterfault.proxy.values.addresses import HostPort
 
 _REQUEST_EVENTS = (RequestHeaders, RequestData, RequestTrailers, RequestEndOfMessage)
@@ -309,7 +309,7 @@ class SidecarStream(FaultedStream):
             yield from super().flow_done()
             return
         self.flow.live = False
-        if self.exchange is not None and by_message(self.flow.response):
+        if self.exchange is not None and is_websocket(self.flow.response):
             self.child_layer = MessageLayer(
                 self.context,
                 self.exchange,

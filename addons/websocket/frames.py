@@ -1,4 +1,4 @@
-"""Where the messages of a WebSocket begin and end (RFC 6455, 5.2); not a byte is changed."""
+"""Finds where messages of a WebSocket begin and end (RFC 6455, section 5.2); changes no byte."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a frame. Whole messages `begin` and `end`, control frames do neither."""
+    """A part of a frame. Of a control frame no segment begins or ends a message."""
 
     data: bytes
     control: bool
@@ -14,61 +14,67 @@ class Segment:
     ends: bool
 
 
-class Frames:
-    """One direction of a WebSocket."""
+class FrameParser:
+    """Parses one direction of a WebSocket."""
 
     def __init__(self) -> None:
+        """Start at the beginning of a frame."""
         self._buffer = bytearray()
-        self._left = self._gone = 0
+        self._left = 0
+        """Bytes of the present frame's payload that have not come yet."""
+        self._skipped = 0
+        """Bytes at the buffer's start that have been passed on already."""
         self._control = self._inside = False
 
     def feed(self, data: bytes) -> Iterator[Segment]:
-        """The segments of what has come; an unfinished head is kept."""
+        """Yield the segments in `data`; a frame's head that is incomplete is kept."""
         self._buffer += data
         while self._buffer:
             if self._left:
                 most = min(self._left, len(self._buffer))
                 part = self._take(most)
                 self._left -= most
-                yield Segment(part, self._control, False, self._ended)
+                yield Segment(part, self._control, False, self._at_end)
                 continue
             size = _head_size(self._buffer)
             if size is None:
                 return
-            yield self._head(bytes(self._buffer[:size]), self._take(size))
+            yield self._parse_head(bytes(self._buffer[:size]), self._take(size))
 
-    def rest(self) -> bytes:
-        """What there is of a head that never became whole."""
-        return self._take(len(self._buffer))
-
-    def watch(self, data: bytes) -> None:
-        """Note what passes by itself, so as to know where the next message begins."""
+    def skip(self, data: bytes) -> None:
+        """Parse data that is passed on as it is, to know where the next message begins."""
         for _ in self.feed(data):
             pass
-        self._gone = len(self._buffer)
+        self._skipped = len(self._buffer)
+
+    def take_rest(self) -> bytes:
+        """Return what has come of a head that stays incomplete."""
+        return self._take(len(self._buffer))
 
     @property
-    def _ended(self) -> bool:
+    def _at_end(self) -> bool:
+        """Whether a message ends here."""
         return not self._left and not self._control and not self._inside
 
-    def _head(self, head: bytes, unsent: bytes) -> Segment:
+    def _parse_head(self, head: bytes, unsent: bytes) -> Segment:
         self._control = bool(head[0] & 0x08)
-        self._left = _payload(head)
-        whole = len(unsent) == len(head)  # else it has begun, and goes on as it has
+        self._left = _payload_size(head)
+        # A head that was passed on in part has begun a message before any of its segments.
+        whole = len(unsent) == len(head)
         begins = whole and not self._control and not self._inside
         if not self._control:
             self._inside = not head[0] & 0x80
-        return Segment(unsent, self._control, begins, self._ended)
+        return Segment(unsent, self._control, begins, self._at_end)
 
     def _take(self, size: int) -> bytes:
-        part = bytes(self._buffer[self._gone : size])
+        part = bytes(self._buffer[self._skipped : size])
         del self._buffer[:size]
-        self._gone = 0
+        self._skipped = 0
         return part
 
 
 def _head_size(buffer: bytearray) -> int | None:
-    """None: there is too little to tell."""
+    """Return the size of a frame's head in bytes, or None if too little of it has come."""
     if len(buffer) < 2:
         return None
     length = buffer[1] & 0x7F
@@ -76,7 +82,7 @@ def _head_size(buffer: bytearray) -> int | None:
     return size if len(buffer) >= size else None
 
 
-def _payload(head: bytes) -> int:
+def _payload_size(head: bytes) -> int:
     length = head[1] & 0x7F
     match length:
         case 126:

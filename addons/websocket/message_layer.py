@@ -1,4 +1,4 @@
-"""A WebSocket whose messages get faults, each on its own; their order is kept."""
+"""Applies faults to single messages of a WebSocket; the order of the messages is kept."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from mitmproxy.proxy.context import Context
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.pacing import PacedQueue, Wait, wait_aside
 from counterfault.addons.pipeline.exchange import Exchange, MessageFaults
-from counterfault.addons.websocket.frames import Frames, Segment
+from counterfault.addons.websocket.frames import FrameParser, Segment
 from counterfault.proxy.engines.plan import EachMessage
 from counterfault.proxy.faults.actions import Delay, Disconnect, Hang
 
@@ -18,40 +18,46 @@ type Generator[T] = layer.CommandGenerator[T]
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """Here the connection ends."""
+class Ending:
+    """The place in a queue of messages where a fault ends the connection."""
 
     reset: bool
 
 
 @dataclass(eq=False, slots=True)
 class MessageDirection:
-    """What one end sends."""
+    """The messages that one end sends."""
 
     when: str
-    """Which rules are for its messages."""
-    valve: PacedQueue
-    frames: Frames = field(default_factory=Frames)
-    claim: ActiveFault | None = None
-    """Delays the present message."""
+    """`before` for the client's messages, `after` for the server's: which rules apply to them."""
+    queue: PacedQueue
+    parser: FrameParser = field(default_factory=FrameParser)
+    fault: ActiveFault | None = None
+    """The fault that delays the present message."""
     seconds: float = 0.0
-    lost: bool = False
-    """The present message never arrives."""
-    waits: commands.Command | None = None
+    """How long the present message is delayed."""
+    dropped: bool = False
+    """Whether the present message never arrives."""
+    pending_wait: commands.Command | None = None
+    """The wait after which the queue goes on."""
 
     @property
-    def free(self) -> bool:
-        """Whether nothing is held back, and no message is dealt with."""
-        return self.valve.empty and self.claim is None and not self.lost
+    def unaffected(self) -> bool:
+        """Whether no fault holds or drops anything now."""
+        return self.queue.empty and self.fault is None and not self.dropped
 
 
-def by_message(response: http.Response) -> bool:
-    """Whether an upgrade is to a WebSocket: faults may come for its messages later."""
+def is_websocket(response: http.Response) -> bool:
+    """Return whether a 101 response upgrades the connection to a WebSocket."""
     return str(response.headers.get("upgrade", "")).lower() == "websocket"
 
 
 class MessageLayer(layers.TCPLayer):
-    """Relays bytes as a TCP layer does; faults may hold or lose single messages."""
+    """Passes bytes on like a TCP layer, but delays, drops or ends where a message has a fault.
+
+    While no rule applies, bytes are only parsed, so that it is known where the next message begins
+    when a rule does.
+    """
 
     def __init__(
         self,
@@ -61,7 +67,15 @@ class MessageLayer(layers.TCPLayer):
         *,
         compressed: bool,
     ) -> None:
-        """`compressed`: each message may need those before it to be understood."""
+        """Pass on what comes.
+
+        Args:
+            context: mitmproxy's, with the client's and the server's connection.
+            exchange: The exchange of the upgrade.
+            message_faults: Performs the faults of messages.
+            compressed: Each message may need the earlier ones to be decompressed, so none can be
+                dropped.
+        """
         super().__init__(context, ignore=True)
         self._exchange, self._message_faults = exchange, message_faults
         self._compressed = compressed
@@ -69,43 +83,43 @@ class MessageLayer(layers.TCPLayer):
             context.client: MessageDirection("before", PacedQueue(message_faults.clock)),
             context.server: MessageDirection("after", PacedQueue(message_faults.clock)),
         }
-        self._over = False
+        self._ended = False
 
     def relay_messages(self, event: events.Event) -> Generator[None]:
-        """Handle an event: pass its bytes on, as messages that faults may hold or lose."""
-        if self._over:
+        """Handle an event of either connection, or the end of a wait."""
+        if self._ended:
             return
         if isinstance(event, events.HookCompleted):
             for direction in self._directions.values():
-                if direction.waits is event.command:
-                    direction.waits = None
-                    yield from self._flow(direction)
+                if direction.pending_wait is event.command:
+                    direction.pending_wait = None
+                    yield from self._drain(direction)
         elif isinstance(event, events.DataReceived):
             direction = self._directions[event.connection]
             rules = self._message_faults.message_rules(self._exchange)
-            if not rules and direction.free:
-                direction.frames.watch(event.data)
+            if not rules and direction.unaffected:
+                direction.parser.skip(event.data)
                 yield from super().relay_messages(event)
                 return
             rules = tuple(each for each in rules if each.rule.when == direction.when)
-            for segment in direction.frames.feed(event.data):
-                self._segment(direction, event.connection, segment, rules)
-            yield from self._flow(direction)
+            for segment in direction.parser.feed(event.data):
+                self._queue_segment(direction, event.connection, segment, rules)
+            yield from self._drain(direction)
         elif isinstance(event, events.ConnectionClosed):
-            yield from self._closed(event)
+            yield from self._handle_close(event)
 
-    def _closed(self, event: events.ConnectionClosed) -> Generator[None]:
+    def _handle_close(self, event: events.ConnectionClosed) -> Generator[None]:
         direction = self._directions[event.connection]
-        rest = direction.frames.rest()
+        rest = direction.parser.take_rest()
         if rest:
-            direction.valve.put(events.DataReceived(event.connection, rest))
-        direction.valve.put(event)
+            direction.queue.put(events.DataReceived(event.connection, rest))
+        direction.queue.put(event)
         other = next(d for c, d in self._directions.items() if c is not event.connection)
-        # The end that has left reads no more messages.
-        other.valve.clear()
-        yield from self._flow(direction)
+        # The end that has closed reads no more messages.
+        other.queue.clear()
+        yield from self._drain(direction)
 
-    def _segment(
+    def _queue_segment(
         self,
         direction: MessageDirection,
         source: Connection,
@@ -113,53 +127,53 @@ class MessageLayer(layers.TCPLayer):
         rules: tuple[EachMessage, ...],
     ) -> None:
         if segment.begins:
-            self._begin(direction, rules)
-        if segment.data and (segment.control or not direction.lost):
+            self._draw_faults(direction, rules)
+        if segment.data and (segment.control or not direction.dropped):
             event = events.DataReceived(source, segment.data)
-            direction.valve.put(event, direction.claim, direction.seconds)
+            direction.queue.put(event, direction.fault, direction.seconds)
         if segment.ends:
-            direction.claim, direction.seconds, direction.lost = None, 0.0, False
+            direction.fault, direction.seconds, direction.dropped = None, 0.0, False
 
-    def _begin(self, direction: MessageDirection, rules: tuple[EachMessage, ...]) -> None:
-        """A message begins: what happens to it?"""
+    def _draw_faults(self, direction: MessageDirection, rules: tuple[EachMessage, ...]) -> None:
+        """Draw the faults of a message that begins."""
         for each in rules:
-            claim = self._message_faults.draw(self._exchange, each)
-            if claim is None:
+            fault = self._message_faults.draw(self._exchange, each)
+            if fault is None:
                 continue
-            if self._compressed and isinstance(claim.injection.action, Hang):
-                claim.release()  # it has failed: those after it could not be read
+            if self._compressed and isinstance(fault.injection.action, Hang):
+                fault.release()  # not performed: the later messages could not be read
                 continue
-            claim.performed()
-            match claim.injection.action:
+            fault.performed()
+            match fault.injection.action:
                 case Delay(seconds):
                     direction.seconds += seconds
-                    if direction.claim is None:
-                        direction.claim = claim
+                    if direction.fault is None:
+                        direction.fault = fault
                         continue
                 case Disconnect(reset):
-                    direction.valve.put(End(reset))
+                    direction.queue.put(Ending(reset))
                 case Hang():
-                    direction.lost = True
-                case _:  # Fault.messages says which faults get here
+                    direction.dropped = True
+                case _:  # Fault.messages says which actions get here
                     pass
-            claim.release()
+            fault.release()
 
-    def _flow(self, direction: MessageDirection) -> Generator[None]:
-        while direction.waits is None and (following := direction.valve.next()) is not None:
+    def _drain(self, direction: MessageDirection) -> Generator[None]:
+        while direction.pending_wait is None and (following := direction.queue.next()) is not None:
             if isinstance(following, Wait):
-                direction.waits = wait_aside(self, following)  # the other direction goes on
-                yield direction.waits
-            elif isinstance(following, End):
+                direction.pending_wait = wait_aside(self, following)  # the other direction goes on
+                yield direction.pending_wait
+            elif isinstance(following, Ending):
                 yield from self._end(following)
                 return
             else:
                 yield from super().relay_messages(following)
 
-    def _end(self, end: End) -> Generator[None]:
-        self._over = True
+    def _end(self, ending: Ending) -> Generator[None]:
+        self._ended = True
         for direction in self._directions.values():
-            direction.valve.clear()
-        if end.reset:
+            direction.queue.clear()
+        if ending.reset:
             self._exchange.peer.reset()
         yield commands.CloseConnection(self.context.server)
         yield commands.CloseConnection(self.context.client)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfault.addons.websocket.frames import Frames, Segment
+from counterfault.addons.websocket.frames import FrameParser, Segment
 
 
 def frame(payload: bytes, opcode: int = 1, fin: bool = True, masked: bool = False) -> bytes:
@@ -31,19 +31,19 @@ def test_each_message_begins_and_ends_once(
     sizes: Sequence[tuple[int, bool]], cuts: Sequence[int]
 ) -> None:
     data = b"".join(frame(b"x" * size, 2, True, masked) for size, masked in sizes)
-    frames, found, start = Frames(), list[Segment](), 0
+    frames, found, start = FrameParser(), list[Segment](), 0
     for cut in [*cuts, len(data)]:
         found += frames.feed(data[start : start + cut])
         start += cut
     assert b"".join(segment.data for segment in found) == data
     assert sum(segment.begins for segment in found) == len(sizes)
     assert sum(segment.ends for segment in found) == len(sizes)
-    assert frames.rest() == b""
+    assert frames.take_rest() == b""
 
 
 def test_fragments_are_one_message_and_pings_in_between_are_none() -> None:
     parts = [frame(b"one", 1, False), frame(b"?", 9), frame(b"two", 0, False), frame(b"three", 0)]
-    found = list(Frames().feed(b"".join(parts)))
+    found = list(FrameParser().feed(b"".join(parts)))
     assert [segment.control for segment in found] == [False] * 2 + [True] * 2 + [False] * 4
     assert [i for i, segment in enumerate(found) if segment.begins] == [0]
     assert [i for i, segment in enumerate(found) if segment.ends] == [7]
@@ -54,8 +54,8 @@ def test_what_was_only_watched_is_not_sent_again(
     sizes: Sequence[tuple[int, bool]], cut: int
 ) -> None:
     data = b"".join(frame(b"x" * size, 2, True, masked) for size, masked in sizes)
-    whole, late = list(Frames().feed(data)), Frames()
-    late.watch(data[:cut])
+    whole, late = list(FrameParser().feed(data)), FrameParser()
+    late.skip(data[:cut])
     found = list(late.feed(data[cut:]))
     assert b"".join(segment.data for segment in found) == data[cut:]
     starts = [i for i, segment in enumerate(whole) if segment.begins]
@@ -65,7 +65,7 @@ def test_what_was_only_watched_is_not_sent_again(
 
 @pytest.mark.parametrize("size", range(1, 4))
 def test_a_head_that_never_became_whole_is_what_is_left(size: int) -> None:
-    frames = Frames()
+    frames = FrameParser()
     head = frame(b"x" * 300, 1)[:size]
     assert list(frames.feed(head)) == []
-    assert frames.rest() == head
+    assert frames.take_rest() == head
