@@ -21,7 +21,7 @@ from counterfault.proxy.engines.mitmproxy.worker_process import Report
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.report import FORMATS, exit_code, worst
 from counterfault.proxy.supervisor.config_watcher import changes
-from counterfault.proxy.supervisor.prometheus_poller import asking
+from counterfault.proxy.supervisor.prometheus_poller import poll
 from counterfault.proxy.supervisor.supervisor import Supervisor, ticking
 
 log = logging.getLogger("counterfault")
@@ -78,7 +78,7 @@ async def serve(config: Config, *, until_done: bool = False) -> int:
         return UNUSABLE
     engine.start()
     tasks = [_task(ticking(supervisor)), _task(_watch(supervisor)), _task(_greet(supervisor))]
-    tasks.append(_task(asking(supervisor)))
+    tasks.append(_task(poll(supervisor)))
     errand = UntilDone(supervisor)
     if until_done:
         tasks.append(_task(_finish(errand, stopping)))

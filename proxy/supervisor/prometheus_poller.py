@@ -1,9 +1,9 @@
-"""Asks a Prometheus server for the outside metrics of the runs under way."""
+"""Queries a Prometheus server for the external metrics of the live runs."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -19,10 +19,12 @@ from counterfault.proxy.analysis.external.prometheus_response import (
     line,
     parse_response,
 )
-from counterfault.proxy.analysis.external.readings import When
+from counterfault.proxy.analysis.external.readings import ExternalReadings, When
 from counterfault.proxy.config.files import read_regular_file, reason_of
+from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import PrometheusServer
 from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
+from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Run
 from counterfault.proxy.experiments.steady_state import Metric, Prometheus
 from counterfault.proxy.supervisor.supervisor import TICK, Supervisor
@@ -64,28 +66,41 @@ class Question:
 
 
 class PrometheusPoller:
-    """Who is due, who is asked for, and what becomes of the answers."""
+    """Finds the queries that are due, sends them, and hands the answers to `readings`."""
 
     def __init__(
         self,
-        supervisor: Supervisor,
+        config: Callable[[], Config],
+        live: Callable[[], Iterable[tuple[Run, Experiment]]],
+        readings: ExternalReadings,
+        failed: Callable[[str, BaseException], None],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._supervisor = supervisor
-        self._outside = supervisor.evaluator.monitor.outside
+        """Poll for the runs that `live` returns, with the server that `config` names.
+
+        Args:
+            config: Returns the configuration in use; a reload changes it.
+            live: Returns the live runs with their experiments.
+            readings: Takes the answers, and the failures to get one.
+            failed: Called with every error of our own.
+            clock: Returns monotonic seconds.
+            wall: Returns Unix seconds.
+        """
+        self._config, self._live = config, live
+        self._readings, self._failed = readings, failed
         self._clock, self._wall = clock, wall
         self._asked: dict[tuple[str, str], float] = {}
         self._under_way: set[tuple[str, str]] = set()
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def due(self) -> list[Question]:
-        """What is to be asked now."""
-        now, service = self._clock(), self._supervisor.config.sidecar.service
+        """Return the queries that are due now, and take them as sent."""
+        now, service = self._clock(), self._config().sidecar.service
         when = When(now - LAG, self._wall() - LAG)
         live = {
             (run.experiment, metric.name): Question(run, metric, outside, when, service)
-            for run, experiment in self._supervisor.live()
+            for run, experiment in self._live()
             for metric in experiment.steady_state
             if (outside := metric.prometheus) is not None
         }
@@ -100,37 +115,39 @@ class PrometheusPoller:
         return [live[key] for key in found]
 
     async def ask(self, question: Question) -> None:
-        """Have one question answered; never raises, but for being cancelled."""
+        """Send one query for both cohorts and hand on the answers; raises CancelledError alone."""
         try:
             async with self._turns:
                 await self._ask(question)
         except Exception as e:
-            self._supervisor.failed("supervisor", e)
+            self._failed("supervisor", e)
         finally:
             self._under_way.discard((question.run.experiment, question.metric.name))
 
     async def _ask(self, question: Question) -> None:
         run, metric = question.run, question.metric
-        before = self._outside.why(run, metric)
-        server = self._supervisor.config.sidecar.prometheus
+        before = self._readings.why(run, metric)
+        server = self._config().sidecar.prometheus
         if server is None:  # a reload has taken it away, and the metric with it
             return
         try:
-            both = await _answers(server, self._supervisor.config.directory, question)
+            both = await _answers(server, self._config().directory, question)
         except NoPrometheusAnswer as e:
-            self._outside.failed(run, metric, str(e), question.when)
+            self._readings.failed(run, metric, str(e), question.when)
         else:
-            self._outside.answered(run, metric, both, question.when)
-        after = self._outside.why(run, metric)
+            self._readings.answered(run, metric, both, question.when)
+        after = self._readings.why(run, metric)
         if after and not before:
             log.warning("%s: no data for %s: %s", run.experiment, metric.name, after)
         elif before and not after:
             log.info("%s: data for %s again", run.experiment, metric.name)
 
 
-async def asking(supervisor: Supervisor) -> None:
-    """Ask for ever, whenever a live run has an outside metric."""
-    work = PrometheusPoller(supervisor)
+async def poll(supervisor: Supervisor) -> None:
+    """Poll until cancelled, for every live run that has an external metric."""
+    work = PrometheusPoller(
+        lambda: supervisor.config, supervisor.live, supervisor.readings, supervisor.failed
+    )
     async with asyncio.TaskGroup() as tasks:
         while True:
             try:

@@ -55,6 +55,7 @@ class Supervisor:
             RunStore(state_dir, wall, self.failed), engine.budget, clock, wall
         )
         self.evaluator = Evaluator(totals, clock)
+        self.readings = self.evaluator.monitor.outside
         self.reader = RunReader(self.registry, self.evaluator, totals)
         self.reload_error: ConfigError | None = None
         self.reloaded_at = wall()

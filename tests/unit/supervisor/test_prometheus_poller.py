@@ -92,7 +92,10 @@ def started(world: World, url: str, *metrics: dict[str, Any], **settings: Any) -
     supervisor = world.start()
     world.pass_time(1)
     assert supervisor.registry.runs["slow"].state is State.RUNNING
-    return PrometheusPoller(supervisor, lambda: world.now, lambda: world.now)
+    clocks = (lambda: world.now, lambda: world.now)
+    return PrometheusPoller(
+        lambda: supervisor.config, supervisor.live, supervisor.readings, supervisor.failed, *clocks
+    )
 
 
 def ask(asking: PrometheusPoller) -> None:
@@ -294,6 +297,6 @@ def test_a_bug_of_ours_is_counted(world: World, server: Server, monkeypatch: Any
     def broken(*args: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(world.supervisor.evaluator.monitor.outside, "answered", broken)
+    monkeypatch.setattr(world.supervisor.readings, "answered", broken)
     ask(asking)
     assert world.totals.get(InternalErrorKey("supervisor")) == 1
