@@ -1,4 +1,4 @@
-"""The supervisor: what the configuration wants, what the guard allows, what the workers do."""
+"""The supervisor: evaluates and moves runs once a second, and tells the data plane the plan."""
 
 import asyncio
 import logging
@@ -25,9 +25,9 @@ from counterfault.proxy.supervisor.run_reader import RunReader
 log = logging.getLogger("counterfault")
 
 TICK = 1.0
-# How long to wait for the workers' word, in seconds.
+# How many seconds to wait until all workers act on a plan.
 CONFIRM = 5.0
-# What a running supervisor cannot change under itself.
+# Settings that a reload cannot change.
 FIXED = ("service", "engine", "workers", "admin", "state_dir")
 _OWN = "supervisor"
 
@@ -37,7 +37,10 @@ class UnknownExperiment(Exception):
 
 
 class Supervisor:
-    """Times are seconds of `clock` (monotonic); `wall` is for people and for `not_after`."""
+    """Owns the runs of one configuration. Use it from one asyncio loop.
+
+    `clock` returns monotonic seconds, `wall` Unix seconds; only people and dates need `wall`.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,10 @@ class Supervisor:
         self._clock, self.wall = clock, wall
 
     def start(self) -> None:
-        """Bind, find out what was going on before, and begin."""
+        """Bind the listeners, open the state directory, start runs, push the first plan.
+
+        Raises OSError if a listener cannot be bound.
+        """
         self.engine.bind(self.config)
         self.lease_until = self._clock() + self.config.sidecar.limits.lease
         self.registry.open()
@@ -73,7 +79,7 @@ class Supervisor:
         self._push()
 
     async def reload(self) -> bool:
-        """Swap in what the directory says now; True once all workers act on it.
+        """Load the directory and use what it says; True once all workers act on it.
 
         Raises ConfigError and changes nothing.
         """
@@ -129,13 +135,13 @@ class Supervisor:
             self.registry.store.write_snapshots(points, records)
 
     def close(self) -> None:
-        """Keep what is known of the runs under way, which end with this; then touch no disk."""
+        """Write the records of the live runs, which end here, and close the store."""
         records = [(run, self.evaluator.record(run, e)) for run, e in self.live()]
         self.registry.store.write_snapshots([], records)
         self.registry.store.close()
 
     def renew(self) -> None:
-        """Let faults go on; after a standstill longer than the lease, `tick` has to stop them."""
+        """Renew the lease unless it has run out: then `tick` stops the live runs."""
         if not self.lease_late:
             self._renew()
 
@@ -161,7 +167,7 @@ class Supervisor:
         log.error("%s: %s", where, error)
 
     async def _confirmed(self, generation: int) -> bool:
-        """Whether the workers act on a plan soon; one that is frozen loses its lease instead."""
+        """Return whether all workers act on a plan within CONFIRM seconds."""
         try:
             async with asyncio.timeout(CONFIRM):
                 await self.engine.wait_applied(generation)
@@ -173,7 +179,7 @@ class Supervisor:
         return True
 
     def live(self) -> Iterator[tuple[Run, Experiment]]:
-        """The runs under way."""
+        """Yield the live runs with their experiments."""
         for experiment in self.config.experiments:
             run = self.registry.runs.get(experiment.name)
             if run is not None and run.state in LIVE:
@@ -182,7 +188,7 @@ class Supervisor:
     def _last_points(
         self, live: Iterable[tuple[Run, Experiment]]
     ) -> Iterator[tuple[Run, Snapshot]]:
-        """Of the runs that were live and are no more: what made them end is worth a point."""
+        """Yield a last point of each run that has just ended, with what made it end."""
         for run, experiment in live:
             if self.registry.runs[run.experiment].state in OVER:
                 yield self.evaluator.point(run, experiment)
@@ -240,7 +246,7 @@ class Supervisor:
 
 
 async def ticking(supervisor: Supervisor) -> None:
-    """Tick for ever, and renew the lease well before it ends."""
+    """Tick once a second until cancelled, and renew the lease four times as often."""
     clock = asyncio.get_running_loop().time
     due = clock()
     while True:
