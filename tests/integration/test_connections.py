@@ -4,7 +4,7 @@ import hashlib
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from tests.support.passthrough_sidecar import (
     World,
     each_person,
     lines,
-    passthrough_world,
     port_of,
     undated,
 )
@@ -39,9 +38,8 @@ GROWTH = 40 * MEGA
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
-    with passthrough_world(tmp_path_factory.mktemp("connections"), engine) as world:
-        yield world
+def world(passthrough_worlds: Callable[[str], World], engine: str) -> World:
+    return passthrough_worlds(engine)
 
 
 def head(method: str, person: dict[str, str], more: bytes = b"", target: str = "/") -> bytes:

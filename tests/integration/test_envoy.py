@@ -21,7 +21,7 @@ from tests.support import http_clients
 from tests.support.http1_wire import connect, read_head
 from tests.support.persistent_clients import Clients
 from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, until
-from tests.support.shared_sidecar import HELLO, exclusive_use, shared_sidecar
+from tests.support.shared_sidecar import HELLO, exclusive_use
 
 ECHO = 'location / { add_header x-seen "$http_x_counterfault" always; return 200 "hello"; }'
 ERROR = [{"at": "inbound", "error": 503}]
@@ -30,16 +30,10 @@ REWRITE = [{"at": "inbound", "error": 503, "when": "after", "match": {"path": "/
 KEYS = 10_000
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    with shared_sidecar(tmp_path_factory.mktemp("envoy"), engine="envoy") as sidecar:
-        yield sidecar
-
-
 @pytest.fixture
-def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
-    with exclusive_use(shared):
-        yield shared
+def sidecar(plain_sidecars: Callable[[str], Sidecar]) -> Iterator[Sidecar]:
+    with exclusive_use(plain_sidecars("envoy")) as sidecar:
+        yield sidecar
 
 
 def code(sidecar: Sidecar, who: str, path: str = "/") -> int:

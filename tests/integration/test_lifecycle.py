@@ -7,7 +7,6 @@ import threading
 import time
 import urllib.error
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -16,12 +15,12 @@ import pytest
 from tests.support import http_clients
 from tests.support.conformance import primary_engine
 from tests.support.persistent_clients import Clients
-from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar, alive, until
+from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, alive, until
+from tests.support.shared_sidecar import HELLO, exclusive_use
 
 LEASE = 1.0
 SMALL = {"experiment": "10%", "control": "10%"}
 ERROR = [{"at": "inbound", "error": 503}]
-HELLO = 'location / { return 200 "hello"; }'
 SLOW = 'location /slow { limit_rate 2000; alias BODY; } location / { return 200 "hello"; }'
 
 
@@ -30,16 +29,11 @@ def sidecar(make_sidecar: MakeSidecar, make_nginx: MakeNginx, engine: str) -> Si
     return make_sidecar(make_nginx(HELLO).url, engine=engine).start()
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Sidecar]:
-    """One for all tests that leave its supervisor alone; each has experiments of its own."""
-    directory = tmp_path_factory.mktemp("lifecycle")
-    with ExitStack() as stack:
-        nginx = Nginx(directory / "nginx", HELLO)
-        stack.callback(nginx.stop)
-        sidecar = Sidecar(directory / "sidecar", nginx.url, {"engine": engine})
-        stack.callback(sidecar.stop)
-        yield sidecar.start()
+@pytest.fixture
+def shared(plain_sidecars: Callable[[str], Sidecar], engine: str) -> Iterator[Sidecar]:
+    """One for all tests that leave its supervisor alone."""
+    with exclusive_use(plain_sidecars(engine)) as sidecar:
+        yield sidecar
 
 
 def code(sidecar: Sidecar, who: str) -> int:

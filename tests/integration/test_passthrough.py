@@ -18,7 +18,6 @@ from tests.support.passthrough_sidecar import (
     World,
     each_person,
     lines,
-    passthrough_world,
     port_of,
     undated,
 )
@@ -92,9 +91,8 @@ HEADERS = [
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[World]:
-    with passthrough_world(tmp_path_factory.mktemp("passthrough"), engine) as world:
-        yield world
+def world(passthrough_worlds: Callable[[str], World], engine: str) -> World:
+    return passthrough_worlds(engine)
 
 
 @pytest.fixture(scope="module")

@@ -14,21 +14,15 @@ from tests.support import http_clients
 from tests.support.conformance import primary_engine
 from tests.support.persistent_clients import Clients
 from tests.support.programs import MakeNginx, MakeSidecar, Sidecar, until
-from tests.support.shared_sidecar import HELLO, exclusive_use, shared_sidecar
+from tests.support.shared_sidecar import HELLO, exclusive_use
 
 ERROR = [{"at": "inbound", "error": 503}]
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Sidecar]:
-    with shared_sidecar(tmp_path_factory.mktemp("reload"), engine=engine) as sidecar:
-        yield sidecar
-
-
 @pytest.fixture
-def sidecar(shared: Sidecar) -> Iterator[Sidecar]:
-    with exclusive_use(shared):
-        yield shared
+def sidecar(plain_sidecars: Callable[[str], Sidecar], engine: str) -> Iterator[Sidecar]:
+    with exclusive_use(plain_sidecars(engine)) as sidecar:
+        yield sidecar
 
 
 def code(sidecar: Sidecar, who: str) -> int:

@@ -22,6 +22,14 @@ _ENVOY_SMOKE = (
     "integration/test_upstreams",
     "integration/test_verdict",
 )
+# Modules that share what tests/integration/conftest.py makes once: the name of their group.
+_SHARING = {
+    "integration/test_connections": "passthrough",
+    "integration/test_envoy": "plain sidecar",
+    "integration/test_lifecycle": "plain sidecar",
+    "integration/test_passthrough": "passthrough",
+    "integration/test_reload": "plain sidecar",
+}
 # What takes longest begins first, so that no xdist worker begins it when the others have ended.
 _ORDER = (
     *("packaging", "deploy", "browser", "integration", "conformance"),
@@ -38,7 +46,8 @@ def markers(item: pytest.Item) -> Iterator[pytest.MarkDecorator]:
         yield pytest.mark.twin
     # A module's fixtures are made once per worker: all its tests of an engine go to the same one.
     # No bracket: xdist takes what follows the last one for no group.
-    yield pytest.mark.xdist_group(f"{module} on {engine}" if engine else module)
+    group = _SHARING.get(module, module)
+    yield pytest.mark.xdist_group(f"{group} on {engine}" if engine else group)
 
 
 def sort_key(item: pytest.Item) -> tuple[bool, int]:
@@ -53,5 +62,7 @@ def _module(item: pytest.Item) -> str:
 
 def _engine(item: pytest.Item) -> str | None:
     """The engine that the test is for, None if it is for none of its own."""
+    if _module(item) == "integration/test_envoy":
+        return "envoy"
     spec = getattr(item, "callspec", None)
     return None if spec is None else spec.params.get("engine")
