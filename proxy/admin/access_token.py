@@ -1,4 +1,4 @@
-"""The admin port's token: compared with what a client offers, and the seal of page sessions."""
+"""The token that protects the admin port, and the sessions of browsers that were given it."""
 
 import hmac
 import time
@@ -9,13 +9,16 @@ from pathlib import Path
 from counterfault.proxy.config.token_file import read_token
 
 # How long a browser stays signed in, in seconds.
-SESSION = 12 * 3600
+SESSION_SECONDS = 12 * 3600
 
 type _Version = tuple[int, int, int, int]
 
 
 class Token:
-    """Read again as soon as its file is another; the last good one stays where that is bad."""
+    """The token in a file, which is read again when the file changes.
+
+    While the file is missing or holds no valid token, the last valid one stays in use.
+    """
 
     def __init__(
         self,
@@ -23,36 +26,45 @@ class Token:
         failed: Callable[[str, BaseException], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Raises OSError or ValueError if the file holds no token now."""
+        """Read the token. Raises OSError or ValueError if the file holds none.
+
+        Args:
+            path: The file.
+            failed: Is called with `admin` and the error when a changed file holds no valid token.
+            wall: Returns Unix seconds.
+        """
         self._path, self._failed, self._wall = path, failed, wall
-        self._version = self._present()
+        self._version = self._file_version()
         self._token = read_token(path)
 
     def matches(self, offered: str) -> bool:
-        """Whether it is the token; how long this takes says nothing of it."""
+        """Return whether a text is the token, in a time that does not depend on the text."""
         self._refresh()
-        return _same(offered.encode(), self._token)
+        return _equal(offered.encode(), self._token)
 
-    def session(self) -> str:
-        """What a browser keeps instead of the token; a new token ends it."""
+    def new_session(self) -> str:
+        """Return what a browser keeps instead of the token: the end of its session, signed.
+
+        The token is the key of the signature, so a new token ends all sessions.
+        """
         self._refresh()
-        until = str(int(self._wall()) + SESSION)
+        until = str(int(self._wall()) + SESSION_SECONDS)
         return f"{until}.{self._seal(until)}"
 
-    def knows(self, session: str) -> bool:
-        """Whether a session is one of ours and not over."""
+    def is_session(self, session: str) -> bool:
+        """Return whether a text is a session that this token signed and that has not ended."""
         self._refresh()
         until, _, seal = session.partition(".")
-        if not _same(seal.encode(), self._seal(until).encode()):
+        if not _equal(seal.encode(), self._seal(until).encode()):
             return False
         return int(until) > self._wall()
 
     def _seal(self, until: str) -> str:
-        said = f"counterfault session until {until}".encode()
-        return hmac.new(self._token, said, sha256).hexdigest()
+        text = f"counterfault session until {until}".encode()
+        return hmac.new(self._token, text, sha256).hexdigest()
 
     def _refresh(self) -> None:
-        version = self._present()
+        version = self._file_version()
         if version is None or version == self._version:
             return
         self._version = version
@@ -61,7 +73,7 @@ class Token:
         except (OSError, ValueError) as e:
             self._failed("admin", ValueError(f"token_file: {e}"))
 
-    def _present(self) -> _Version | None:
+    def _file_version(self) -> _Version | None:
         try:
             found = self._path.stat()
         except OSError:
@@ -69,6 +81,6 @@ class Token:
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _same(one: bytes, other: bytes) -> bool:
-    """Hashed first, so that not even the length can be measured."""
+def _equal(one: bytes, other: bytes) -> bool:
+    """Compare hashes, so that the time tells nothing, not even the length."""
     return hmac.compare_digest(sha256(one).digest(), sha256(other).digest())

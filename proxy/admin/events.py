@@ -1,4 +1,4 @@
-"""GET /api/events: the overview every second, as server-sent events."""
+"""The route /api/events: the overview every second, as server-sent events."""
 
 import asyncio
 from contextlib import suppress
@@ -8,16 +8,17 @@ from tornado.iostream import StreamClosedError
 
 from counterfault.proxy.admin.route import Route
 
-EVERY = 1.0
-MOST_STREAMS = 32
-# After how many milliseconds a browser that has lost its stream asks for another.
-RETRY = 1000
-# A client that reads nothing for so long has its stream closed.
-PATIENCE = 10.0
+# Seconds between two events.
+INTERVAL = 1.0
+MAX_STREAMS = 32
+# How long a browser waits before it reopens a stream that has broken.
+RETRY_MILLISECONDS = 1000
+# Seconds after which the stream of a client that reads nothing is closed.
+WRITE_TIMEOUT = 10.0
 
 
 class Events(Route):
-    """Ends when the client leaves, stops reading, or the server stops."""
+    """GET /api/events: ends when the client leaves or stops reading, or when the server stops."""
 
     ended: asyncio.Event | None = None
 
@@ -26,9 +27,9 @@ class Events(Route):
 
     async def get(self) -> None:
         streams = self.site.streams
-        if len(streams) >= MOST_STREAMS or self.site.closing:
+        if len(streams) >= MAX_STREAMS or self.site.closing:
             self.set_header("Retry-After", "5")
-            self.problem(HTTPStatus.SERVICE_UNAVAILABLE, f"at most {MOST_STREAMS} streams")
+            self.problem(HTTPStatus.SERVICE_UNAVAILABLE, f"at most {MAX_STREAMS} streams")
             return
         self.ended = asyncio.Event()
         streams.add(self.ended)
@@ -49,10 +50,10 @@ class Events(Route):
 
     async def _stream(self, ended: asyncio.Event) -> None:
         self.set_header("Content-Type", "text/event-stream")
-        self.write(f"retry: {RETRY}\n\n")
-        # A new token ends the streams that an old one has opened.
-        while not ended.is_set() and self.site.admits(self.request):
+        self.write(f"retry: {RETRY_MILLISECONDS}\n\n")
+        # A new token ends the streams that the old one opened.
+        while not ended.is_set() and self.site.authorizes(self.request):
             self.write(f"data: {self.site.overview_json()}\n\n")
-            await asyncio.wait_for(self.flush(), PATIENCE)
+            await asyncio.wait_for(self.flush(), WRITE_TIMEOUT)
             with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), EVERY)
+                await asyncio.wait_for(ended.wait(), INTERVAL)

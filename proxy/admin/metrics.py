@@ -1,4 +1,4 @@
-"""Prometheus: every series that the configuration calls for, whether or not it has counted."""
+"""The Prometheus metrics: all series of the configuration, even before they have counted."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ from counterfault.proxy.measurement.keys import (
 from counterfault.proxy.supervisor.supervisor import Supervisor
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
-# Where an error of our own can come from; elsewhere would be a label taken from nowhere.
+# The parts of counterfault that count errors of their own: the values of the label `where`.
 WHERE = ("assign", "inject", "observe", "protocol", "history", "supervisor", "admin")
 
 _BOUNDS = (*map(floatToGoString, DURATION_BUCKETS), "+Inf")
@@ -42,26 +42,28 @@ _BUILD = {"version": __version__, "python": python_version(), "mitmproxy": versi
 
 
 def render(supervisor: Supervisor, accept: str = "") -> tuple[bytes, str]:
-    """The metrics and their content type, in the format that an Accept header prefers."""
+    """Return the metrics and their content type, in the format that an Accept header prefers."""
     registry = CollectorRegistry()
     registry.register(MetricsCollector(supervisor))
     try:
         encode, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # it chokes on versions such as `1.x`
+    except (TypeError, ValueError):  # prometheus_client cannot parse versions such as `1.x`
         encode, content_type = choose_encoder("")
     return encode(registry), content_type
 
 
 class MetricsCollector(Collector):
-    """The supervisor's counts as metric families; traffic adds no series."""
+    """Collects the supervisor's counts as metric families; traffic adds no series."""
 
     def __init__(self, supervisor: Supervisor) -> None:
+        """Collect what this supervisor has counted."""
         self._supervisor = supervisor
         self._service = supervisor.config.sidecar.service
         self._experiments = supervisor.config.experiments
         self._get = supervisor.totals.get
 
     def collect(self) -> Iterator[Metric]:
+        """Yield all metric families."""
         yield self._requests()
         yield self._durations()
         yield self._faults()
@@ -77,7 +79,7 @@ class MetricsCollector(Collector):
         )
 
     def _groups(self) -> Iterator[tuple[str, str, str]]:
-        """Each listener with each experiment's cohorts, and with everybody else."""
+        """Yield each listener with each experiment's cohorts, and with the bystanders."""
         enrolled = product((e.name for e in self._experiments), ENROLLED)
         groups = [("", Cohort.BYSTANDER), *enrolled]
         for listener in self._supervisor.config.sidecar.listeners:
@@ -183,5 +185,5 @@ class MetricsCollector(Collector):
 def _own_tasks() -> int:
     try:
         return len(asyncio.all_tasks())
-    except RuntimeError:  # outside of the event loop, where nobody asks but docs and tests
+    except RuntimeError:  # outside of the event loop, as when the documentation is generated
         return 0

@@ -1,4 +1,4 @@
-"""Who may talk to the admin port: nothing that a stranger's web page can send."""
+"""Refuses requests that a foreign web page made a browser send to the admin port."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -6,8 +6,11 @@ from urllib.parse import urlsplit
 from counterfault.proxy.values.addresses import is_loopback
 
 
-def foreign_host(host: str, own: str) -> str | None:
-    """What is wrong with a Host header. A rebound DNS name is not ours, wherever it leads."""
+def host_problem(host: str, own: str) -> str | None:
+    """Return what is wrong with a Host header; None if it names this host or loopback.
+
+    A page whose DNS name was rebound to this address sends its own name.
+    """
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -17,8 +20,11 @@ def foreign_host(host: str, own: str) -> str | None:
     return f"the Host header must name {own} or a loopback address"
 
 
-def foreign_origin(headers: Mapping[str, str], host: str) -> str | None:
-    """What is wrong with where a POST comes from; a browser says it, other clients need not."""
+def origin_problem(headers: Mapping[str, str], host: str) -> str | None:
+    """Return what is wrong with the origin of a POST; None if nothing is.
+
+    Browsers send the headers that tell; other clients need not.
+    """
     if headers.get("Sec-Fetch-Site") == "cross-site":
         return "requests from other sites are refused"
     origin = headers.get("Origin")

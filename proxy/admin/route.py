@@ -1,4 +1,4 @@
-"""What all routes have in common: checks, headers and errors as RFC 9457 problem details."""
+"""The base of all routes: checks, headers, and errors as RFC 9457 problem details."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from counterfault.proxy.admin import page
 from counterfault.proxy.admin.access_token import Token
-from counterfault.proxy.admin.request_origin import foreign_host, foreign_origin
+from counterfault.proxy.admin.request_origin import host_problem, origin_problem
 from counterfault.proxy.admin.views import overview
 from counterfault.proxy.models.json_model import JsonModel
 from counterfault.proxy.models.overview import Overview
@@ -22,8 +22,8 @@ from counterfault.proxy.supervisor.supervisor import Supervisor
 from counterfault.proxy.values.addresses import is_loopback
 from counterfault.proxy.values.suggestions import unknown
 
-# How old a shared overview may be, in seconds; less than the pause between two events.
-FRESH = 0.9
+# The age in seconds up to which an overview is shared; less than the time between two events.
+MAX_AGE = 0.9
 
 HTML = "text/html; charset=utf-8"
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
@@ -31,7 +31,17 @@ _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 
 @dataclass(slots=True)
 class Site:
-    """Shared by all routes of one admin port; `streams` are told to end by being set."""
+    """What all routes of one admin port share.
+
+    Attributes:
+        supervisor: What the routes show and act on.
+        host: The configured address of the admin port.
+        token: The token that requests need; None if they need none.
+        streams: One event for each open stream; setting it ends the stream.
+        busy: The requests under way.
+        idle: Is set while no request is under way.
+        closing: Whether the server is about to stop.
+    """
 
     supervisor: Supervisor
     host: str
@@ -53,7 +63,7 @@ class Site:
         All streams and pages share it, so that many of them cost the supervisor little.
         """
         now = time.monotonic()
-        if self._seen is None or now - self._seen_at >= FRESH:
+        if self._seen is None or now - self._seen_at >= MAX_AGE:
             self._seen, self._seen_at = overview(self.supervisor), now
         return self._seen
 
@@ -64,12 +74,12 @@ class Site:
             self._json, self._json_of = seen.as_json(), seen
         return self._json
 
-    def outdated(self) -> None:
-        """Something was done: what is shown from now on has to show it."""
+    def discard_overview(self) -> None:
+        """Make the next overview a new one: a request has changed something."""
         self._seen_at = float("-inf")
 
     def page(self) -> str:
-        """The page for that overview, for all who look at it."""
+        """Return the page of the shared overview."""
         seen = self.overview()
         if self._page_of is not seen:
             timeline = self.supervisor.reader.timeline
@@ -79,35 +89,42 @@ class Site:
             self._page_of = seen
         return self._page
 
-    def foreign(self, host: str) -> str | None:
-        """What is wrong with a Host header.
+    def host_problem(self, host: str) -> str | None:
+        """Return what is wrong with a Host header; None if nothing is.
 
-        Off loopback people come by names that we do not know; a rebound one has no token.
+        Only a port on loopback is checked. Another one has names that are not configured, and
+        needs a token, which a page with a rebound name does not have.
         """
-        return foreign_host(host, self.host) if is_loopback(self.host) else None
+        return host_problem(host, self.host) if is_loopback(self.host) else None
 
-    def admits(self, request: HTTPServerRequest) -> bool:
-        """Whether a request comes with the token, or with a session that it has opened."""
+    def authorizes(self, request: HTTPServerRequest) -> bool:
+        """Return whether a request has the token, or a session that the token opened."""
         if self.token is None:
             return True
         scheme, _, offered = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.token.matches(offered.strip())
         cookie = request.cookies.get(cookie_name(request.host))
-        return cookie is not None and self.token.knows(cookie.value)
+        return cookie is not None and self.token.is_session(cookie.value)
 
-    def begun(self, route: RequestHandler) -> None:
+    def request_started(self, route: RequestHandler) -> None:
+        """Remember a request until it is finished."""
         self.busy.add(route)
         self.idle.clear()
 
-    def over(self, route: RequestHandler) -> None:
+    def request_finished(self, route: RequestHandler) -> None:
+        """Forget a request."""
         self.busy.discard(route)
         if not self.busy:
             self.idle.set()
 
 
 def cookie_name(host: str) -> str:
-    """Cookies know no ports, and several sidecars may be looked at on one host."""
+    """Return the name of the session cookie for a Host header.
+
+    The port is part of the name: browsers send a cookie to all ports of a host, and a host may
+    have several sidecars.
+    """
     port = host.rpartition(":")[2]
     return f"counterfault-{port}" if port.isdecimal() else "counterfault"
 
@@ -115,53 +132,58 @@ def cookie_name(host: str) -> str:
 class Route(RequestHandler):
     """A route of the admin port."""
 
-    wants_token = True
-    """Whether it may be used by those alone who have the token, if there is one."""
+    needs_token = True
+    """Whether a request needs the token, if one is configured."""
 
-    for_everybody = False
-    """Whether it may be asked for under any name, as kubelet and Prometheus do."""
+    is_public = False
+    """Whether a request may have any Host header and no token, as those of probes do."""
 
     def initialize(self, site: Site) -> None:
+        """Take the arguments of the routing table; tornado calls this for each request."""
         self.site = site
         self.supervisor = site.supervisor
 
     def set_default_headers(self) -> None:
+        """Set the headers of every answer; tornado calls this first."""
         self.clear_header("Server")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Content-Security-Policy", _NOTHING)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        # With no-referrer, a browser would call the origin of the page's own forms `null`.
+        # With no-referrer, a browser would send `Origin: null` with the page's own forms.
         self.set_header("Referrer-Policy", "same-origin")
 
     def prepare(self) -> None:
-        self.site.begun(self)
+        """Refuse foreign hosts and origins, and requests that lack the token."""
+        self.site.request_started(self)
         refused = None
-        if not self.for_everybody:
-            refused = self.site.foreign(self.request.host)
+        if not self.is_public:
+            refused = self.site.host_problem(self.request.host)
         if self.request.method not in ("GET", "HEAD"):
-            refused = refused or foreign_origin(self.request.headers, self.request.host)
+            refused = refused or origin_problem(self.request.headers, self.request.host)
         if refused is not None:
             self.problem(HTTPStatus.FORBIDDEN, refused)
-        elif self.wants_token and not self.for_everybody and not self.site.admits(self.request):
+        elif self.needs_token and not self.is_public and not self.site.authorizes(self.request):
             self.set_status(HTTPStatus.UNAUTHORIZED)
             self.set_header("WWW-Authenticate", 'Bearer realm="counterfault"')
             self.unauthorized()
 
     def unauthorized(self) -> None:
-        """The same words whether a token is missing, wrong or old."""
+        """Answer a request without a valid token; the text does not say what is wrong with it."""
         said = "a token is needed: `Authorization: Bearer TOKEN`, or `counterfault --token-file`"
         self.problem(HTTPStatus.UNAUTHORIZED, said)
 
     def on_finish(self) -> None:
-        self.site.over(self)
+        """Note the end of the request; tornado calls this after the answer."""
+        self.site.request_finished(self)
         if self.request.method not in ("GET", "HEAD"):
-            self.site.outdated()
+            self.site.discard_overview()
 
     def compute_etag(self) -> None:
-        """No answer is worth a hash."""
+        """Leave out ETag, which tornado would compute for each answer."""
 
     def text(self, body: str, content_type: str = "text/plain; charset=utf-8") -> None:
+        """Answer with a text."""
         self.set_header("Content-Type", content_type)
         self.finish(body)
 
@@ -170,6 +192,7 @@ class Route(RequestHandler):
         self.text(body.as_json(), content_type)
 
     def problem(self, status: int, detail: str, errors: Iterable[str] = ()) -> None:
+        """Answer with problem details (RFC 9457)."""
         self.set_status(status)
         title = HTTPStatus(status).phrase
         body = Problem(
@@ -178,7 +201,11 @@ class Route(RequestHandler):
         self.model(body, "application/problem+json")
 
     def back_to_page(self) -> bool:
-        """Whether a browser without script has sent a form of the page; it is led back there."""
+        """Redirect a browser without scripts, which has sent a form, to the page.
+
+        Returns:
+            Whether this was such a request.
+        """
         kind = self.request.headers.get("Content-Type", "")
         by_form = kind.startswith("application/x-www-form-urlencoded")
         if by_form and "text/html" in self.request.headers.get("Accept", ""):
@@ -187,6 +214,7 @@ class Route(RequestHandler):
         return False
 
     def unknown_experiment(self, name: str) -> None:
+        """Answer that there is no such experiment, and list those that there are."""
         known = [e.name for e in self.supervisor.config.experiments]
         if known:
             self.problem(HTTPStatus.NOT_FOUND, unknown("experiment", name, known))
@@ -194,7 +222,7 @@ class Route(RequestHandler):
             self.problem(HTTPStatus.NOT_FOUND, "no experiment is configured")
 
     def write_error(self, status_code: int, **_: Any) -> None:
-        """For what tornado refuses, and for our own bugs: those are told to the log alone."""
+        """Answer what tornado refuses, and errors of our own, whose details only the log has."""
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(self._methods())
             self.set_header("Allow", allowed)
@@ -210,6 +238,7 @@ class Route(RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        """Count and log errors of our own; tornado calls this for every exception."""
         if value is not None and not isinstance(value, HTTPError):
             self.supervisor.failed("admin", value)
 
@@ -222,9 +251,10 @@ class Route(RequestHandler):
 
 
 class NotFound(Route):
-    """Any path that is no route."""
+    """Answers every path that is not a route."""
 
     def prepare(self) -> None:
+        """Answer before tornado looks for a method."""
         super().prepare()
         if not self._finished:
             said = f"no such route: {self.request.path}; GET /openapi.json lists them"

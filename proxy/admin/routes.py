@@ -1,4 +1,4 @@
-"""The routes: each asks the supervisor one thing."""
+"""The routes of the admin port, except those of sessions and of the event stream."""
 
 import re
 from http import HTTPStatus
@@ -20,7 +20,7 @@ _OPENAPI = files("counterfault.proxy.admin").joinpath("openapi.json").read_text(
 
 
 class Page(Route):
-    """GET /"""
+    """GET /: the page."""
 
     def get(self) -> None:
         self.set_header("Content-Security-Policy", page.POLICY)
@@ -34,7 +34,7 @@ class Page(Route):
 
 
 class Asset(Route):
-    """GET /page/NAME"""
+    """GET /page/NAME: a script or style sheet of the page."""
 
     def get(self, name: str) -> None:
         asset = ASSETS.get(name)
@@ -53,9 +53,9 @@ class Asset(Route):
 
 
 class Metrics(Route):
-    """GET /metrics"""
+    """GET /metrics: Prometheus or OpenMetrics, by the Accept header."""
 
-    for_everybody = True
+    is_public = True
 
     def get(self) -> None:
         body, kind = metrics.render(self.supervisor, self.request.headers.get("Accept", ""))
@@ -66,9 +66,9 @@ class Metrics(Route):
 
 
 class Alive(Route):
-    """GET /healthz"""
+    """GET /healthz: the process answers."""
 
-    for_everybody = True
+    is_public = True
 
     def get(self) -> None:
         self.text("ok\n")
@@ -77,9 +77,9 @@ class Alive(Route):
 
 
 class Ready(Route):
-    """GET /readyz"""
+    """GET /readyz: whether all workers act on the plan."""
 
-    for_everybody = True
+    is_public = True
 
     def get(self) -> None:
         ready, lines = readiness(self.supervisor)
@@ -90,7 +90,7 @@ class Ready(Route):
 
 
 class Reload(Route):
-    """POST /-/reload"""
+    """POST /-/reload: read the configuration again; 202 if a worker has yet to confirm it."""
 
     async def post(self) -> None:
         try:
@@ -105,7 +105,7 @@ class Reload(Route):
 
 
 class Experiments(Route):
-    """GET /api/experiments"""
+    """GET /api/experiments: the sidecar and all experiments."""
 
     def get(self) -> None:
         self.model(overview(self.supervisor))
@@ -114,7 +114,7 @@ class Experiments(Route):
 
 
 class Experiment(Route):
-    """GET /api/experiments/NAME"""
+    """GET /api/experiments/NAME: one experiment with its history."""
 
     def get(self, name: str) -> None:
         try:
@@ -126,7 +126,7 @@ class Experiment(Route):
 
 
 class Report(Route):
-    """GET /api/experiments/NAME/report?format=…&run=…&download=1"""
+    """GET /api/experiments/NAME/report?format=…&run=…&download=1: the report on a run."""
 
     def get(self, name: str) -> None:
         asked = self.get_query_argument("format", "text")
@@ -156,7 +156,7 @@ class Report(Route):
 
 
 class Series(Route):
-    """GET /api/experiments/NAME/series"""
+    """GET /api/experiments/NAME/series: the data of the charts."""
 
     def get(self, name: str) -> None:
         try:
@@ -184,7 +184,7 @@ class Stop(Route):
 
 
 class Resume(Route):
-    """POST /api/resume"""
+    """POST /api/resume: lift the kill switch."""
 
     def post(self) -> None:
         self.supervisor.resume()
@@ -193,7 +193,7 @@ class Resume(Route):
 
 
 class OpenApi(Route):
-    """GET /openapi.json"""
+    """GET /openapi.json: the description of this API."""
 
     def get(self) -> None:
         self.text(_OPENAPI, "application/json")
@@ -202,7 +202,7 @@ class OpenApi(Route):
 
 
 def readiness(supervisor: Supervisor) -> tuple[bool, list[str]]:
-    """Whether traffic is served as planned, and what is well and what is not."""
+    """Return whether all workers are ready, and a line on each thing that is well or not."""
     wanted, ready = supervisor.config.sidecar.workers, supervisor.engine.ready
     fine = ready >= wanted
     lines = [f"[{'+' if fine else '-'}] workers {ready}/{wanted}"]

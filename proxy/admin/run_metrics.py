@@ -1,4 +1,4 @@
-"""The Prometheus series of runs: their samples, their users, and what was found."""
+"""The Prometheus metrics of runs: their samples, their users, and the findings."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -13,14 +13,14 @@ from counterfault.proxy.experiments.lifecycle import Run, State
 from counterfault.proxy.experiments.steady_state import Slow, SuccessRate
 from counterfault.proxy.supervisor.supervisor import Supervisor
 
-# Exported replicates; the 64 of the analysis would be four times the series.
+# The replicates that are exported. All 64 of the analysis would be four times as many series.
 REPLICATES = 16
 
 _NAN = float("nan")
 
 
 def of_runs(supervisor: Supervisor) -> Iterator[Metric]:
-    """One family after another; traffic adds no series."""
+    """Yield the metric families of all present runs; traffic adds no series."""
     yield _events(supervisor)
     yield _users(supervisor)
     yield _sample_ratio(supervisor)

@@ -1,4 +1,4 @@
-"""The admin port: opens it, names its routes, closes it."""
+"""The admin port: its routes, and how it is opened and closed."""
 
 import asyncio
 import os
@@ -43,27 +43,34 @@ ROUTES: Routes = (
     (r"/openapi.json", routes.OpenApi),
 )
 
-_MOST_BODY = 64 * 1024
-_MOST_HEADER = 32 * 1024
-_IDLE = 60.0
-_GRACE = 5.0
+# The largest request body and head, in bytes.
+_MAX_BODY = 64 * 1024
+_MAX_HEADER = 32 * 1024
+# Seconds after which an idle connection is closed.
+_IDLE_TIMEOUT = 60.0
+# Seconds that requests under way get to finish when the server stops.
+_GRACE_PERIOD = 5.0
 
 
 class AdminServer:
-    """A running admin port and, if `admin.metrics` is set, the port that has only the probes."""
+    """The running servers: that of the admin port and, if configured, that of the probes."""
 
     def __init__(self, site: Site, opened: list[tuple[Routes, list[socket.socket]]]) -> None:
+        """Serve the routes of each table on its sockets; `addresses` says where."""
         self._site = site
         self.addresses: list[HostPort] = [s[0].getsockname()[:2] for _, s in opened]
         self._servers = [_server(site, table, sockets) for table, sockets in opened]
 
     @property
     def address(self) -> HostPort:
-        """Host and port of the admin port, as bound."""
+        """Where the admin port listens."""
         return self.addresses[0]
 
-    async def stop(self, grace: float = _GRACE) -> None:
-        """Take no more connections, end the streams, let requests under way finish."""
+    async def stop(self, grace: float = _GRACE_PERIOD) -> None:
+        """Take no more connections, end the streams, and wait for requests under way.
+
+        After `grace` seconds their connections are closed.
+        """
         for server in self._servers:
             server.stop()
         self._site.closing = True
@@ -79,17 +86,17 @@ class AdminServer:
 def _server(site: Site, table: Routes, sockets: list[socket.socket]) -> HTTPServer:
     server = HTTPServer(
         _application(site, table),
-        max_body_size=_MOST_BODY,
-        max_header_size=_MOST_HEADER,
-        idle_connection_timeout=_IDLE,
-        body_timeout=_IDLE,
+        max_body_size=_MAX_BODY,
+        max_header_size=_MAX_HEADER,
+        idle_connection_timeout=_IDLE_TIMEOUT,
+        body_timeout=_IDLE_TIMEOUT,
     )
     server.add_sockets(sockets)
     return server
 
 
 async def serve(supervisor: Supervisor) -> AdminServer:
-    """Open the admin port. Raises OSError where it cannot be bound or the token not be read."""
+    """Open the admin port. Raises OSError if it cannot be bound or the token cannot be read."""
     settings = supervisor.config.sidecar.admin
     site = Site(supervisor, host_port(settings.listen)[0], _token(supervisor))
     opened = [(ROUTES, _bind("admin.listen", settings.listen))]

@@ -53,15 +53,15 @@ def test_latencies_of_any_range_have_an_axis_with_words(
 ) -> None:
     """uPlot's own axis never ends where it begins just below a power of ten."""
     page, wrong = blank
-    spreads = []
+    histograms = []
     for first in range(0, len(buckets) - 2, 2):
         for length in (2, 9, 60):
             edges = buckets[first : first + length]
             counts = {cohort: [1] * (len(edges) - 1) for cohort in ("control", "experiment")}
-            spreads.append([{"edges": edges, **counts}])
-    labels = page.evaluate(DRAWN, ["histogram.js", "spreadChart", spreads])
+            histograms.append([{"edges": edges, **counts}])
+    labels = page.evaluate(DRAWN, ["histogram.js", "histogramChart", histograms])
     assert wrong == []
-    wide = [said for said, (s,) in zip(labels, spreads, strict=True) if len(s["edges"]) >= 9]
+    wide = [said for said, (s,) in zip(labels, histograms, strict=True) if len(s["edges"]) >= 9]
     assert all(wide)
 
 

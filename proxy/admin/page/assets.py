@@ -1,4 +1,4 @@
-"""The page's own files, read once; nothing else can be asked for."""
+"""The page's scripts and style sheets, read once. Only these can be requested."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +10,7 @@ _KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=ut
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file, what it is, and a name for just this content."""
+    """A file: its content, its media type, and a tag that changes with the content."""
 
     content: bytes
     kind: str

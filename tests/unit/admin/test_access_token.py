@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from counterfault.proxy.admin import events
-from counterfault.proxy.admin.access_token import SESSION, Token
+from counterfault.proxy.admin.access_token import SESSION_SECONDS, Token
 from counterfault.proxy.admin.route import cookie_name
 from counterfault.proxy.config.loader import load
 from counterfault.proxy.config.model import ConfigError
@@ -144,7 +144,7 @@ async def test_signing_out_forgets_the_session(client):
 
 
 async def test_a_new_token_replaces_the_old_one_and_its_sessions(world, client, monkeypatch):
-    monkeypatch.setattr(events, "EVERY", 0.02)
+    monkeypatch.setattr(events, "INTERVAL", 0.02)
     await client.post("/login", data={"token": TOKEN})
     async with client.stream("GET", "/api/events") as stream:
         lines = stream.aiter_lines()
@@ -189,20 +189,20 @@ async def test_the_metrics_address_has_the_probes_alone(admin):
 def test_a_session_ends(tmp_path):
     now = 1000.0
     token = made(tmp_path, lambda: now)
-    session = token.session()
-    assert token.knows(session)
-    now += SESSION - 1
-    assert token.knows(session)
+    session = token.new_session()
+    assert token.is_session(session)
+    now += SESSION_SECONDS - 1
+    assert token.is_session(session)
     now += 1
-    assert not token.knows(session)
+    assert not token.is_session(session)
 
 
 @each("until", ["", "0", "99999999999", "x", "-1", "1e9"])
 def test_a_session_cannot_be_made_up_or_prolonged(tmp_path, until):
     token = made(tmp_path)
-    _, _, seal = token.session().partition(".")
-    assert not token.knows(f"{until}.{seal}")
-    assert not token.knows(until)
+    _, _, seal = token.new_session().partition(".")
+    assert not token.is_session(f"{until}.{seal}")
+    assert not token.is_session(until)
 
 
 def test_cookies_of_several_ports_differ():

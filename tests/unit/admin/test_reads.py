@@ -268,7 +268,7 @@ def test_the_script_has_runs_in_every_state_and_a_required_metric_missed(unread:
 async def test_no_single_get_changes_what_the_supervisor_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(route, "FRESH", 0.0)  # each request is answered anew
+    monkeypatch.setattr(route, "MAX_AGE", 0.0)  # each request is answered anew
     world = World(tmp_path)
     readers, traces = Readers(world, "GET"), list[str]()
 
@@ -284,7 +284,7 @@ async def test_no_single_get_changes_what_the_supervisor_holds(
 async def test_runs_end_alike_with_and_without_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: str, method: str
 ) -> None:
-    monkeypatch.setattr(route, "FRESH", 0.0)
+    monkeypatch.setattr(route, "MAX_AGE", 0.0)
     world = World(tmp_path)
     readers = Readers(world, method)
     assert told(await lived(world, readers.read, every=6 if method == "GET" else 15)) == unread

@@ -344,8 +344,8 @@ async def next_event(lines: AsyncIterator[str]) -> dict[str, Any]:
 
 
 async def test_events_bring_the_overview_at_once_and_again(world, client, monkeypatch):
-    monkeypatch.setattr(events, "EVERY", 0.05)
-    monkeypatch.setattr(base, "FRESH", 0.0)
+    monkeypatch.setattr(events, "INTERVAL", 0.05)
+    monkeypatch.setattr(base, "MAX_AGE", 0.0)
     async with client.stream("GET", "/api/events") as answer:
         assert answer.headers["content-type"] == "text/event-stream"
         lines = answer.aiter_lines()
@@ -369,7 +369,7 @@ async def test_streams_and_pages_share_an_overview(client, monkeypatch):
         asked.append(supervisor)
         return overview(supervisor)
 
-    monkeypatch.setattr(base, "FRESH", 60.0)
+    monkeypatch.setattr(base, "MAX_AGE", 60.0)
     monkeypatch.setattr(base, "overview", counted)
     for _ in range(3):
         await client.get("/")
@@ -379,15 +379,15 @@ async def test_streams_and_pages_share_an_overview(client, monkeypatch):
 
 
 async def test_there_are_not_endless_streams(client, monkeypatch):
-    monkeypatch.setattr(events, "MOST_STREAMS", 1)
+    monkeypatch.setattr(events, "MAX_STREAMS", 1)
     async with client.stream("GET", "/api/events") as answer:
         await next_event(answer.aiter_lines())
         is_problem(await client.get("/api/events"), 503)
 
 
 async def test_a_stream_that_nobody_reads_is_closed(world, admin, monkeypatch):
-    monkeypatch.setattr(events, "EVERY", 0.0)
-    monkeypatch.setattr(events, "PATIENCE", 0.2)
+    monkeypatch.setattr(events, "INTERVAL", 0.0)
+    monkeypatch.setattr(events, "WRITE_TIMEOUT", 0.2)
     large = replace(overview(world.supervisor), service="x" * 1_000_000)
     monkeypatch.setattr(base, "overview", lambda _: large)
     with socket.create_connection(admin.address) as sock:
@@ -498,6 +498,6 @@ async def test_a_taken_port_is_told_with_its_address(tmp_path, admin):
 async def test_a_large_body_is_refused(world, client):
     # The connection is closed on what is left of the body; the answer may be lost by that.
     with suppress(httpx.TransportError):
-        answer = await client.post("/api/stop", content=b"x" * (server._MOST_BODY + 1))
+        answer = await client.post("/api/stop", content=b"x" * (server._MAX_BODY + 1))
         assert answer.status_code == 400
     assert state(world) == "baseline"

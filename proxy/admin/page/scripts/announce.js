@@ -1,4 +1,4 @@
-// For screen readers: what has become of an experiment, and nothing else of all that moves.
+// Tells screen readers when an experiment changes its state or verdict, and nothing else.
 
 export function announce(before, after) {
   const news = [];
@@ -7,7 +7,7 @@ export function announce(before, after) {
     if (then === undefined) news.push(`${name}: new, ${now}`);
     else if (then !== now) news.push(`${name}: ${now}`);
   }
-  if (news.length > 0) document.getElementById("said").textContent = news.join(". ");
+  if (news.length > 0) document.getElementById("announcement").textContent = news.join(". ");
 }
 
 announce.states = (page) => new Map(

@@ -1,11 +1,12 @@
-// Which chart goes where, and when its data is fetched anew.
+// Puts the charts into their places, and fetches their data again when it may have changed.
 import { effectChart, levelsChart } from "./timeseries.js";
-import { spreadChart } from "./histogram.js";
+import { histogramChart } from "./histogram.js";
 import { onChange, theme } from "./theme.js";
 
-const EVERY = 2_000;
-const drawn = new WeakMap(); // a .plot -> { chart, kind of data it was made for }
-const fetched = new Map(); // experiment -> { at, as, data }
+// Milliseconds for which the data of a live run is used again.
+const MAX_AGE = 2_000;
+const plots = new WeakMap(); // element .plot -> { chart, data and width that it was drawn for }
+const fetched = new Map(); // experiment -> { at, version, data }
 
 export async function draw(page) {
   for (const section of page.querySelectorAll("[data-experiment]")) {
@@ -15,23 +16,23 @@ export async function draw(page) {
   }
 }
 
-// What is over does not change; its state, run and verdict say so.
+// The data of a run that is over does not change. State, run and verdict are its version.
 async function series(section) {
   const { experiment, state, run, verdict } = section.dataset;
-  const as = `${run} ${state} ${verdict}`;
+  const version = `${run} ${state} ${verdict}`;
   const last = fetched.get(experiment);
   const over = !["baseline", "running", "recovering"].includes(state);
-  if (last && last.as === as && (over || Date.now() - last.at < EVERY)) return last.data;
+  if (last && last.version === version && (over || Date.now() - last.at < MAX_AGE)) return last.data;
   try {
     const answer = await fetch(`/api/experiments/${experiment}/series`, {
       cache: "no-store", signal: AbortSignal.timeout(10_000),
     });
     if (!answer.ok) return null;
     const data = await answer.json();
-    fetched.set(experiment, { at: Date.now(), as, data });
+    fetched.set(experiment, { at: Date.now(), version, data });
     return data;
   } catch {
-    return null; // the connection says so
+    return null; // connection.js shows that the supervisor does not answer
   }
 }
 
@@ -44,10 +45,10 @@ function show(section, data) {
     plot(article, "levels", known && ((box) => levelsChart(box, data, metric, theme())), data);
     plot(article, "effect", judged && ((box) => effectChart(box, data, metric, theme())), data);
   }
-  const spread = data.latencies[0];
-  plot(section, "spread", spread && ((box) => spreadChart(box, spread, theme())), data);
-  const which = section.querySelector("[data-chart=spread] .which");
-  if (spread && which) which.textContent = `: ${spread.name}`;
+  const histogram = data.latencies[0];
+  plot(section, "histogram", histogram && ((box) => histogramChart(box, histogram, theme())), data);
+  const which = section.querySelector("[data-chart=histogram] .which");
+  if (histogram && which) which.textContent = `: ${histogram.name}`;
 }
 
 function plot(within, kind, make, data) {
@@ -55,20 +56,20 @@ function plot(within, kind, make, data) {
   const box = figure?.querySelector(".plot");
   if (!box) return;
   figure.classList.toggle("waiting", !make);
-  const last = drawn.get(box);
+  const last = plots.get(box);
   if (last?.data === data && last.width === box.clientWidth) return;
-  // A reader who points at a value is not to lose it.
+  // A chart that the pointer is on stays, so that the value shown does not change.
   if (last?.data !== data && box.matches(":hover") && last) return;
   last?.chart?.destroy();
   box.replaceChildren();
-  drawn.set(box, { data, width: box.clientWidth, chart: make ? make(box) : null });
+  plots.set(box, { data, width: box.clientWidth, chart: make ? make(box) : null });
 }
 
 function redraw() {
   for (const section of document.querySelectorAll("[data-experiment]")) {
     for (const box of section.querySelectorAll(".plot")) {
-      drawn.get(box)?.chart?.destroy();
-      drawn.delete(box);
+      plots.get(box)?.chart?.destroy();
+      plots.delete(box);
       box.replaceChildren();
     }
   }

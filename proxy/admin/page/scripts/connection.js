@@ -1,6 +1,6 @@
-// Whether the supervisor is there: an event a second, and silence is a loss.
-const PATIENCE = 5_000;
-const AGAIN = 1_000;
+// Shows whether the supervisor answers: it sends an event a second, and silence means a loss.
+const TIMEOUT = 5_000; // milliseconds without an event
+const RETRY = 1_000;
 
 export class Connection {
   #news;
@@ -22,7 +22,7 @@ export class Connection {
     };
     this.#source.onerror = () => {
       this.failed();
-      // The browser tries again by itself, unless it was answered with something else.
+      // The browser reconnects by itself unless the answer was not an event stream.
       if (this.#source.readyState === EventSource.CLOSED) this.#later();
     };
     this.#watch();
@@ -30,7 +30,7 @@ export class Connection {
 
   answered() {
     this.#heard = Date.now();
-    if (this.#lostAt !== null) say("Connected again.");
+    if (this.#lostAt !== null) announce("Connected again.");
     this.#lostAt = null;
     this.#show("connected");
   }
@@ -44,17 +44,17 @@ export class Connection {
     setTimeout(() => {
       this.#news();
       this.open();
-    }, AGAIN);
+    }, RETRY);
   }
 
   #watching = null;
   #watch() {
     this.#watching ??= setInterval(() => {
-      if (Date.now() - this.#heard < PATIENCE || document.hidden) return;
+      if (Date.now() - this.#heard < TIMEOUT || document.hidden) return;
       this.#heard = Date.now();
       this.failed();
       this.open();
-    }, AGAIN);
+    }, RETRY);
   }
 
   #show(state) {
@@ -65,12 +65,12 @@ export class Connection {
     const lost = document.getElementById("lost");
     lost.hidden = this.#lostAt === null;
     const since = this.#lostAt?.toLocaleTimeString();
-    const said = `Disconnected since ${since}: the supervisor does not answer, and what you see ` +
+    const text = `Disconnected since ${since}: the supervisor does not answer, and what you see ` +
       "is old. Traffic passes on, and faults end with the lease.";
-    if (this.#lostAt !== null && lost.textContent !== said) lost.textContent = said;
+    if (this.#lostAt !== null && lost.textContent !== text) lost.textContent = text;
   }
 }
 
-function say(text) {
-  document.getElementById("said").textContent = text;
+function announce(text) {
+  document.getElementById("announcement").textContent = text;
 }

@@ -1,4 +1,4 @@
-// The page, kept fresh: every event is news, the server renders it, and only what differs moves.
+// Keeps the page fresh: at every event it fetches the page anew and changes what differs.
 import { announce } from "./announce.js";
 import { draw } from "./charts.js";
 import { Connection } from "./connection.js";
@@ -18,7 +18,7 @@ async function again() {
   if (document.hidden) return;
   try {
     const answer = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(10_000) });
-    // Signed out: the server's form says what is needed.
+    // Signed out: the reload shows the sign-in form.
     if (answer.status === 401) return location.reload();
     if (!answer.ok) throw new Error(`${answer.status}`);
     show(new DOMParser().parseFromString(await answer.text(), "text/html"));

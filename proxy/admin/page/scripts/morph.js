@@ -1,5 +1,5 @@
-// Makes one tree like another and leaves alone what is the same: focus, selection and scrolling
-// stay. What scripts have drawn (data-own) is theirs, and whether something is open the reader's.
+// Makes one tree like another and leaves equal nodes alone, so that focus, selection and scroll
+// positions stay. Elements that scripts draw into (data-own) and the state of <details> stay too.
 
 export function morph(old, fresh) {
   if (!alike(old, fresh)) return old.replaceWith(fresh);
@@ -42,7 +42,7 @@ function children(old, fresh) {
   }
 }
 
-// The node itself if it will do, else one further on that has the same id.
+// The node itself if it is of the same kind, else a later one with the same id.
 function match(next, wanted) {
   if (next !== null && alike(next, wanted)) return next;
   if (!wanted.id) return null;

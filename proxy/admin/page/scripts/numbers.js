@@ -1,4 +1,4 @@
-// Numbers as the axes and legends of charts say them.
+// Formats numbers for the axes and legends of charts.
 
 export function seconds(value) {
   if (value >= 1 || value === 0) return `${trim(value)} s`;

@@ -1,8 +1,8 @@
-// What all charts have in common.
+// The parts that all charts share.
 
 const HEIGHT = 150;
 
-// Accessible as an image: the numbers stand in the table beside it.
+// The options of a chart. For screen readers it is an image; the numbers are in the table beside it.
 export function bare(box, name, more) {
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", box.closest("figure").querySelector("figcaption").textContent);
@@ -10,27 +10,27 @@ export function bare(box, name, more) {
   return {
     width: Math.max(200, box.clientWidth),
     height: HEIGHT,
-    cursor: { sync: { key: name === "spread" ? `${sync} spread` : sync }, drag: { x: false, y: false } },
+    cursor: { sync: { key: name === "histogram" ? `${sync} histogram` : sync }, drag: { x: false, y: false } },
     legend: { live: true },
     padding: [6, 24, 0, 0],
     ...more,
   };
 }
 
-export function axis(colours, said) {
+export function axis(colours, format) {
   return {
     stroke: colours.muted,
     font: "11px system-ui, sans-serif",
     grid: { stroke: colours.grid, width: 1 },
     ticks: { stroke: colours.grid, width: 1, size: 4 },
-    size: said ? 58 : 26,
+    size: format ? 58 : 26,
     gap: 3,
-    space: said ? 28 : 72,
-    values: said && ((_, ticks) => ticks.map((tick) => (tick === null ? "" : said(tick)))),
+    space: format ? 28 : 72,
+    values: format && ((_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick)))),
   };
 }
 
-// The reader's own time of day, with seconds where it goes by seconds.
+// An axis in the reader's time zone; it shows seconds if the ticks are less than a minute apart.
 export function timeAxis(colours) {
   return {
     ...axis(colours),
@@ -46,17 +46,17 @@ function timeOfDay(at, precise) {
   });
 }
 
-export function line(label, colour, said) {
+export function line(label, colour, format) {
   return {
     label, stroke: colour, width: 1.5, spanGaps: true, points: { show: isAlone, size: 4 },
-    value: (_, value) => (value === null ? "–" : Math.abs(value) >= 999 ? "unbounded" : said(value)),
+    value: (_, value) => (value === null ? "–" : Math.abs(value) >= 999 ? "unbounded" : format(value)),
   };
 }
 
-// No line leads through a single value.
+// A single value is a point, because no line leads through it.
 const isAlone = (u, series) => u.data[series].filter((value) => value !== null).length === 1;
 
-// The ground is shaded while faults are on.
+// Shades the background where faults are on.
 export function onFaults(data, colours) {
   return (u) => {
     const { left, top, width, height } = u.bbox;

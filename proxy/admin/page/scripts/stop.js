@@ -1,4 +1,4 @@
-// The buttons that act: one experiment at once, everything after one question.
+// The buttons that act: Stop acts at once, Stop everything asks first.
 
 export function attend(refresh) {
   const dialog = document.getElementById("really");
@@ -12,7 +12,7 @@ export function attend(refresh) {
     event.preventDefault();
     await act(form);
     if (dialog.contains(form)) dialog.close();
-    await refresh(); // the one that may be under way knows nothing of this
+    await refresh(); // a refresh that was under way may have begun before the action
     await refresh();
     keepFocus(form);
   });
@@ -20,7 +20,7 @@ export function attend(refresh) {
 
 async function act(form) {
   const button = form.querySelector("button:not(.cancel)");
-  const said = [...button.childNodes];
+  const label = [...button.childNodes];
   form.dataset.busy = "";
   button.disabled = true;
   button.textContent = `${form.dataset.act}…`;
@@ -30,16 +30,16 @@ async function act(form) {
     });
     if (!answer.ok) throw new Error((await answer.json()).detail);
   } catch (error) {
-    document.getElementById("said").textContent = `It failed: ${error.message}`;
+    document.getElementById("announcement").textContent = `It failed: ${error.message}`;
     button.title = `It failed: ${error.message}`;
   } finally {
     delete form.dataset.busy;
     button.disabled = false;
-    button.replaceChildren(...said);
+    button.replaceChildren(...label);
   }
 }
 
-// A button that is gone takes the focus along; what it acted on is the next best place.
+// If the button is gone, the focus goes to the experiment that it acted on.
 function keepFocus(form) {
   if (document.activeElement !== document.body) return;
   const name = /experiments\/([^/]+)\/stop/.exec(form.action)?.[1];

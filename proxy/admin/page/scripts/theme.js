@@ -1,4 +1,4 @@
-// The style sheet's colours, for canvases.
+// The colours of the style sheet, for canvases.
 
 export function theme() {
   const style = getComputedStyle(document.documentElement);

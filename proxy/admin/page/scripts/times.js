@@ -1,4 +1,4 @@
-// Times in the reader's zone; UTC is what the title says.
+// Shows times in the reader's zone; the tooltip has UTC.
 const SHOWN = new Intl.DateTimeFormat(undefined, {
   day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
 });

@@ -1,54 +1,54 @@
-// A metric over time: both cohorts' levels, and the estimate with its band against the tolerance.
+// Charts of a metric over time: both cohorts' levels, and the estimate with bounds and tolerance.
 import { effect, ofKind } from "./numbers.js";
 import { axis, bare, line, onFaults, timeAxis, times } from "./plots.js";
 
 export function levelsChart(box, data, metric, colours) {
-  const said = ofKind(metric.kind);
+  const format = ofKind(metric.kind);
   return new uPlot(bare(box, "levels", {
     scales: { x: { time: true }, y: { range: (_, low, high) => floor(low, high) } },
-    axes: [timeAxis(colours), axis(colours, said)],
+    axes: [timeAxis(colours), axis(colours, format)],
     series: [
       times,
-      // Wider, so that it can be seen below the other where both are the same.
-      { ...line("control", colours.control, said), width: 2.5 },
-      line("experiment", colours.experiment, said),
+      // Wider than the other line, so that it is visible where both are the same.
+      { ...line("control", colours.control, format), width: 2.5 },
+      line("experiment", colours.experiment, format),
     ],
     hooks: { drawClear: [onFaults(data, colours)] },
   }), [data.at, metric.control, metric.experiment], box);
 }
 
 export function effectChart(box, data, metric, colours) {
-  const said = effect(metric.unit);
+  const format = effect(metric.unit);
   const [low, high] = reach(metric);
-  // A bound that is none lies beyond the edge.
+  // A missing bound is drawn far beyond the edge of the chart.
   const known = metric.effect.map((x) => x !== null);
   const upper = metric.upper.map((x, i) => (known[i] ? x ?? 1e3 : null));
   const lower = metric.lower.map((x, i) => (known[i] ? x ?? -1e3 : null));
   return new uPlot(bare(box, "effect", {
     scales: { x: { time: true }, y: { range: () => [low, high] } },
-    axes: [timeAxis(colours), axis(colours, said)],
+    axes: [timeAxis(colours), axis(colours, format)],
     bands: [{ series: [3, 2], fill: colours.band }],
     series: [
       times,
-      { ...line("worse by", colours.experiment, said), value: told(said) },
-      { ...line("at least", colours.edge, said), width: 1, points: { show: false } },
-      { ...line("at most", colours.edge, said), width: 1, points: { show: false } },
+      { ...line("worse by", colours.experiment, format), value: estimateLabel(format) },
+      { ...line("at least", colours.edge, format), width: 1, points: { show: false } },
+      { ...line("at most", colours.edge, format), width: 1, points: { show: false } },
     ],
     hooks: {
       drawClear: [onFaults(data, colours), harm(metric.allowed, colours), alone(colours)],
-      drawAxes: [tolerance(metric.allowed, said, colours)],
+      drawAxes: [tolerance(metric.allowed, format, colours)],
     },
   }), [data.at, metric.effect, lower, upper], box);
 }
 
-// The estimate with its bounds, as one entry of the legend.
-function told(said) {
-  const bound = (value) => (Math.abs(value) >= 999 ? "?" : said(value));
+// The text of the legend: the estimate with its bounds.
+function estimateLabel(format) {
+  const bound = (value) => (Math.abs(value) >= 999 ? "?" : format(value));
   return (u, value, _, i) => (value === null || i === null
-    ? "–" : `${said(value)} (${bound(u.data[2][i])} to ${bound(u.data[3][i])})`);
+    ? "–" : `${format(value)} (${bound(u.data[2][i])} to ${bound(u.data[3][i])})`);
 }
 
-// A run that ends at its first estimate has bounds at one moment, which no band can show.
+// A run that ends at its first estimate has bounds at one moment: a bar shows them, not a band.
 function alone(colours) {
   return (u) => {
     const [at, estimates, lower, upper] = u.data;
@@ -72,14 +72,14 @@ function alone(colours) {
 function floor(low, high) {
   if (low === null) return [0, 1];
   const top = high > 0 ? high * 1.1 : 0.05;
-  // A little below nothing, so that a line of noughts can be seen.
+  // A little below zero, so that a line at zero is visible.
   return [low < high / 2 || low === high ? top * -0.04 : low * 0.95, top];
 }
 
-// Enough to see the tolerance, the estimates, and the band as it is now.
+// The range of effects shown: it holds the tolerance, the later estimates and the last bounds.
 function reach({ allowed, effect: effects, lower, upper }) {
-  const told = effects.filter((x) => x !== null);
-  const late = told.slice(Math.floor(told.length / 4));
+  const known = effects.filter((x) => x !== null);
+  const late = known.slice(Math.floor(known.length / 4));
   const most = 12 * allowed;
   const high = Math.max(2 * allowed, ...late.map((x) => 1.2 * x), 1.15 * (upper.at(-1) ?? 0));
   const low = Math.min(-allowed, ...late.map((x) => 1.2 * x), 1.15 * (lower.at(-1) ?? 0));
@@ -97,7 +97,7 @@ function harm(allowed, colours) {
   };
 }
 
-function tolerance(allowed, said, colours) {
+function tolerance(allowed, format, colours) {
   return (u) => {
     const { left, width } = u.bbox;
     const y = u.valToPos(allowed, "y", true);
@@ -109,7 +109,7 @@ function tolerance(allowed, said, colours) {
     u.ctx.textBaseline = "bottom";
     u.ctx.fillStyle = colours.allowed;
     u.ctx.font = `${10 * devicePixelRatio}px system-ui, sans-serif`;
-    u.ctx.fillText(`${said(allowed)} allowed`, left + space, y - space);
+    u.ctx.fillText(`${format(allowed)} allowed`, left + space, y - space);
     u.ctx.restore();
   };
 }
