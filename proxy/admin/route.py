@@ -214,7 +214,7 @@ class Route(RequestHandler):
         return False
 
     def unknown_experiment(self, name: str) -> None:
-        """Answer that there is no such experiment, and list those that there are."""
+        """Answer that there is no such experiment, and list the known ones."""
         known = [e.name for e in self.supervisor.config.experiments]
         if known:
             self.problem(HTTPStatus.NOT_FOUND, unknown("experiment", name, known))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Words behind which a sentence hides its subject.
-_LATER = ("proxy/admin/metrics.py", "proxy/admin/route.py")
 _RIDDLES = re.compile(r"\b(whoever|nobody|somebody|those (who|that))\b", re.IGNORECASE)
 
 
@@ -14,7 +13,6 @@ def test_the_code_has_no_words_that_hide_who_acts():
     found = [
         f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
         for file in files
-        if str(file.relative_to(ROOT)) not in _LATER
         for number, line in enumerate(file.read_text().splitlines(), 1)
         if _RIDDLES.search(line)
     ]
