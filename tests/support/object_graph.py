@@ -4,10 +4,11 @@ import asyncio
 import mmap
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,21 @@ def _contents(thing: object, above: tuple[int, ...]) -> Plain:
     if isinstance(thing, np.ndarray):
         return str(thing.shape), sha256(thing.tobytes()).hexdigest()
     if isinstance(thing, Mapping):
-        rows = ((repr(key), _contents(value, inside)) for key, value in thing.items())
-        return dict(sorted(rows))
+        rows = ((_repr(key), _contents(value, inside)) for key, value in thing.items())
+        return dict(sorted(rows, key=itemgetter(0)))
     if isinstance(thing, list | tuple | deque):
         return [_contents(value, inside) for value in thing]
     if isinstance(thing, set | frozenset):
-        return sorted(map(repr, thing))
+        return sorted(map(_repr, thing))
     if callable(thing) or isinstance(thing, _IGNORED):
         return type(thing).__name__
     return {name: _contents(value, inside) for name, value in sorted(_attributes(thing))}
+
+
+@lru_cache(maxsize=100_000, typed=True)
+def _repr(key: Hashable) -> str:
+    """`repr`, kept: a graph has thousands of keys, the same ones each time it is read."""
+    return repr(key)
 
 
 def _attributes(thing: object) -> Iterator[tuple[str, object]]:

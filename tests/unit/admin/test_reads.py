@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from counterfault.proxy.measurement.keys import DoseKey, FaultResult, SteadyKey,
 from tests.support import http_clients
 from tests.support.object_graph import contents
 from tests.support.supervisor_world import SLOW, World
-
-pytestmark = pytest.mark.anyio
 
 QUERY = {"query": "$cohort", "drop": "20%"}
 # One of each kind; the script below answers for `counted` and `level`, never for `silent`.
@@ -69,6 +67,12 @@ EDITS: dict[int, dict[str, Any]] = {
     40: {"done": experiment("done", run=2, state="paused")},
 }
 
+# Seconds in which all requests are sent, beside the reloads: nothing serves yet, and phases are
+# under way. At the reloads some runs are new; around the restart most have ended.
+READ_AT = (0, 20)
+# The moments, counted from 0, at which every HEAD follows: the first reload and a closed store.
+HEADS_AT = (1, 6)
+
 # The experiments that are asked for by name; the overview, the page and the metrics have all.
 READ = ("late", "edited", "done")
 
@@ -97,37 +101,53 @@ GETS = (
 )
 
 
-class Readers:
-    """Sends one request after the other to the admin port of a world, for every experiment."""
+# Each is sent for one experiment: what they render is what the report without a format reads.
+RENDERED = "done"
 
-    def __init__(self, world: World, method: str) -> None:
-        self._world, self._method = world, method
-        paths = (path.format(name=name) for path in GETS for name in READ)
-        self.paths = list(dict.fromkeys(paths))
-        self.statuses: set[int] = set()
+
+def paths_of(pattern: str) -> list[str]:
+    """The paths of one entry of GETS: for each experiment in READ, or one without a name."""
+    names = (RENDERED,) if "format=" in pattern else READ
+    return list(dict.fromkeys(pattern.format(name=name) for name in names))
+
+
+class Readers:
+    """Sends every GET to the admin port of a world, at each moment when `read` is awaited.
+
+    `traces` holds what the supervisor held differently after the requests: one entry for each
+    moment or, with `singly`, for each entry of GETS. `heads_at` are the moments, counted from 0,
+    at which every HEAD follows.
+    """
+
+    def __init__(
+        self, world: World, *, heads_at: Collection[int] = (), singly: bool = False
+    ) -> None:
+        self._world, self._heads_at, self._singly = world, heads_at, singly
+        self._moments = 0
+        self.traces: list[str] = []
+        self.statuses: dict[str, set[int]] = {"GET": set(), "HEAD": set()}
 
     async def read(self) -> None:
-        async with self._client() as client:
-            for path in self.paths:
-                await self._read(client, path)
-
-    async def traces(self) -> list[str]:
-        """The paths after which the supervisor holds something else than before."""
-        found = []
+        moment = self._moments
+        self._moments += 1
+        methods = ("GET", "HEAD") if moment in self._heads_at else ("GET",)
+        patterns = [(method, pattern) for method in methods for pattern in GETS]
+        groups = [[one] for one in patterns] if self._singly else [patterns]
         async with self._client() as client:
             before = contents(self._world.supervisor)
-            for path in GETS:
-                for one in dict.fromkeys(path.format(name=name) for name in READ):
-                    await self._read(client, one)
+            for group in groups:
+                for method, pattern in group:
+                    for path in paths_of(pattern):
+                        await self._send(client, method, path)
                 after = contents(self._world.supervisor)
                 if after != before:
-                    found.append(path)
+                    name = " ".join(group[0]) if self._singly else "some request"
+                    self.traces.append(f"moment {moment}: {name}")
                 before = after
-        return found
 
-    async def _read(self, client: httpx.AsyncClient, path: str) -> None:
-        async with client.stream(self._method, path) as answer:
-            self.statuses.add(answer.status_code)
+    async def _send(self, client: httpx.AsyncClient, method: str, path: str) -> None:
+        async with client.stream(method, path) as answer:
+            self.statuses[method].add(answer.status_code)
             async for _ in answer.aiter_bytes():
                 if path == "/api/events":
                     break
@@ -141,12 +161,10 @@ class Readers:
         await admin.stop()
 
 
-async def lived(
-    world: World, read: Callable[[], Awaitable[None]], every: int = 1
-) -> dict[str, Any]:
+async def lived(world: World, read: Callable[[], Awaitable[None]]) -> dict[str, Any]:
     """What became of the runs, second by second, and what the supervisor holds at the end.
 
-    `read` is awaited every so many seconds, after each reload, and around a restart.
+    `read` is awaited in the seconds READ_AT, after each reload, and around a restart.
     """
     written = dict(EXPERIMENTS)
     world.write(*written.values(), prometheus={"url": "http://127.0.0.1:9"})
@@ -154,7 +172,7 @@ async def lived(
     supervisor = world.start()
     states = []
     for second in range(TICKS):
-        if second % every == 0:
+        if second in READ_AT:
             await read()
         world.engine.serves = second >= 2
         if second in EDITS:
@@ -239,12 +257,26 @@ async def nothing() -> None:
 
 @pytest.fixture(scope="module")
 def unread(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The runs of the script when no request comes."""
+    """What became of the runs of the script when no request comes."""
     world = World(tmp_path_factory.mktemp("unread"))
-    return told(asyncio.run(lived(world, nothing)))
+    return as_text(asyncio.run(lived(world, nothing)))
 
 
-def told(found: dict[str, Any]) -> str:
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Readers]:
+    """What became of the same runs when all requests come at every moment."""
+    return read_run(tmp_path_factory.mktemp("read"), singly=False)
+
+
+def read_run(directory: Path, *, singly: bool) -> tuple[str, Readers]:
+    world = World(directory)
+    readers = Readers(world, heads_at=HEADS_AT, singly=singly)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(route, "MAX_AGE", 0.0)  # each request is answered anew
+        return as_text(asyncio.run(lived(world, readers.read))), readers
+
+
+def as_text(found: dict[str, Any]) -> str:
     return json.dumps(found, indent=1, default=str)
 
 
@@ -265,27 +297,18 @@ def test_the_script_has_runs_in_every_state_and_a_required_metric_missed(unread:
 
 
 @pytest.mark.timeout(300)
-async def test_no_single_get_changes_what_the_supervisor_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_get_changes_what_the_supervisor_holds(
+    reading: tuple[str, Readers], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(route, "MAX_AGE", 0.0)  # each request is answered anew
-    world = World(tmp_path)
-    readers, traces = Readers(world, "GET"), list[str]()
-
-    async def read() -> None:
-        traces.extend(await readers.traces())
-
-    await lived(world, read, every=30)
+    traces = reading[1].traces
+    if traces:  # send each request by itself, which is slow, to name the one
+        traces = read_run(tmp_path, singly=True)[1].traces or traces
     assert traces == []
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_runs_end_alike_with_and_without_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: str, method: str
-) -> None:
-    monkeypatch.setattr(route, "MAX_AGE", 0.0)
-    world = World(tmp_path)
-    readers = Readers(world, method)
-    assert told(await lived(world, readers.read, every=6 if method == "GET" else 15)) == unread
-    assert readers.statuses == {200, 400, 404}
+def test_runs_end_alike_with_and_without_reads(reading: tuple[str, Readers], unread: str) -> None:
+    assert reading[0] == unread
+
+
+def test_every_moment_had_answers_of_every_kind(reading: tuple[str, Readers]) -> None:
+    assert reading[1].statuses == {"GET": {200, 400, 404}, "HEAD": {200, 400, 404}}
