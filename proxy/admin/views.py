@@ -222,10 +222,12 @@ def _traffic(
 ) -> CohortTraffic:
     get, group = supervisor.totals.get, (listener, experiment, cohort)
     codes = {code: int(get(RequestKey(*group, code))) for code in CODES}
-    buckets = range(len(DURATION_BUCKETS) + 1)
+    requests = sum(codes.values())
+    # Each exchange is counted with its duration; most of a thousand experiments have none.
+    buckets = range(len(DURATION_BUCKETS) + 1 if requests else 0)
     durations = {i: int(get(DurationKey(*group, i))) for i in buckets}
     return CohortTraffic(
-        requests=sum(codes.values()),
+        requests=requests,
         errors=codes["5xx"] + codes["error"],
         p50=duration_quantile(durations, 0.5),
         p99=duration_quantile(durations, 0.99),
@@ -233,9 +235,12 @@ def _traffic(
 
 
 def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetric:
+    latency, kind = metric.latency, kind_of(metric)
+
     def counts(sample: Sample) -> SampleCounts:
-        latency = metric.latency
-        quantile = latency_quantile(sample.cells, latency.quantile) if latency else None
+        quantile = None
+        if latency is not None and sample.events:
+            quantile = latency_quantile(sample.cells, latency.quantile)
         return SampleCounts(events=sample.events, bad=sample.bad, quantile=quantile)
 
     def both(pair: Pair) -> CohortCounts:
@@ -244,8 +249,8 @@ def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetr
     pair = supervisor.reader.pair
     return SteadyStateMetric(
         name=metric.name,
-        at=metric.at or kind_of(metric),
-        kind=kind_of(metric),
+        at=metric.at or kind,
+        kind=kind,
         tolerance=tolerance_of(metric),
         phases=PhaseCounts(
             baseline=both(pair(run, metric, State.BASELINE)),
