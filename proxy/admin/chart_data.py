@@ -14,7 +14,8 @@ from counterfault.proxy.models.chart_data import ChartData, LatencyHistogram, Me
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import Point
 from counterfault.proxy.models.run_summary import MetricSummary
-from counterfault.proxy.supervisor.supervisor import Supervisor, UnknownExperiment
+from counterfault.proxy.supervisor.sidecar_state import SidecarState
+from counterfault.proxy.supervisor.supervisor import UnknownExperiment
 from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
 
 # Bars of single buckets would show noise rather than a shape.
@@ -34,20 +35,20 @@ class _Moment:
     """By metric: the levels of control and of experiment."""
 
 
-def chart_data(supervisor: Supervisor, name: str) -> ChartData:
+def chart_data(sidecar: SidecarState, name: str) -> ChartData:
     """Return the charts of an experiment's present run. Raises UnknownExperiment."""
-    experiment = next((e for e in supervisor.config.experiments if e.name == name), None)
+    experiment = next((e for e in sidecar.config.experiments if e.name == name), None)
     if experiment is None:
         raise UnknownExperiment(name)
     moments = [
-        *(_of_point(point) for point in supervisor.reader.points(name)),
-        *_latest(supervisor, experiment),
+        *(_of_point(point) for point in sidecar.reader.points(name)),
+        *_latest(sidecar, experiment),
     ]
     return ChartData(
         at=[moment.at for moment in moments],
         states=[moment.state for moment in moments],
         metrics={m.name: _metric_series(m, moments) for m in experiment.steady_state},
-        latencies=_latencies(supervisor, experiment),
+        latencies=_latencies(sidecar, experiment),
     )
 
 
@@ -61,16 +62,16 @@ def _of_point(point: Point) -> _Moment:
     )
 
 
-def _latest(supervisor: Supervisor, e: Experiment) -> list[_Moment]:
+def _latest(sidecar: SidecarState, e: Experiment) -> list[_Moment]:
     """Return the estimates as they are now, or as they were when the run ended.
 
     They are later than the last point. The list is empty before the run has begun.
     """
-    run, summary = supervisor.reader.run(e), supervisor.reader.account(e.name)
+    run, summary = sidecar.reader.run(e), sidecar.reader.summary(e.name)
     if summary is None:
         return []
-    timeline = supervisor.reader.timeline(e.name)
-    at = timeline[-1].at if run.state in OVER and timeline else supervisor.wall()
+    timeline = sidecar.reader.timeline(e.name)
+    at = timeline[-1].at if run.state in OVER and timeline else sidecar.wall()
     return [_Moment(at, run.state, run.epoch, _estimates(summary.metrics), {})]
 
 
@@ -113,30 +114,30 @@ def _per_second(moments: Sequence[_Moment], counted: Sequence[float | None]) -> 
     return rates[: len(moments)]
 
 
-def _latencies(supervisor: Supervisor, e: Experiment) -> list[LatencyHistogram]:
+def _latencies(sidecar: SidecarState, e: Experiment) -> list[LatencyHistogram]:
     """Return a histogram for each latency metric.
 
     Without such a metric, for each listener at which the other metrics are measured.
     """
-    run = supervisor.reader.run(e)
-    found = [_of_metric(supervisor, run, m) for m in e.steady_state if m.latency is not None]
+    run = sidecar.reader.run(e)
+    found = [_of_metric(sidecar, run, m) for m in e.steady_state if m.latency is not None]
     if not found:
         listeners = sorted({m.at for m in e.steady_state} or {f.at for f in e.faults})
-        found = [_of_listener(supervisor, e, listener) for listener in listeners]
+        found = [_of_listener(sidecar, e, listener) for listener in listeners]
     return [histogram for histogram in found if histogram is not None]
 
 
-def _of_metric(supervisor: Supervisor, run: Run, metric: Metric) -> LatencyHistogram | None:
+def _of_metric(sidecar: SidecarState, run: Run, metric: Metric) -> LatencyHistogram | None:
     """Return a metric's latencies of the running phase, else of the baseline."""
     past = None
-    if supervisor.reader.findings(run) is None:
-        summary = supervisor.reader.recorded_summary(run.experiment)
+    if sidecar.reader.findings(run) is None:
+        summary = sidecar.reader.recorded_summary(run.experiment)
         past = summary.samples.get(metric.name) if summary else None
     for phase in (State.RUNNING, State.BASELINE):
         if past is not None:
             sides = [_summed(of_cohort(past[phase], c)) for c in ENROLLED]
         else:
-            pair = supervisor.reader.pair(run, metric, phase)
+            pair = sidecar.reader.pair(run, metric, phase)
             sides = [pair.control.cells, pair.experiment.cells]
         if any(sides):
             name = f"{metric.name}, {phase}"
@@ -148,10 +149,10 @@ def _summed(columns: Mapping[str, Sequence[int]]) -> dict[int, int]:
     return {int(cell): sum(counts) for cell, counts in columns.items()}
 
 
-def _of_listener(supervisor: Supervisor, e: Experiment, listener: str) -> LatencyHistogram | None:
+def _of_listener(sidecar: SidecarState, e: Experiment, listener: str) -> LatencyHistogram | None:
     def cells(cohort: Cohort) -> dict[int, int]:
         keys = (DurationKey(listener, e.name, str(cohort), i) for i in buckets)
-        counts = ((key.bucket, int(supervisor.totals.get(key))) for key in keys)
+        counts = ((key.bucket, int(sidecar.totals.get(key))) for key in keys)
         return {cell: count for cell, count in counts if count}
 
     buckets = range(len(DURATION_BUCKETS) + 1)

@@ -31,7 +31,7 @@ from counterfault.proxy.measurement.keys import (
     InternalErrorKey,
     RequestKey,
 )
-from counterfault.proxy.supervisor.supervisor import Supervisor
+from counterfault.proxy.supervisor.sidecar_state import SidecarState
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 # The parts of counterfault that count errors of their own: the values of the label `where`.
@@ -41,10 +41,10 @@ _BOUNDS = (*map(floatToGoString, DURATION_BUCKETS), "+Inf")
 _BUILD = {"version": __version__, "python": python_version(), "mitmproxy": version("mitmproxy")}
 
 
-def render(supervisor: Supervisor, accept: str = "") -> tuple[bytes, str]:
+def render(sidecar: SidecarState, accept: str = "") -> tuple[bytes, str]:
     """Return the metrics and their content type, in the format that an Accept header prefers."""
     registry = CollectorRegistry()
-    registry.register(MetricsCollector(supervisor))
+    registry.register(MetricsCollector(sidecar))
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # prometheus_client cannot parse versions such as `1.x`
@@ -55,12 +55,12 @@ def render(supervisor: Supervisor, accept: str = "") -> tuple[bytes, str]:
 class MetricsCollector(Collector):
     """Collects the supervisor's counts as metric families; traffic adds no series."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, sidecar: SidecarState) -> None:
         """Collect what this supervisor has counted."""
-        self._supervisor = supervisor
-        self._service = supervisor.config.sidecar.service
-        self._experiments = supervisor.config.experiments
-        self._get = supervisor.totals.get
+        self._sidecar = sidecar
+        self._service = sidecar.config.sidecar.service
+        self._experiments = sidecar.config.experiments
+        self._get = sidecar.totals.get
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metric families."""
@@ -68,7 +68,7 @@ class MetricsCollector(Collector):
         yield self._durations()
         yield self._faults()
         yield self._states()
-        yield from of_runs(self._supervisor)
+        yield from of_runs(self._sidecar)
         yield self._internal()
         yield self._tasks()
         yield from self._gauges()
@@ -82,7 +82,7 @@ class MetricsCollector(Collector):
         """Yield each listener with each experiment's cohorts, and with the bystanders."""
         enrolled = product((e.name for e in self._experiments), ENROLLED)
         groups = [("", Cohort.BYSTANDER), *enrolled]
-        for listener in self._supervisor.config.sidecar.listeners:
+        for listener in self._sidecar.config.sidecar.listeners:
             for experiment, cohort in groups:
                 yield listener, experiment, cohort
 
@@ -130,7 +130,7 @@ class MetricsCollector(Collector):
             labels=("service", "experiment", "state"),
         )
         for e, state in product(self._experiments, State):
-            present = self._supervisor.reader.run(e).state
+            present = self._sidecar.reader.run(e).state
             family.add_metric((self._service, e.name, state), float(state is present))
         return family
 
@@ -152,14 +152,14 @@ class MetricsCollector(Collector):
         )
         for process, count in (
             ("supervisor", _own_tasks()),
-            ("workers", self._supervisor.engine.tasks),
+            ("workers", self._sidecar.engine.tasks),
         ):
             family.add_metric((self._service, process), count)
         return family
 
     def _gauges(self) -> Iterator[Metric]:
-        s = self._supervisor
-        yield self._gauge("faults_active", "Faults under way.", s.engine.budget.active())
+        s = self._sidecar
+        yield self._gauge("faults_active", "Faults under way.", s.faults_active)
         yield self._gauge(
             "config_last_reload_successful",
             "Whether the configuration on disk is the one in use.",

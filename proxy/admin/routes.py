@@ -13,7 +13,8 @@ from counterfault.proxy.config.model import ConfigError
 from counterfault.proxy.report import FORMATS
 from counterfault.proxy.report.html import POLICY as REPORT_POLICY
 from counterfault.proxy.runs.record import NotRecorded
-from counterfault.proxy.supervisor.supervisor import Supervisor, UnknownExperiment
+from counterfault.proxy.supervisor.sidecar_state import SidecarState
+from counterfault.proxy.supervisor.supervisor import UnknownExperiment
 from counterfault.proxy.values.suggestions import unknown
 
 _OPENAPI = files("counterfault.proxy.admin").joinpath("openapi.json").read_text(encoding="utf-8")
@@ -201,20 +202,20 @@ class OpenApi(Route):
     head = get
 
 
-def readiness(supervisor: Supervisor) -> tuple[bool, list[str]]:
+def readiness(sidecar: SidecarState) -> tuple[bool, list[str]]:
     """Return whether all workers are ready, and a line on each thing that is well or not."""
-    wanted, ready = supervisor.config.sidecar.workers, supervisor.engine.ready
+    wanted, ready = sidecar.config.sidecar.workers, sidecar.engine.ready
     fine = ready >= wanted
     lines = [f"[{'+' if fine else '-'}] workers {ready}/{wanted}"]
-    if error := supervisor.reader.error:
+    if error := sidecar.reader.error:
         where = "" if error.startswith("state_dir") else "state_dir: "
         lines.append(f"[-] {where}{error}: no run starts")
     else:
         lines.append("[+] state_dir")
-    if supervisor.reload_error is None:
+    if sidecar.reload_error is None:
         lines.append("[+] last reload")
     else:
-        first, *more = supervisor.reload_error.problems
+        first, *more = sidecar.reload_error.problems
         rest = f" (and {len(more)} more)" if more else ""
         lines.append(f"[-] last reload failed: {first}{rest}")
     return fine, lines

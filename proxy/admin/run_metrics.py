@@ -11,7 +11,7 @@ from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Run, State
 from counterfault.proxy.experiments.steady_state import Slow, SuccessRate
-from counterfault.proxy.supervisor.supervisor import Supervisor
+from counterfault.proxy.supervisor.sidecar_state import SidecarState
 
 # The replicates that are exported. All 64 of the analysis would be four times as many series.
 REPLICATES = 16
@@ -19,37 +19,37 @@ REPLICATES = 16
 _NAN = float("nan")
 
 
-def of_runs(supervisor: Supervisor) -> Iterator[Metric]:
+def of_runs(sidecar: SidecarState) -> Iterator[Metric]:
     """Yield the metric families of all present runs; traffic adds no series."""
-    yield _events(supervisor)
-    yield _users(supervisor)
-    yield _sample_ratio(supervisor)
-    yield _verdicts(supervisor)
-    yield _effects(supervisor)
-    yield _evidence(supervisor)
+    yield _events(sidecar)
+    yield _users(sidecar)
+    yield _sample_ratio(sidecar)
+    yield _verdicts(sidecar)
+    yield _effects(sidecar)
+    yield _evidence(sidecar)
 
 
-def _runs(supervisor: Supervisor) -> Iterator[tuple[Experiment, Run, Findings]]:
-    for e in supervisor.config.experiments:
-        run = supervisor.reader.run(e)
-        yield e, run, supervisor.reader.findings(run) or Findings()
+def _runs(sidecar: SidecarState) -> Iterator[tuple[Experiment, Run, Findings]]:
+    for e in sidecar.config.experiments:
+        run = sidecar.reader.run(e)
+        yield e, run, sidecar.reader.findings(run) or Findings()
 
 
-def _events(supervisor: Supervisor) -> Metric:
+def _events(sidecar: SidecarState) -> Metric:
     labels = ("service", "experiment", "run", "metric", "cohort", "replicate", "outcome")
     family = CounterMetricFamily(
         "counterfault_steady_state_events",
         "Events of a steady-state metric in the running phase of a run.",
         labels=labels,
     )
-    for e, run, _ in _runs(supervisor):
+    for e, run, _ in _runs(sidecar):
         for metric in e.steady_state:
             if metric.prometheus is not None:  # Prometheus has it already
                 continue
-            pair = supervisor.reader.pair(run, metric, State.RUNNING)
+            pair = sidecar.reader.pair(run, metric, State.RUNNING)
             is_share = isinstance(metric.kind, SuccessRate | Slow)
             for cohort, sample in zip(ENROLLED, (pair.control, pair.experiment), strict=True):
-                series = (supervisor.config.sidecar.service, e.name, str(e.run), metric.name)
+                series = (sidecar.config.sidecar.service, e.name, str(e.run), metric.name)
                 for outcome, events in zip(("good", "bad"), sample.outcomes, strict=True):
                     if outcome == "bad" and not is_share:
                         continue
@@ -59,74 +59,74 @@ def _events(supervisor: Supervisor) -> Metric:
     return family
 
 
-def _users(supervisor: Supervisor) -> Metric:
+def _users(sidecar: SidecarState) -> Metric:
     family = GaugeMetricFamily(
         "counterfault_users",
         "Users that a run has met; an estimate past 16384.",
         labels=("service", "experiment", "cohort"),
     )
-    for (e, run, _), cohort in product(_runs(supervisor), ENROLLED):
-        users = supervisor.reader.users(run).estimate(cohort)
-        family.add_metric((supervisor.config.sidecar.service, e.name, cohort), users)
+    for (e, run, _), cohort in product(_runs(sidecar), ENROLLED):
+        users = sidecar.reader.users(run).estimate(cohort)
+        family.add_metric((sidecar.config.sidecar.service, e.name, cohort), users)
     return family
 
 
-def _sample_ratio(supervisor: Supervisor) -> Metric:
+def _sample_ratio(sidecar: SidecarState) -> Metric:
     family = GaugeMetricFamily(
         "counterfault_sample_ratio_evidence",
         "That the cohorts' numbers of users are not as their shares say: ln of an e-value.",
         labels=("service", "experiment"),
     )
-    for e, _, found in _runs(supervisor):
+    for e, _, found in _runs(sidecar):
         value = found.ratio.evidence if found.ratio else 0.0
-        family.add_metric((supervisor.config.sidecar.service, e.name), value)
+        family.add_metric((sidecar.config.sidecar.service, e.name), value)
     return family
 
 
-def _verdicts(supervisor: Supervisor) -> Metric:
+def _verdicts(sidecar: SidecarState) -> Metric:
     family = GaugeMetricFamily(
         "counterfault_verdict",
         "1 for the verdict on the present run, provisional while it goes on.",
         labels=("service", "experiment", "verdict"),
     )
-    for e in supervisor.config.experiments:
-        present = supervisor.reader.result(e.name)
+    for e in sidecar.config.experiments:
+        present = sidecar.reader.result(e.name)
         for result in Result:
-            series = (supervisor.config.sidecar.service, e.name, result)
+            series = (sidecar.config.sidecar.service, e.name, result)
             family.add_metric(series, float(result == present))
     return family
 
 
-def _effects(supervisor: Supervisor) -> Metric:
+def _effects(sidecar: SidecarState) -> Metric:
     family = GaugeMetricFamily(
         "counterfault_effect",
         "By how much the experiment cohort is worse off, as a fraction in the tolerance's unit,"
         " with anytime-valid bounds; NaN while too little is known.",
         labels=("service", "experiment", "metric", "bound"),
     )
-    for e, _, found in _runs(supervisor):
+    for e, _, found in _runs(sidecar):
         known = {c.metric.name: c for c in found.comparisons}
         for metric in e.steady_state:
             c = known.get(metric.name)
             low, high = (c.bounds if c else None) or (None, None)
             values = {"lower": low, "estimate": c.effect if c else None, "upper": high}
             for bound, value in values.items():
-                series = (supervisor.config.sidecar.service, e.name, metric.name, bound)
+                series = (sidecar.config.sidecar.service, e.name, metric.name, bound)
                 family.add_metric(series, _NAN if value is None else value)
     return family
 
 
-def _evidence(supervisor: Supervisor) -> Metric:
+def _evidence(sidecar: SidecarState) -> Metric:
     family = GaugeMetricFamily(
         "counterfault_evidence",
         "For harm beyond the tolerance and for an effect within it: ln of an e-value.",
         labels=("service", "experiment", "metric", "side"),
     )
-    for e, _, found in _runs(supervisor):
+    for e, _, found in _runs(sidecar):
         known = {c.metric.name: c.evidence for c in found.comparisons}
         for metric in e.steady_state:
             told = known.get(metric.name)
             for side, value in (("harm", told and told.harm), ("within", told and told.within)):
-                series = (supervisor.config.sidecar.service, e.name, metric.name, side)
+                series = (sidecar.config.sidecar.service, e.name, metric.name, side)
                 family.add_metric(series, value or 0.0)
     return family

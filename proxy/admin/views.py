@@ -33,61 +33,62 @@ from counterfault.proxy.models.run_summary import MetricSamples, RunSummary
 from counterfault.proxy.runs.evaluator import PHASES
 from counterfault.proxy.runs.record import NotRecorded, cohort_shares, phase_lengths, record
 from counterfault.proxy.runs.summary import VERSIONS, run_summary
-from counterfault.proxy.supervisor.supervisor import Supervisor, UnknownExperiment
+from counterfault.proxy.supervisor.sidecar_state import SidecarState
+from counterfault.proxy.supervisor.supervisor import UnknownExperiment
 from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 
-def overview(supervisor: Supervisor) -> Overview:
+def overview(sidecar: SidecarState) -> Overview:
     """Return the state of the sidecar and of all its experiments. Times are seconds."""
-    config, reader = supervisor.config, supervisor.reader
-    error, limits = supervisor.reload_error, config.sidecar.limits
+    config, reader = sidecar.config, sidecar.reader
+    error, limits = sidecar.reload_error, config.sidecar.limits
     return Overview(
         service=config.sidecar.service,
         version=__version__,
-        uptime=supervisor.uptime,
+        uptime=sidecar.uptime,
         killed=reader.killed,
         state_dir_error=reader.error,
         reload_error=[] if error is None else [str(problem) for problem in error.problems],
-        lease_remaining=supervisor.lease_remaining,
-        faults_active=supervisor.engine.budget.active(),
+        lease_remaining=sidecar.lease_remaining,
+        faults_active=sidecar.faults_active,
         workers=WorkerCounts(
-            ready=supervisor.engine.ready,
+            ready=sidecar.engine.ready,
             wanted=config.sidecar.workers,
-            pids=supervisor.engine.pids,
+            pids=sidecar.engine.pids,
         ),
         limits=Limits(enrolled=limits.enrolled, active_faults=limits.active_faults),
         enrolled=sum(
             e.cohorts.experiment + e.cohorts.control
             for e in config.experiments
-            if _run(supervisor, e).state in LIVE
+            if _run(sidecar, e).state in LIVE
         ),
-        experiments=[_summary(supervisor, e) for e in config.experiments],
+        experiments=[_summary(sidecar, e) for e in config.experiments],
     )
 
 
-def detail(supervisor: Supervisor, name: str) -> ExperimentDetail:
+def detail(sidecar: SidecarState, name: str) -> ExperimentDetail:
     """Return one experiment with its history and its samples. Raises UnknownExperiment."""
-    config = supervisor.config
+    config = sidecar.config
     pairs = zip(config.experiments, config.raw_experiments, strict=True)
     experiment, raw = next(((e, raw) for e, raw in pairs if e.name == name), (None, None))
     if experiment is None or raw is None:
         raise UnknownExperiment(name)
-    summary = supervisor.reader.account(name)
+    summary = sidecar.reader.summary(name)
     return ExperimentDetail(
-        **vars(_summary(supervisor, experiment)),
-        timeline=supervisor.reader.timeline(name),
-        points=supervisor.reader.points(name),
-        samples=_samples(supervisor, experiment),
+        **vars(_summary(sidecar, experiment)),
+        timeline=sidecar.reader.timeline(name),
+        points=sidecar.reader.points(name),
+        samples=_samples(sidecar, experiment),
         versions=summary.versions if summary else VERSIONS,
         configuration=raw,
     )
 
 
-def report(supervisor: Supervisor, name: str, number: int | None = None) -> RunRecord:
+def report(sidecar: SidecarState, name: str, number: int | None = None) -> RunRecord:
     """Return the record of a run, which reports are made of.
 
     Args:
-        supervisor: Knows the present run and the history.
+        sidecar: Knows the present run and the history.
         name: The experiment.
         number: The number of the run; None is the present run.
 
@@ -95,21 +96,21 @@ def report(supervisor: Supervisor, name: str, number: int | None = None) -> RunR
         UnknownExperiment: No such experiment is configured or in the history.
         NotRecorded: There was no such run.
     """
-    experiment = next((e for e in supervisor.config.experiments if e.name == name), None)
+    experiment = next((e for e in sidecar.config.experiments if e.name == name), None)
     if experiment is None:
-        found = supervisor.reader.recorded(name, number)
+        found = sidecar.reader.recorded(name, number)
         if found is None:
             raise UnknownExperiment(name)
         return found
-    run = _run(supervisor, experiment)
+    run = _run(sidecar, experiment)
     if number not in (None, run.run):
-        found = supervisor.reader.recorded(name, number)
+        found = sidecar.reader.recorded(name, number)
         if found is None:
             raise NotRecorded(f"{name} has no run {number} on record; its run is {run.run}")
         return found
-    if run.state in OVER and (found := _as_it_ended(supervisor, run)):
+    if run.state in OVER and (found := _as_it_ended(sidecar, run)):
         return found
-    seen = detail(supervisor, name)
+    seen = detail(sidecar, name)
     summary = RunSummary(
         verdict=seen.verdict,
         dose=seen.dose,
@@ -120,64 +121,64 @@ def report(supervisor: Supervisor, name: str, number: int | None = None) -> RunR
     return record(run, seen.configuration, summary, seen.samples, seen.timeline, seen.points)
 
 
-def _as_it_ended(supervisor: Supervisor, run: Run) -> RunRecord | None:
+def _as_it_ended(sidecar: SidecarState, run: Run) -> RunRecord | None:
     """Return the record of a run that is over from the history; None without a history.
 
     The history has the experiment's file as it was then; it may have been edited since.
     """
     try:
-        return supervisor.reader.recorded(run.experiment, run.run)
+        return sidecar.reader.recorded(run.experiment, run.run)
     except NotRecorded:
         return None
 
 
-def _summary(supervisor: Supervisor, e: Experiment) -> ExperimentSummary:
-    run = _run(supervisor, e)
-    summary = _run_summary(supervisor, e, run)
+def _summary(sidecar: SidecarState, e: Experiment) -> ExperimentSummary:
+    run = _run(sidecar, e)
+    summary = _run_summary(sidecar, e, run)
     return ExperimentSummary(
         name=e.name,
         hypothesis=e.hypothesis,
         run=e.run,
         state=run.state,
         reason=str(run.reason),
-        remaining=supervisor.reader.remaining(e),
+        remaining=sidecar.reader.remaining(e),
         phases=phase_lengths(e),
         cohorts=cohort_shares(e),
-        faults=[_fault(supervisor, e, run, i) for i in range(len(e.faults))],
+        faults=[_fault(sidecar, e, run, i) for i in range(len(e.faults))],
         listeners={
             listener: ListenerTraffic(
-                control=_traffic(supervisor, listener, e.name, Cohort.CONTROL),
-                experiment=_traffic(supervisor, listener, e.name, Cohort.EXPERIMENT),
+                control=_traffic(sidecar, listener, e.name, Cohort.CONTROL),
+                experiment=_traffic(sidecar, listener, e.name, Cohort.EXPERIMENT),
             )
-            for listener in supervisor.config.sidecar.listeners
+            for listener in sidecar.config.sidecar.listeners
         },
-        steady_state=[_metric(supervisor, run, metric) for metric in e.steady_state],
+        steady_state=[_metric(sidecar, run, metric) for metric in e.steady_state],
         verdict=summary.verdict,
         dose=summary.dose,
         users=summary.users,
         metrics=summary.metrics,
-        forecast=_forecast(supervisor, e, run),
+        forecast=_forecast(sidecar, e, run),
     )
 
 
-def _run_summary(supervisor: Supervisor, e: Experiment, run: Run) -> RunSummary:
+def _run_summary(sidecar: SidecarState, e: Experiment, run: Run) -> RunSummary:
     """Return the summary of a run, even of one that has not begun."""
-    found = supervisor.reader.account(e.name)
+    found = sidecar.reader.summary(e.name)
     if found is not None:
         return found
-    findings = supervisor.reader.preview(run, e)
+    findings = sidecar.reader.preview(run, e)
     return run_summary(conclude(run, findings), findings, UserSample())
 
 
-def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[MetricForecast]:
+def _forecast(sidecar: SidecarState, e: Experiment, run: Run) -> list[MetricForecast]:
     """Return per metric of a live run how many events it has, needs and gets in a second."""
-    found, left = supervisor.reader.findings(run), supervisor.reader.remaining(e)
+    found, left = sidecar.reader.findings(run), sidecar.reader.remaining(e)
     if found is None or left is None:
         return []
     lengths = {State.BASELINE: e.baseline, State.RUNNING: e.duration, State.RECOVERING: e.recovery}
     elapsed = e.duration if run.state is State.RECOVERING else lengths[run.state] - left
     expected = (
-        forecast(e, c, supervisor.reader.pair(run, c.metric, State.BASELINE), run.state, elapsed)
+        forecast(e, c, sidecar.reader.pair(run, c.metric, State.BASELINE), run.state, elapsed)
         for c in found.comparisons
         if not c.plain
     )
@@ -193,16 +194,16 @@ def _forecast(supervisor: Supervisor, e: Experiment, run: Run) -> list[MetricFor
     ]
 
 
-def _run(supervisor: Supervisor, e: Experiment) -> Run:
-    return supervisor.reader.run(e)
+def _run(sidecar: SidecarState, e: Experiment) -> Run:
+    return sidecar.reader.run(e)
 
 
-def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> FaultCounts:
+def _fault(sidecar: SidecarState, e: Experiment, run: Run, index: int) -> FaultCounts:
     rule = e.faults[index]
     epochs = [run.epoch_of(phase) for phase in PHASES]
 
     def count(result: FaultResult) -> int:
-        get = supervisor.totals.get
+        get = sidecar.totals.get
         return sum(int(get(DoseKey(e.name, epoch, index, result))) for epoch in epochs)
 
     return FaultCounts(
@@ -218,9 +219,9 @@ def _fault(supervisor: Supervisor, e: Experiment, run: Run, index: int) -> Fault
 
 
 def _traffic(
-    supervisor: Supervisor, listener: str, experiment: str, cohort: Cohort
+    sidecar: SidecarState, listener: str, experiment: str, cohort: Cohort
 ) -> CohortTraffic:
-    get, group = supervisor.totals.get, (listener, experiment, cohort)
+    get, group = sidecar.totals.get, (listener, experiment, cohort)
     codes = {code: int(get(RequestKey(*group, code))) for code in CODES}
     requests = sum(codes.values())
     # Each exchange is counted with its duration; most of a thousand experiments have none.
@@ -234,7 +235,7 @@ def _traffic(
     )
 
 
-def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetric:
+def _metric(sidecar: SidecarState, run: Run, metric: Metric) -> SteadyStateMetric:
     latency, kind = metric.latency, kind_of(metric)
 
     def counts(sample: Sample) -> SampleCounts:
@@ -246,7 +247,7 @@ def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetr
     def both(pair: Pair) -> CohortCounts:
         return CohortCounts(control=counts(pair.control), experiment=counts(pair.experiment))
 
-    pair = supervisor.reader.pair
+    pair = sidecar.reader.pair
     return SteadyStateMetric(
         name=metric.name,
         at=metric.at or kind,
@@ -260,11 +261,11 @@ def _metric(supervisor: Supervisor, run: Run, metric: Metric) -> SteadyStateMetr
     )
 
 
-def _samples(supervisor: Supervisor, e: Experiment) -> MetricSamples:
+def _samples(sidecar: SidecarState, e: Experiment) -> MetricSamples:
     """Return the counts of the present run; of one that is over, those in the history."""
-    run = _run(supervisor, e)
-    if supervisor.reader.findings(run) is None:
-        past = supervisor.reader.recorded_summary(e.name)
+    run = _run(sidecar, e)
+    if sidecar.reader.findings(run) is None:
+        past = sidecar.reader.recorded_summary(e.name)
         if past is not None:
             return past.samples
-    return supervisor.reader.samples(run, e)
+    return sidecar.reader.samples(run, e)

@@ -49,7 +49,7 @@ class Monitor:
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
-        self.outside = ExternalReadings(totals)
+        self.readings = ExternalReadings(totals)
         self._memory: dict[str, _Memory] = {}
 
     def evaluate(self, run: Run, experiment: Experiment, now: float) -> Findings:
@@ -59,7 +59,7 @@ class Monitor:
             memory = self._memory[run.experiment] = _Memory(run.revision)
         metrics = experiment.steady_state
         for metric in metrics:
-            self.outside.begin(run, metric, now)
+            self.readings.begin(run, metric, now)
         threshold = Threshold.of(experiment.guard.confidence, len(metrics))
         comparisons = tuple(self._compared(run, experiment, m, threshold, now) for m in metrics)
         return Findings(
@@ -85,7 +85,7 @@ class Monitor:
         self, run: Run, experiment: Experiment, metric: Metric, threshold: Threshold, now: float
     ) -> Comparison:
         pair = self.pair(run, metric, State.RUNNING)
-        reading = self.outside.reading(run, metric, now)
+        reading = self.readings.reading(run, metric, now)
         last = self._memory[run.experiment].compared.get(metric.name)
         if last is None or not _same(last, metric, pair, threshold, reading):
             last = compare(metric, pair, experiment.cohorts, threshold, reading)

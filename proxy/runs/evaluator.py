@@ -58,7 +58,7 @@ class Evaluator:
         """Return the verdict on a run as it is now."""
         return conclude(run, self.findings(run) or Findings())
 
-    def account(self, run: Run) -> RunSummary | None:
+    def summary(self, run: Run) -> RunSummary | None:
         """Return the summary of a run as it is now; None if it was never evaluated."""
         found = self.findings(run)
         if found is None:
@@ -72,10 +72,10 @@ class Evaluator:
         None instead of an experiment: its file was removed, and no samples are left.
         """
         if experiment is None:
-            return _recorded(run, self.account(run), {})
+            return _recorded(run, self.summary(run), {})
         if run.state in _NOT_YET or self.findings(run) is None:
             self._evaluate(run, experiment)
-        return _recorded(run, self.account(run), self.samples(run, experiment))
+        return _recorded(run, self.summary(run), self.samples(run, experiment))
 
     def samples(self, run: Run, experiment: Experiment) -> MetricSamples:
         """Return the counts by metric, phase, cohort and cell."""

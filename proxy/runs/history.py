@@ -130,7 +130,7 @@ class History:
         found: dict[str, object] = json.loads(rows[0][0]) if rows else {}
         return found
 
-    def account(self, experiment: str, run: int) -> RecordedSummary | None:
+    def summary(self, experiment: str, run: int) -> RecordedSummary | None:
         """Return the last summary of a run.
 
         None: there is none, or it is from a version whose summaries cannot be read.

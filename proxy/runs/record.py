@@ -81,7 +81,7 @@ def recorded(history: History, name: str, number: int | None = None) -> RunRecor
     if number not in numbers:
         had = ", ".join(map(str, numbers))
         raise NotRecorded(f"{name} has no run {number} on record; it has {had}")
-    summary = history.account(name, number)
+    summary = history.summary(name, number)
     return record(
         runs[name, number],
         history.configuration(name, number),

@@ -113,9 +113,9 @@ class RunStore:
         """Return the run's transitions, oldest first; empty without a history."""
         return (run and self._read(lambda h: h.timeline(run.experiment, run.run))) or []
 
-    def account(self, run: Run | None) -> RecordedSummary | None:
+    def summary(self, run: Run | None) -> RecordedSummary | None:
         """Return the run's summary as last written; None without one."""
-        return None if run is None else self._read(lambda h: h.account(run.experiment, run.run))
+        return None if run is None else self._read(lambda h: h.summary(run.experiment, run.run))
 
     def points(self, run: Run | None) -> list[Point]:
         """Return the run's points in time, oldest first; empty without a history."""
@@ -161,5 +161,5 @@ class RunStore:
 
 def _interrupted(history: History, run: Run) -> RecordedSummary | None:
     """Return the last summary of a run that ended with its supervisor, with that as verdict."""
-    summary = history.account(run.experiment, run.run)
+    summary = history.summary(run.experiment, run.run)
     return summary and replace(summary, verdict=verdict_summary(conclude(run, Findings())))

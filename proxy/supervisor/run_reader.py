@@ -65,14 +65,14 @@ class RunReader:
 
     def recorded_summary(self, name: str) -> RecordedSummary | None:
         """Return the summary of the present run with its samples, as last written."""
-        return self._registry.store.account(self._registry.runs.get(name))
+        return self._registry.store.summary(self._registry.runs.get(name))
 
-    def account(self, name: str) -> RunSummary | None:
+    def summary(self, name: str) -> RunSummary | None:
         """Return the summary of the present run, as it is or as it ended."""
         run = self._registry.runs.get(name)
         if run is None:
             return None
-        return self._evaluator.account(run) or self._registry.store.account(run)
+        return self._evaluator.summary(run) or self._registry.store.summary(run)
 
     def result(self, name: str) -> Result:
         """Return the verdict on the present run in one word."""
@@ -81,7 +81,7 @@ class RunReader:
             return Result.INCONCLUSIVE
         if self._evaluator.findings(run) is not None:
             return self._evaluator.verdict(run).result
-        summary = self._registry.store.account(run)
+        summary = self._registry.store.summary(run)
         return summary.verdict.result if summary else Result.INCONCLUSIVE
 
     def timeline(self, name: str) -> list[TimelineEvent]:

@@ -58,7 +58,7 @@ class Supervisor:
             RunStore(state_dir, wall, self.failed), engine.budget, clock, wall
         )
         self.evaluator = Evaluator(totals, clock)
-        self.readings = self.evaluator.monitor.outside
+        self.readings = self.evaluator.monitor.readings
         self.reader = RunReader(self.registry, self.evaluator, totals)
         self.reload_error: ConfigError | None = None
         self.reloaded_at = wall()
@@ -159,6 +159,11 @@ class Supervisor:
     def lease_remaining(self) -> float:
         """Seconds until the lease runs out, 0 if it has."""
         return max(0.0, self.lease_until - self._clock())
+
+    @property
+    def faults_active(self) -> int:
+        """How many faults are under way in all workers together."""
+        return self.engine.budget.active()
 
     def failed(self, where: str, error: BaseException) -> None:
         """Count and log an error of our own."""

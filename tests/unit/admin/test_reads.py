@@ -199,7 +199,7 @@ async def lived(world: World, read: Callable[[], Awaitable[None]]) -> dict[str, 
         "memory": memory,
         "memory after a restart": contents(world.supervisor),
         "on disk": on_disk(world),
-        "accounts": {name: world.supervisor.reader.account(name) for name in EXPERIMENTS},
+        "accounts": {name: world.supervisor.reader.summary(name) for name in EXPERIMENTS},
     }
     world.close()
     return found
@@ -242,7 +242,7 @@ def parse_response(world: World, name: str, metric: str, second: int) -> None:
     both = {Cohort.CONTROL: found, Cohort.EXPERIMENT: found}
     when = When(world.now, world.now)
     run = world.supervisor.registry.runs[name]
-    world.supervisor.evaluator.monitor.outside.answered(run, m, both, when)
+    world.supervisor.evaluator.monitor.readings.answered(run, m, both, when)
 
 
 def on_disk(world: World) -> dict[str, list[Any]]:

@@ -142,7 +142,7 @@ def test_an_outside_metric_is_shown_and_not_exported_again(tmp_path, answer):
     run = supervisor.registry.runs["slow"]
     (metric,) = supervisor.config.experiments[0].steady_state
     both = dict.fromkeys(("control", "experiment"), answer)
-    supervisor.evaluator.monitor.outside.answered(run, metric, both, When(world.now, world.now))
+    supervisor.evaluator.monitor.readings.answered(run, metric, both, When(world.now, world.now))
     world.pass_time(5)
     seen = as_data(detail(supervisor, "slow"))
     assert ExperimentDetail.from_data(seen) == detail(supervisor, "slow")

@@ -4,78 +4,32 @@ import asyncio
 import json
 import logging
 import ssl
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 import trustme
 
+from counterfault.proxy.analysis.external.prometheus_response import Answer, Level
+from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.lifecycle import State
 from counterfault.proxy.measurement.keys import InternalErrorKey
+from counterfault.proxy.supervisor.metric_source import NoAnswer
 from counterfault.proxy.supervisor.prometheus_poller import EVERY, LAG, PrometheusPoller
+from counterfault.proxy.supervisor.prometheus_source import configured_source
 from tests.support.api_json import as_data
 from tests.support.programs import free_port
+from tests.support.prometheus_stub import Server, level, running, sized
 from tests.support.supervisor_world import SLOW, World
 
 ORDERS = {"name": "orders", "prometheus": {"query": 'o{c="$cohort"}', "drop": "5%"}}
 
 
-def level(value: str) -> bytes:
-    result = [{"metric": {}, "value": [1.5, value]}]
-    data = {"resultType": "vector", "result": result}
-    return json.dumps({"status": "success", "data": data}).encode()
-
-
-class Server(ThreadingHTTPServer):
-    """Answers what it was told to, and remembers what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.raw = b""
-        """Sent as it is; empty: a good answer."""
-        self.hangs = False
-        self.released = threading.Event()
-        self.asked: list[tuple[str, dict[str, list[str]], str | None]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *args: Any) -> None:
-        """A client that goes away in the middle is meant to."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        said = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.server.asked.append((self.path, parse_qs(said), self.headers["Authorization"]))
-        if self.server.hangs:
-            self.server.released.wait(10)
-            return
-        body = level("50" if "experiment" in said else "100")
-        whole = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-        self.wfile.write(self.server.raw or whole)
-
-    def log_message(self, *args: Any) -> None:
-        """A line for every request would help nobody."""
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with running() as server:
         yield server
-        server.shutdown()
-        thread.join(10)
 
 
 @pytest.fixture
@@ -94,7 +48,12 @@ def started(world: World, url: str, *metrics: dict[str, Any], **settings: Any) -
     assert supervisor.registry.runs["slow"].state is State.RUNNING
     clocks = (lambda: world.now, lambda: world.now)
     return PrometheusPoller(
-        lambda: supervisor.config, supervisor.live, supervisor.readings, supervisor.failed, *clocks
+        supervisor.config.sidecar.service,
+        lambda: configured_source(supervisor.config),
+        supervisor.live,
+        supervisor.readings,
+        supervisor.failed,
+        *clocks,
     )
 
 
@@ -106,11 +65,11 @@ def ask(asking: PrometheusPoller) -> None:
 
 
 def seen(world: World) -> dict[str, Any]:
-    """The metric in the run's account, after a look."""
+    """The metric in the run's summary, after a tick."""
     world.supervisor.tick()
-    account = world.supervisor.reader.account("slow")
-    assert account is not None
-    found: dict[str, Any] = as_data(account)["metrics"][0]
+    summary = world.supervisor.reader.summary("slow")
+    assert summary is not None
+    found: dict[str, Any] = as_data(summary)["metrics"][0]
     return found
 
 
@@ -210,14 +169,10 @@ def test_without_a_good_token_nobody_is_asked(
     assert why in seen(world)["no_data"]
 
 
-def _sized(body: bytes, head: bytes = b"200 OK") -> bytes:
-    return b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n" % (head, len(body)) + body
-
-
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
-        (_sized(b"x" * (5 << 20)), ""),
+        (sized(b"x" * (5 << 20)), ""),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", ""),
         (b"junk\r\n\r\n", ""),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx", ""),
@@ -225,8 +180,8 @@ def _sized(body: bytes, head: bytes = b"200 OK") -> bytes:
             b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
             "302",
         ),
-        (_sized(b'{"status": "error", "error": "no such store"}', b"503 Busy"), "no such store"),
-        (_sized(level("NaN")), "its value is NaN"),
+        (sized(b'{"status": "error", "error": "no such store"}', b"503 Busy"), "no such store"),
+        (sized(level("NaN")), "its value is NaN"),
         (b"HTTP/1.1 200 OK\r\nx: " + b"x" * 200_000 + b"\r\n\r\n", ""),
         (b"\r\n", ""),
     ],
@@ -255,7 +210,7 @@ def test_an_outage_and_its_end_are_each_said_once(
 ) -> None:
     caplog.set_level(logging.INFO, "counterfault")
     asking = started(world, server.url)
-    bad = _sized(b"", b"500 Oops")
+    bad = sized(b"", b"500 Oops")
     for raw in (b"", bad, bad, bad, b"", b"", bad):
         server.raw = raw
         ask(asking)
@@ -300,3 +255,42 @@ def test_a_bug_of_ours_is_counted(world: World, server: Server, monkeypatch: Any
     monkeypatch.setattr(world.supervisor.readings, "answered", broken)
     ask(asking)
     assert world.totals.get(InternalErrorKey("supervisor")) == 1
+
+
+class Levels:
+    """A MetricSource that is no Prometheus; it has no answer while `why` is not empty."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self.asked: list[tuple[Mapping[Cohort, str], float]] = []
+
+    async def query(self, queries: Mapping[Cohort, str], at: float) -> Mapping[Cohort, Answer]:
+        self.asked.append((queries, at))
+        if self.why:
+            raise NoAnswer(self.why)
+        return {Cohort.CONTROL: Level(100.0), Cohort.EXPERIMENT: Level(50.0)}
+
+
+def test_any_metric_source_is_polled(world: World) -> None:
+    started(world, "http://127.0.0.1:9")
+    source, supervisor = Levels(), world.supervisor
+    poller = PrometheusPoller(
+        "shop",
+        lambda: source,
+        supervisor.live,
+        supervisor.readings,
+        supervisor.failed,
+        lambda: world.now,
+        lambda: world.now,
+    )
+    source.why = "closed today"
+    ask(poller)
+    assert "closed today" in seen(world)["no_data"]
+    source.why = ""
+    world.pass_time(EVERY)
+    ask(poller)
+    assert seen(world)["levels"] == ["100", "50"]
+    queries, at = source.asked[-1]
+    assert queries == {c: f'o{{c="{c}"}}' for c in (Cohort.CONTROL, Cohort.EXPERIMENT)}
+    assert at == world.now - LAG
+    assert world.totals.get(InternalErrorKey("supervisor")) == 0

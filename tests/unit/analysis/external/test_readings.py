@@ -67,7 +67,7 @@ class Watched:
         self.now += after
         both = {Cohort.CONTROL: control, Cohort.EXPERIMENT: experiment}
         when = When(self.now, WALL + self.now)
-        self.watch.outside.answered(self.run, self.metrics[0], both, when)
+        self.watch.readings.answered(self.run, self.metrics[0], both, when)
 
     def levels(self, control: float, experiment: float, after: float = 5.0) -> None:
         self.answer(Level(control), Level(experiment), after)
@@ -75,7 +75,7 @@ class Watched:
     def fail(self, why: str = "HTTP 503", after: float = 5.0) -> None:
         self.now += after
         when = When(self.now, WALL + self.now)
-        self.watch.outside.failed(self.run, self.metrics[0], why, when)
+        self.watch.readings.failed(self.run, self.metrics[0], why, when)
 
     def look(self, after: float = 0.0) -> Findings:
         self.now += after
@@ -156,10 +156,10 @@ def test_a_clock_that_is_set_back_counts_nothing_twice():
     watched.answer(even(20), even(20))
     both = {Cohort.CONTROL: even(12), Cohort.EXPERIMENT: even(12)}
     back = When(watched.now + 5, WALL - 3600)
-    watched.watch.outside.answered(watched.run, watched.metrics[0], both, back)
+    watched.watch.readings.answered(watched.run, watched.metrics[0], both, back)
     both = {Cohort.CONTROL: even(13), Cohort.EXPERIMENT: even(13)}
     later = When(watched.now + 10, WALL - 3595)
-    watched.watch.outside.answered(watched.run, watched.metrics[0], both, later)
+    watched.watch.readings.answered(watched.run, watched.metrics[0], both, later)
     assert watched.events() == (176, 176)
 
 
