@@ -1,4 +1,4 @@
-"""Asking a running sidecar at its admin port."""
+"""Sends requests to the admin port of a running sidecar."""
 
 import json
 import urllib.error
@@ -24,7 +24,7 @@ class AdminClient:
     token_file: Path | None = None
 
     def ask(self, method: str, path: str, timeout: float = 10.0) -> Any:
-        """The answer: data where it is JSON, else text. Raises Refused with its words."""
+        """Return the answer: data if it is JSON, else text. Raises Refused with its text."""
         request = urllib.request.Request(self.url.rstrip("/") + path, method=method)
         if self.token_file is not None:
             # Not handed on to wherever a redirect leads.
@@ -57,7 +57,7 @@ def _token(path: Path) -> str:
 
 
 def _problem(error: urllib.error.HTTPError) -> str:
-    """The words of an RFC 9457 problem."""
+    """Return the text of an RFC 9457 problem."""
     try:
         problem = json.loads(error.read())
         return "\n".join([problem.get("detail", str(error)), *problem.get("errors", ())])

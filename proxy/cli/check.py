@@ -1,4 +1,4 @@
-"""What a configuration would do, as text: who is hit, where, how much, how long."""
+"""Describes what a configuration would do: which users, where, how much, how long."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
@@ -34,7 +34,7 @@ type Rates = Mapping[str, float]
 
 
 def summary(config: Config, rates: Rates = MappingProxyType({})) -> list[str]:
-    """A configuration as lines of text; `rates` are those of a sidecar that runs already."""
+    """Describe a configuration in lines of text; `rates` are requests per second by listener."""
     lines: list[str] = []
     for experiment in config.experiments:
         lines += [*_experiment(experiment, config.sidecar, rates), ""]
@@ -98,7 +98,7 @@ def _fault(rule: FaultRule, sidecar: Sidecar) -> list[str]:
 
 
 def _detours(experiment: Experiment, sidecar: Sidecar) -> Iterator[str]:
-    """Where Envoy needs workers behind it, and what it does otherwise than they would."""
+    """Yield where Envoy needs workers behind it, and where it differs from them."""
     own = worker_listeners(sidecar)
     for at in sorted({rule.at for rule in experiment.faults} & own):
         yield f"workers serve {at}, and Envoy does not"
@@ -137,7 +137,7 @@ def _steady_state(metrics: Sequence[Metric], sidecar: Sidecar) -> list[str]:
 
 
 def _measured(metric: Metric, sidecar: Sidecar) -> str:
-    """Where a metric comes from."""
+    """Return where a metric is measured."""
     if metric.prometheus is None:
         raw = sidecar.listeners[metric.at].scheme == "tcp"
         return f"{'every turn' if raw else _requests(metric.match)} at {metric.at}"
@@ -172,7 +172,7 @@ def _phases(experiment: Experiment) -> str:
 
 
 def _needs(experiment: Experiment, rates: Rates) -> Iterator[str]:
-    """How much traffic each metric takes until it can be said to be within its tolerance."""
+    """Yield how much traffic each metric needs until it can be shown to be within tolerance."""
     metrics = experiment.steady_state
     width = max((len(metric.name) for metric in metrics), default=0)
     threshold = Threshold.of(experiment.guard.confidence, len(metrics))
@@ -200,7 +200,7 @@ def _assumed(metric: Metric) -> str:
 
 
 def _wait(experiment: Experiment, metric: Metric, events: int, rates: Rates) -> str:
-    """How long that takes; at least, if only some of the listener's requests match."""
+    """Return how long that takes: at least so long if only some of the requests match."""
     if metric.at not in rates:
         return ""
     cohorts, rate = experiment.cohorts, rates[metric.at]

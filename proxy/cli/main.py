@@ -27,7 +27,10 @@ _TOKEN_FILE = "COUNTERFAULT_TOKEN_FILE"  # noqa: S105 - a variable's name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code: 0 fine or held, 1 refuted, 2 bad usage, 3 inconclusive or invalid."""
+    """Run the command.
+
+    Returns the exit code: 0 fine or held, 1 refuted, 2 bad usage, 3 inconclusive or invalid.
+    """
     args = _parser().parse_args(argv)
     try:
         code: int = args.command(args)
@@ -111,7 +114,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Say what is wrong in DIR or, if nothing is, what would happen."""
+    """Print the mistakes in DIR or, if there are none, what would happen."""
     from counterfault.proxy.cli.check import summary
     from counterfault.proxy.cli.request_rates import present_rates
 
@@ -135,7 +138,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    """Tell what became of an experiment; the exit code is its verdict."""
+    """Print the report of a run; the exit code is its verdict."""
     from counterfault.proxy.report import FORMATS, exit_code
 
     record = _recorded(args) if args.state_dir else _reported(args)
@@ -200,7 +203,7 @@ def _schema(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    """A shop, its users, and two experiments on them, in about 90 seconds."""
+    """Show a shop, its users, and two experiments on them, in about 90 seconds."""
     from counterfault.proxy.demo import main as demo
 
     return demo(args.keep)

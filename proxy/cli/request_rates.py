@@ -1,4 +1,4 @@
-"""How many requests a second come to each listener of a sidecar that runs already, if one does."""
+"""Measures the requests per second at each listener of a sidecar that already runs."""
 
 import time
 from collections import Counter
@@ -18,7 +18,7 @@ _ENOUGH = 30
 
 
 def present_rates(config: Config) -> dict[str, float]:
-    """By listener; empty when none answers at the configured admin port, whatever the reason."""
+    """Return requests per second by listener; empty if no sidecar answers at the admin port."""
     admin = config.sidecar.admin
     host, port = host_port(admin.listen)
     if not is_loopback(host):

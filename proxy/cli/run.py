@@ -1,4 +1,4 @@
-"""`counterfault run DIR`: one supervisor, its workers and its admin port, until told to stop."""
+"""`counterfault run DIR`: composes one supervisor, its data plane and its admin port; runs them."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -31,7 +32,7 @@ UNUSABLE = 2
 
 
 def state_dir(config: Config) -> Path:
-    """Where runs are remembered: as configured, else systemd's, else the XDG state home."""
+    """Return the directory of the history: as configured, else systemd's, else XDG's."""
     if config.sidecar.state_dir is not None:
         return config.directory / config.sidecar.state_dir
     if systemd := os.environ.get("STATE_DIRECTORY"):
@@ -40,87 +41,146 @@ def state_dir(config: Config) -> Path:
     return Path(home) / "counterfault" / config.sidecar.service
 
 
-async def serve(config: Config, *, until_done: bool = False) -> int:
-    """Run until SIGTERM or SIGINT, or until all experiments are done; the exit code."""
-    totals, directory = Totals(), state_dir(config)
-    if until_done and (why := obstacle(config, directory)):
-        print(f"counterfault: {why}", file=sys.stderr)
-        return UNUSABLE
-    meeting = str((directory / handover.SOCKET_NAME).absolute())
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The objects of one sidecar, composed and not yet started."""
+
+    directory: Path
+    """The state directory."""
+    engine: WorkerPool | EnvoyEngine
+    supervisor: Supervisor
+    handover_socket: handover.HandoverSocket
+    until_done: UntilDone | None
+    """Waits for the runs to end; None if the sidecar runs until it is told to stop."""
+    stopping: asyncio.Event
+    """Set when the sidecar is to stop."""
+    succeeded: asyncio.Event
+    """Set when another supervisor has taken over the listeners."""
+
+
+def build(config: Config, directory: Path, *, until_done: bool = False) -> Sidecar:
+    """Compose a sidecar that keeps its state in `directory`. Raises OSError."""
+    totals = Totals()
+    socket_path = str((directory / handover.SOCKET_NAME).absolute())
     authority = CertificateAuthority(directory)
-    try:
-        engine = _engine(config, directory, totals, meeting, authority)
-    except OSError as e:
-        print(f"counterfault: {e}", file=sys.stderr)
-        return UNUSABLE
+    engine = _engine(config, directory, totals, socket_path, authority)
     supervisor = Supervisor(config, directory, engine, totals)
     stopping, succeeded = asyncio.Event(), asyncio.Event()
 
-    def abdicate() -> None:
+    def give_way() -> None:
         succeeded.set()
         stopping.set()
 
-    door = handover.HandoverSocket(directory, engine.adopt, abdicate)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _task(reload(supervisor)))
+    return Sidecar(
+        directory,
+        engine,
+        supervisor,
+        handover.HandoverSocket(directory, engine.adopt, give_way),
+        UntilDone(supervisor) if until_done else None,
+        stopping,
+        succeeded,
+    )
+
+
+async def serve(config: Config, *, until_done: bool = False) -> int:
+    """Run a sidecar until SIGTERM or SIGINT, or until all experiments are done.
+
+    Returns the exit code of the command.
+    """
+    directory = state_dir(config)
+    if until_done and (why := obstacle(config, directory)):
+        print(f"counterfault: {why}", file=sys.stderr)
+        return UNUSABLE
     try:
-        await handover.replace_predecessor(directory)
-        door.open()
-        await engine.inherit(config)
-        supervisor.start()
-        api = await server.serve(supervisor)
+        sidecar = build(config, directory, until_done=until_done)
     except OSError as e:
         print(f"counterfault: {e}", file=sys.stderr)
-        engine.abandon()
-        door.close()
         return UNUSABLE
-    engine.start()
-    tasks = [_task(ticking(supervisor)), _task(_watch(supervisor)), _task(_greet(supervisor))]
-    tasks.append(_task(poll(supervisor)))
-    errand = UntilDone(supervisor)
-    if until_done:
-        tasks.append(_task(_finish(errand, stopping)))
-    await stopping.wait()
-    if until_done:
-        await errand.stop()
+    return await run(sidecar)
+
+
+async def run(sidecar: Sidecar) -> int:
+    """Start a sidecar, wait until it is to stop, and stop it. Returns the exit code."""
+    try:
+        api = await _start(sidecar)
+    except OSError as e:
+        print(f"counterfault: {e}", file=sys.stderr)
+        sidecar.engine.abandon()
+        sidecar.handover_socket.close()
+        return UNUSABLE
+    sidecar.engine.start()
+    tasks = _tasks(sidecar)
+    await sidecar.stopping.wait()
+    if sidecar.until_done is not None:
+        await sidecar.until_done.stop()
     for task in tasks:
         task.cancel()
-    if succeeded.is_set():
-        log.info("another supervisor takes over")
-        engine.abandon()
-    else:
-        await engine.stop(supervisor.config.sidecar.limits.drain)
-    await api.stop()
-    code = _verdict(errand) if until_done else 0
-    supervisor.close()
-    door.close()
+    await _stop(sidecar, api)
+    code = 0 if sidecar.until_done is None else _verdict(sidecar.until_done)
+    sidecar.supervisor.close()
+    sidecar.handover_socket.close()
     return code
 
 
-async def _finish(errand: UntilDone, stopping: asyncio.Event) -> None:
+async def _start(sidecar: Sidecar) -> server.AdminServer:
+    """Take over from a predecessor and open all ports. Returns the admin port. Raises OSError."""
+    supervisor, engine = sidecar.supervisor, sidecar.engine
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sidecar.stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _task(reload(supervisor)))
+    await handover.replace_predecessor(sidecar.directory)
+    sidecar.handover_socket.open()
+    await engine.inherit(supervisor.config)
+    supervisor.start()
+    return await server.serve(supervisor)
+
+
+def _tasks(sidecar: Sidecar) -> list[asyncio.Task[None]]:
+    """Start what goes on until the sidecar stops."""
+    supervisor = sidecar.supervisor
+    work = [ticking(supervisor), _watch(supervisor), _greet(supervisor), poll(supervisor)]
+    if sidecar.until_done is not None:
+        work.append(_finish(sidecar.until_done, sidecar.stopping))
+    return [_task(one) for one in work]
+
+
+async def _stop(sidecar: Sidecar, api: server.AdminServer) -> None:
+    """Stop the data plane, or leave it to the supervisor that has taken over."""
+    if sidecar.succeeded.is_set():
+        log.info("another supervisor takes over")
+        sidecar.engine.abandon()
+    else:
+        await sidecar.engine.stop(sidecar.supervisor.config.sidecar.limits.drain)
+    await api.stop()
+
+
+async def _finish(until_done: UntilDone, stopping: asyncio.Event) -> None:
     try:
-        await errand.wait()
+        await until_done.wait()
     finally:
         stopping.set()
 
 
-def _verdict(errand: UntilDone) -> int:
-    """Print the reports; the exit code of the worst verdict."""
-    records = list(errand.records())
+def _verdict(until_done: UntilDone) -> int:
+    """Print the reports. Returns the exit code of the worst verdict."""
+    records = list(until_done.records())
     print("\n".join(FORMATS["text"].render(record, None) for record in records), end="")
     return worst(exit_code(record.verdict) for record in records)
 
 
 def _engine(
-    config: Config, directory: Path, totals: Totals, meeting: str, authority: CertificateAuthority
+    config: Config,
+    directory: Path,
+    totals: Totals,
+    socket_path: str,
+    authority: CertificateAuthority,
 ) -> WorkerPool | EnvoyEngine:
-    """The data plane that the configuration asks for. Raises OSError."""
+    """Make the data plane that the configuration names. Raises OSError."""
 
     def pool(budget: Budget, report: Report) -> WorkerPool:
         count = config.sidecar.workers
-        return WorkerPool(count, budget, report, totals.retire, meeting, authority.pem_file)
+        return WorkerPool(count, budget, report, totals.retire, socket_path, authority.pem_file)
 
     match config.sidecar.engine:
         case "mitmproxy":
@@ -132,7 +192,7 @@ def _engine(
 
 
 async def reload(supervisor: Supervisor) -> None:
-    """Reload and say in the log what became of it."""
+    """Reload the configuration and log the result."""
     try:
         await supervisor.reload()
     except ConfigError as e:

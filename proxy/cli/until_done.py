@@ -1,4 +1,4 @@
-"""`counterfault run DIR --until-done`: what there is to wait for, and what came of it."""
+"""`counterfault run DIR --until-done`: waits for the runs, and has their records."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _LOOK = 0.2
 
 
 def obstacle(config: Config, state_dir: Path) -> str | None:
-    """Why nothing would ever be done; None if something is to be run."""
+    """Return why no run can start; None if one can."""
     wanted = [(e.name, e.run) for e in config.experiments if e.state == "running"]
     if not wanted:
         return "nothing is to be run: no experiment says `state: running`"
@@ -43,20 +43,20 @@ class UntilDone:
         self._met: dict[tuple[str, int], None] = {}
 
     async def wait(self) -> None:
-        """Until no run is live, and none is still to start."""
+        """Wait until no run is live, and none is still to start."""
         while True:
             if not self._waits():
                 return
             await asyncio.sleep(_LOOK)
 
     async def stop(self) -> None:
-        """End what is under way: without its sidecar it cannot go on."""
+        """Stop the live runs: they cannot go on without their sidecar."""
         for run in list(self._open()):
             if run.state in LIVE:
                 await self._supervisor.stop(run.experiment)
 
     def records(self) -> Iterator[RunRecord]:
-        """What became of each run, as reports tell it; of one that never was, nothing."""
+        """Yield the record of each run; a run that never began has none."""
         for name, number in self._met:
             try:
                 yield report(self._supervisor, name, number)
@@ -71,7 +71,7 @@ class UntilDone:
         return any(run.state in LIVE for run in found)  # nothing else can start any more
 
     def _open(self) -> Iterator[Run]:
-        """The runs that are live or still to start."""
+        """Yield the runs that are live or still to start."""
         for e in self._supervisor.config.experiments:
             run = self._supervisor.reader.run(e)
             if run.state in LIVE or (run.state is State.PENDING and e.state == "running"):

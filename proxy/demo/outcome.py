@@ -9,7 +9,7 @@ from counterfault.proxy.models.overview import ExperimentSummary
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An act and what became of its hypothesis."""
+    """An act and the verdict on its hypothesis."""
 
     act: Scenario
     seen: ExperimentSummary

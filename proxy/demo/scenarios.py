@@ -92,10 +92,10 @@ SCENARIOS = (
 
 
 def sidecar(ports: Mapping[str, int], state: str) -> str:
-    """sidecar.yaml for these ports."""
+    """Return the content of sidecar.yaml for these ports."""
     return SIDECAR.format(state=json.dumps(state), **ports)
 
 
 def paused(file: str) -> str:
-    """The file of an experiment that is over, so that its users are free for the next."""
+    """Return the file of an experiment that is over, so that its users are free for the next."""
     return file.replace("state: running", "state: paused")

@@ -89,12 +89,12 @@ class Tour:
         return outcome
 
     def point_out(self) -> None:
-        """Where there is something to see."""
+        """Print the addresses that the user can open."""
         admin, shop = _url(self._ports["admin"]), _url(self._ports["inbound"])
         self._screen.say(f"Page     {admin}/\nMetrics  {admin}/metrics\nShop     {shop}/")
 
     def stay(self) -> None:
-        """Until ^C, or until a process ends."""
+        """Wait until ^C, or until a process ends."""
         self._screen.say("\nAll goes on until ^C. Put experiments of your own into:")
         self._screen.say(f"{self._experiments}")
         self.point_out()
@@ -103,13 +103,13 @@ class Tour:
                 self._pause(1.0)
 
     def _drop(self, name: str, text: str) -> None:
-        """Put a whole file in the place of none or of an old one."""
+        """Write a file, or replace it, in one step."""
         beside = self._config / f"{name}.new"
         beside.write_text(text)
         beside.rename(self._experiments / f"{name}.yaml")
 
     def _find(self, name: str) -> ExperimentSummary | None:
-        """What the sidecar says of an experiment, once it knows it."""
+        """Return an experiment's summary, once the sidecar has loaded it."""
         seen = Overview.from_data(get(self._ports["admin"], "/api/experiments"))
         if seen.reload_error:
             raise DemoError("the sidecar refuses the file:\n" + "\n".join(seen.reload_error))
@@ -132,7 +132,7 @@ def _url(port: int) -> str:
 
 @contextmanager
 def opened(screen: TourConsole) -> Iterator[Tour]:
-    """A tour whose processes and files are gone afterwards, however it ends."""
+    """Yield a tour; its processes and files are gone afterwards, however it ends."""
     with (
         TemporaryDirectory(prefix="counterfault-demo-") as place,
         Processes(Path(place)) as processes,
@@ -143,7 +143,7 @@ def opened(screen: TourConsole) -> Iterator[Tour]:
 
 
 def main(keep: bool) -> int:
-    """Give the tour; with `keep`, leave everything running until ^C. The exit code."""
+    """Give the tour; with `keep`, leave everything running until ^C. Returns the exit code."""
     screen = TourConsole(make_console())
     try:
         with ended_by_signals():

@@ -1,4 +1,4 @@
-"""The runs on disk: what was committed is acted upon, and a stopped run stays stopped."""
+"""The runs on disk: only committed states are acted upon; a stopped run stays stopped."""
 
 import json
 import sqlite3
@@ -59,7 +59,7 @@ class History:
     """SQLite under `state_dir`; each commit is on disk before it returns."""
 
     def __init__(self, directory: Path, *, reading: bool = False) -> None:
-        """`reading`: open read-only, without disturbing a process that writes."""
+        """Open the database; with `reading` read-only, so that another process can write."""
         try:
             self._db = _to_read(directory) if reading else _to_write(directory)
         except (OSError, sqlite3.Error) as e:
@@ -70,7 +70,7 @@ class History:
         self._db.close()
 
     def load(self) -> dict[tuple[str, int], Run]:
-        """Every run there ever was, by experiment and number."""
+        """Return every run in the history, by experiment and number."""
         rows = self._rows("SELECT experiment, run, state, reason, edits FROM runs")
         return {(e, n): Run(e, n, State(s), reason, edits) for e, n, s, reason, edits in rows}
 
@@ -81,7 +81,7 @@ class History:
         wall: float,
         account: RecordedSummary | None = None,
     ) -> None:
-        """Commit a run's state with its configuration and account; `wall` in Unix seconds."""
+        """Commit a run's state with its configuration and summary; `wall` in Unix seconds."""
         with self._transaction(f"cannot commit {run.experiment}") as cursor:
             cursor.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -112,7 +112,7 @@ class History:
         accounts: Iterable[tuple[Run, RecordedSummary]],
         wall: float,
     ) -> None:
-        """Commit what runs under way have come to."""
+        """Commit points and summaries of live runs."""
         with self._transaction("cannot commit samples") as cursor:
             for run, account in accounts:
                 _put_account(cursor, run, account)
@@ -123,7 +123,7 @@ class History:
                 )
 
     def configuration(self, experiment: str, run: int) -> dict[str, object]:
-        """What the experiment's file said when a run last moved; empty for an unknown run."""
+        """Return the experiment's file as of a run's last move; empty for an unknown run."""
         rows = self._rows(
             "SELECT configuration FROM runs WHERE experiment = ? AND run = ?", experiment, run
         )
@@ -230,7 +230,7 @@ def _to_read(directory: Path) -> sqlite3.Connection:
 
 
 def _asked(uri: str) -> sqlite3.Connection:
-    """A connection that has answered once: opening alone reads nothing."""
+    """Return a connection that has answered a query: opening alone reads nothing."""
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE)
     try:
         db.execute("SELECT 1 FROM runs")
