@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from counterfault.proxy.config.sidecar import Sidecar, UnitSource
 from counterfault.proxy.engines.upstream_ring import ByteRing
-from counterfault.proxy.experiments.cohorts import Cohort, Enrolment, first_claim, user
+from counterfault.proxy.experiments.cohorts import Cohort, Enrolment, first_enrolment, user
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.fault_rule import FaultRule
 from counterfault.proxy.experiments.lifecycle import LIVE, Epoch, State
@@ -175,7 +175,7 @@ class Plan:
         self._salts = {e.name: e.salt for e in live}
         self._sources = tuple(_source(s) for s in sidecar.unit)
         self._protected = frozenset(path.encode() for path in sidecar.protect)
-        self._enrolment_of = lru_cache(UNITS)(first_claim(tuple(e.arcs for e in live)))
+        self._enrolment_of = lru_cache(UNITS)(first_enrolment(tuple(e.arcs for e in live)))
         self._recognised = lru_cache(UNITS)(self._recognise)
 
     def unit(self, request: Request) -> bytes | None:

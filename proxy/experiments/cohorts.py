@@ -95,11 +95,11 @@ class Arcs:
     experiment: float
     control: float
 
-    def claim(self, unit: bytes) -> Enrolment | None:
+    def enrolment_of(self, unit: bytes) -> Enrolment | None:
         """Return the enrolment of a unit; None if it is in neither arc."""
-        return self.claim_of(xxh64_intdigest(unit, seed_of(self.salt)))
+        return self.enrolment_of_hash(xxh64_intdigest(unit, seed_of(self.salt)))
 
-    def claim_of(self, digest: int) -> Enrolment | None:
+    def enrolment_of_hash(self, digest: int) -> Enrolment | None:
         """Return the enrolment of a unit with this hash; None if it is in neither arc."""
         cohort = cohort_at(_position(digest) / CIRCLE, self.experiment, self.control)
         if cohort is None:
@@ -113,24 +113,24 @@ class Arcs:
         return max(ceil(share * CIRCLE) for share in (self.experiment, self.control))
 
 
-def first_claim(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:
+def first_enrolment(arcs: tuple[Arcs, ...]) -> Callable[[bytes], Enrolment | None]:
     """Return a function that enrols a unit in the first experiment whose arcs it is in.
 
     What is the same for all units is computed once, here.
     """
     asked = tuple((seed_of(arc.salt), HALF - arc.widest, arc) for arc in arcs)
 
-    def claim(unit: bytes) -> Enrolment | None:
+    def enrolment_of(unit: bytes) -> Enrolment | None:
         for seed, least, arc in asked:
             # The test that Envoy makes, too: most units are in neither arc.
             digest = xxh64_intdigest(unit, seed)
             if digest % HALF >= least:
-                found = arc.claim_of(digest)
+                found = arc.enrolment_of_hash(digest)
                 if found is not None:
                     return found
         return None
 
-    return claim
+    return enrolment_of
 
 
 def salt_of(name: str, run: int) -> bytes:

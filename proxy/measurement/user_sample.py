@@ -14,10 +14,10 @@ MOST = 2**14
 
 @dataclass(slots=True)
 class UserSample:
-    """The users that are kept, as hashes below 2^32.
+    """The users that are kept, as hashes below 2^32; `most` of them at most.
 
-    Samples are merged by adding the users of one to the other, in any order. `most` users are kept,
-    at least two, since a hash of zero is below every threshold, once in each cohort.
+    Samples are merged by adding the users of one to the other, in any order. `most` must be at
+    least two: a hash of zero is below every threshold, and a user of each cohort can have it.
     """
 
     most: int = MOST

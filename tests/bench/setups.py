@@ -13,7 +13,7 @@ from typing import Any
 import trustme
 
 from counterfault.proxy.engines.envoy.runtime.binary import find_envoy
-from counterfault.proxy.experiments.cohorts import Arcs, Cohort, first_claim, salt_of
+from counterfault.proxy.experiments.cohorts import Arcs, Cohort, first_enrolment, salt_of
 from tests.bench.bare_envoy import configuration
 from tests.support.programs import Sidecar, free_port, until
 
@@ -124,10 +124,10 @@ def sidecar(
 
 def _cohort(names: list[str], share: float) -> Callable[[int], Cohort | None]:
     arcs = tuple(Arcs(name, salt_of(name, 1), share, share) for name in sorted(names))
-    claim = first_claim(arcs)
+    enrolment_of = first_enrolment(arcs)
 
     def of(number: int) -> Cohort | None:
-        found = claim(b"user-%d" % number)
+        found = enrolment_of(b"user-%d" % number)
         return found.cohort if found else Cohort.BYSTANDER
 
     return of if names else lambda number: None

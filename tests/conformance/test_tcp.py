@@ -31,8 +31,8 @@ class World(Runs):
 
     def cohort(self, address: str) -> Cohort | None:
         """For shares of 30 %."""
-        claim = Arcs("x", salt_of("x", self.run), 0.3, 0.3).claim(address.encode())
-        return claim.cohort if claim else None
+        enrolment = Arcs("x", salt_of("x", self.run), 0.3, 0.3).enrolment_of(address.encode())
+        return enrolment.cohort if enrolment else None
 
     def address(self, cohort: str) -> str:
         return next(a for a in ADDRESSES if self.cohort(a) == cohort)
@@ -292,8 +292,11 @@ def test_postgres_waits_and_goes_on(world: World) -> None:
         assert took(lambda: connection.execute("select 1")) < 0.15
         every = {"experiment": "50%", "control": "50%"}
         world.begin({"latency": "150ms"}, at="each", cohorts=every)
-        connections = [query(port, 20) for _ in range(8)]
-        slow = [took(lambda c=c: c.execute("select 1")) for c in connections]  # type: ignore[misc]
+        connections, slow = [], list[float]()
+        # Each connection is a unit of its own and is enrolled by lot, half of them in each cohort.
+        while len(slow) < 8 or ({t >= 0.15 for t in slow} != {True, False} and len(slow) < 64):
+            connections.append(one := query(port, 20))
+            slow.append(took(lambda c=one: c.execute("select 1")))  # type: ignore[misc]
         assert {t >= 0.15 for t in slow} == {True, False}, slow
         assert all(c.execute("select 41 + 1").fetchone() == (42,) for c in connections)
         for one in connections:

@@ -71,9 +71,13 @@ def test_ten_thousand_users_are_where_python_puts_them(
             sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nx-user-id: %s\r\n\r\n" % unit)
             head = read_head(sock)
             assert sock.recv(5, socket.MSG_WAITALL) == b"hello"
-            claim = next((found for arc in arcs if (found := arc.claim(unit))), None)
-            said = f"{claim.experiment}.{claim.cohort}.{claim.replicate}" if claim else ""
-            cohorts.add(claim and (claim.experiment, claim.cohort))
+            enrolment = next((found for arc in arcs if (found := arc.enrolment_of(unit))), None)
+            said = (
+                f"{enrolment.experiment}.{enrolment.cohort}.{enrolment.replicate}"
+                if enrolment
+                else ""
+            )
+            cohorts.add(enrolment and (enrolment.experiment, enrolment.cohort))
             if f"x-seen: {said}\r\n".encode() not in head and (said or b"x-seen" in head):
                 wrong.append((unit, said, head))
     assert wrong == []

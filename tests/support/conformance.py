@@ -17,7 +17,7 @@ import httpx
 import pytest
 import trustme
 
-from counterfault.proxy.experiments.cohorts import Arcs, first_claim, salt_of
+from counterfault.proxy.experiments.cohorts import Arcs, first_enrolment, salt_of
 from tests.support.open_resources import Open, assert_nothing_left, open_when_idle
 from tests.support.programs import Nginx, Sidecar, free_port, program, until
 
@@ -94,12 +94,12 @@ class World:
         number = next((i for i, g in enumerate(self.groups) if path.split("/")[1] in g), 0)
         wanted = None if cohort == "bystander" else (f"x{number}", cohort)
         units = (f"user-{i}" for i in range(100_000))
-        found = (unit for unit in units if self._claim(unit) == wanted)
+        found = (unit for unit in units if self._enrolment(unit) == wanted)
         return next(islice(found, skip, None))
 
-    def _claim(self, unit: str) -> tuple[str, str] | None:
-        claim = first_claim(arcs(len(self.groups)))(unit.encode())
-        return None if claim is None else (claim.experiment, str(claim.cohort))
+    def _enrolment(self, unit: str) -> tuple[str, str] | None:
+        enrolment = first_enrolment(arcs(len(self.groups)))(unit.encode())
+        return None if enrolment is None else (enrolment.experiment, str(enrolment.cohort))
 
     def direct(self, ask: Ask) -> Answer:
         """Without the sidecar."""

@@ -82,7 +82,7 @@ def user(
     found = (
         name
         for name in (f"user-{i}" for i in range(100_000))
-        if ((e := arcs.claim(name.encode())) and e.cohort) == wanted
+        if ((e := arcs.enrolment_of(name.encode())) and e.cohort) == wanted
     )
     for _ in range(skip):
         next(found)

@@ -166,8 +166,8 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
         shares, latencies = np.zeros((64, 2)), np.zeros((64, 161))
         shares[: len(good), 0] = latencies[: len(good), 80] = good
         if good:
-            of_ladder, _ = LatencyCdf(Sample(latencies), 0.5).split(80.5)
-            assert of_ladder == pytest.approx(clusters_of(latencies))
+            of_cdf, _ = LatencyCdf(Sample(latencies), 0.5).split(80.5)
+            assert of_cdf == pytest.approx(clusters_of(latencies))
         return events_of(shares).clusters, clusters_of(latencies)
 
     assert clusters([1.0] * 64) == pytest.approx((64, 64))
@@ -179,11 +179,11 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
 @given(samples(width(KINDS[LATENCIES[0]])), st.floats(-40, 200), st.sampled_from([0.5, 0.99]))
 def test_a_deviance_can_be_told_of_any_place(sample: Sample, place: float, q: float) -> None:
     assume(sample.events)
-    ladder = LatencyCdf(sample, q)
-    total = ladder.total
-    share = ladder.below(place) / total
+    cdf = LatencyCdf(sample, q)
+    total = cdf.total
+    share = cdf.below(place) / total
     expected = total * reference_statistics.kl(share, q)
-    assert ladder.deviance(place) == pytest.approx(expected, rel=1e-9, abs=max(1e-9, 1e-14 * total))
+    assert cdf.deviance(place) == pytest.approx(expected, rel=1e-9, abs=max(1e-9, 1e-14 * total))
 
 
 def test_a_quantile_beyond_all_bounds_is_in_the_outermost_bucket() -> None:

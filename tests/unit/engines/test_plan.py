@@ -59,8 +59,8 @@ def test_a_unit_is_in_at_most_one_experiment_the_first_in_file_order(unit: bytes
     names = ("a", "b", "c")
     shares = {"experiment": "20%", "control": "20%"}
     made = plan(*(experiment(n, cohorts=shares) for n in names))
-    claims = [Arcs(n, f"{n}#1".encode(), 0.2, 0.2).claim(unit) for n in names]
-    expected = next((c for c in claims if c is not None), None)
+    found = [Arcs(n, f"{n}#1".encode(), 0.2, 0.2).enrolment_of(unit) for n in names]
+    expected = next((c for c in found if c is not None), None)
     assert made.assign(request(), unit, None) == expected
 
 

@@ -15,7 +15,7 @@ from counterfault.proxy.experiments.cohorts import (
     Arcs,
     Cohort,
     cohort_at,
-    first_claim,
+    first_enrolment,
     position,
     replicate,
     salt_of,
@@ -29,7 +29,7 @@ units = st.binary(min_size=1, max_size=300)
 
 
 def cohort(unit: bytes, share: float, name: str = "x", run: int = 1) -> Cohort | None:
-    enrolment = Arcs(name, salt_of(name, run), share, share).claim(unit)
+    enrolment = Arcs(name, salt_of(name, run), share, share).enrolment_of(unit)
     return enrolment.cohort if enrolment else None
 
 
@@ -86,7 +86,7 @@ def test_cohorts_are_independent(one: tuple[str, int], other: tuple[str, int]) -
 def test_replicates_are_even_and_independent_of_the_cohort() -> None:
     counts = {side: [0] * REPLICATES for side in (Cohort.CONTROL, Cohort.EXPERIMENT)}
     for unit in UNITS:
-        enrolment = Arcs("x", b"x#1", 0.5, 0.5).claim(unit)
+        enrolment = Arcs("x", b"x#1", 0.5, 0.5).enrolment_of(unit)
         assert enrolment is not None
         counts[enrolment.cohort][enrolment.replicate] += 1
     for cells in counts.values():
@@ -119,12 +119,14 @@ def test_places_stay_where_they_are(salt: bytes, unit: bytes, place: int) -> Non
 def test_who_is_in_an_arc_is_above_the_threshold(unit: bytes, e: float, c: float) -> None:
     arcs = Arcs("x", b"x#1", e, c)
     above = xxh64_intdigest(unit, seed_of(b"x#1")) % HALF >= HALF - arcs.widest
-    assert above or arcs.claim(unit) is None
-    assert above == (arcs.claim(unit) is not None) or e != c
+    assert above or arcs.enrolment_of(unit) is None
+    assert above == (arcs.enrolment_of(unit) is not None) or e != c
 
 
 @given(units, st.lists(st.tuples(shares, shares), max_size=5))
-def test_the_quick_claim_is_the_first_arcs(unit: bytes, sizes: list[tuple[float, float]]) -> None:
+def test_the_first_enrolment_is_the_first_arcs(
+    unit: bytes, sizes: list[tuple[float, float]]
+) -> None:
     arcs = tuple(Arcs(f"e{i}", f"e{i}#1".encode(), *size) for i, size in enumerate(sizes))
-    expected = next((e for arc in arcs if (e := arc.claim(unit)) is not None), None)
-    assert first_claim(arcs)(unit) == expected
+    expected = next((e for arc in arcs if (e := arc.enrolment_of(unit)) is not None), None)
+    assert first_enrolment(arcs)(unit) == expected

@@ -112,7 +112,7 @@ def _native_response(plain: Respond, grpc: Action) -> NativeResponse | Detour:
 def _reason_for_detour(rule: FaultRule) -> str | None:
     """Return why workers perform a rule, whatever its action is; None if Envoy may perform it."""
     if rule.fault.name not in BUILT_IN:
-        # Only of our own faults is it known that their action is of one kind for all requests.
+        # A fault of another package may return another kind of action for another request.
         return f"`{rule.fault.name}`"
     if rule.when == "after":
         return "`when: after`"

@@ -1,4 +1,4 @@
-"""A valve lets things through in their order, at the pace and the time that its claims say."""
+"""A paced queue lets events through in order, at the pace and the time that its faults say."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,21 +30,21 @@ class World:
             {"service": "s", "listeners": {"inbound": {"listen": "a:1", "upstream": "http://b"}}}
         )
         self.live = WorkerState(Plan(sidecar, (), {}), Budget(fault_budget.create(), 0), {"x": 0})
-        self.valve = PacedQueue(lambda: self.now)
+        self.queue = PacedQueue(lambda: self.now)
 
-    def claim(self) -> ActiveFault:
+    def fault(self) -> ActiveFault:
         assert self.live.budget.take(0, 100, None)
         return ActiveFault(
             self.live, INJECTION, lambda i, result: self.counted.append(result), set()
         )
 
-    def put(self, data: bytes, claim: ActiveFault | None = None, seconds: float = 0.0) -> None:
-        self.valve.put(events.DataReceived(SERVER, data), claim, seconds)
+    def put(self, data: bytes, fault: ActiveFault | None = None, seconds: float = 0.0) -> None:
+        self.queue.put(events.DataReceived(SERVER, data), fault, seconds)
 
     def run(self) -> list[tuple[float, Any]]:
         """All that comes out, with the time of it."""
         found = []
-        while (following := self.valve.next()) is not None:
+        while (following := self.queue.next()) is not None:
             if isinstance(following, Wait):
                 self.now += following.seconds
             else:
@@ -54,28 +54,28 @@ class World:
 
 def test_bytes_take_the_time_that_their_pace_has_for_them() -> None:
     world = World()
-    claim = world.claim()
-    world.valve.limit_rate(Pace(10, 0.5), claim)
+    fault = world.fault()
+    world.queue.limit_rate(Pace(10, 0.5), fault)
     world.put(b"0123456789abcdefghijXYZ")
     end = events.ConnectionClosed(SERVER)
-    world.valve.put(end)
+    world.queue.put(end)
     found = world.run()
     pieces = [(at, e.data) for at, e in found[:-1]]
     assert pieces == [(0.5, b"0123456789"), (1.0, b"abcdefghij"), (1.15, b"XYZ")]
     assert found[-1] == (1.15, end)
-    assert (world.valve.size, world.valve.empty) == (0, True)
+    assert (world.queue.size, world.queue.empty) == (0, True)
     assert world.counted == ["performed"]
 
 
 def test_the_slowest_of_two_paces_holds_until_its_fault_ends() -> None:
     world = World()
-    slow, slower = world.claim(), world.claim()
-    world.valve.limit_rate(Pace(10, 0.1), slow)
-    world.valve.limit_rate(Pace(10, 1.0), slower)
+    slow, slower = world.fault(), world.fault()
+    world.queue.limit_rate(Pace(10, 0.1), slow)
+    world.queue.limit_rate(Pace(10, 1.0), slower)
     world.put(b"x" * 20)
-    assert isinstance(world.valve.next(), Wait)
+    assert isinstance(world.queue.next(), Wait)
     world.now += 1
-    first: Any = world.valve.next()
+    first: Any = world.queue.next()
     assert first.data == b"x" * 10
     slower.release()
     assert [at for at, _ in world.run()] == [1.1]
@@ -83,19 +83,19 @@ def test_the_slowest_of_two_paces_holds_until_its_fault_ends() -> None:
 
 def test_a_fault_that_ends_lets_everything_through_at_once() -> None:
     world = World()
-    claim = world.claim()
-    world.valve.limit_rate(Pace(1, 60.0), claim)
+    fault = world.fault()
+    world.queue.limit_rate(Pace(1, 60.0), fault)
     world.put(b"abc")
     world.put(b"def")
-    assert isinstance(world.valve.next(), Wait)
-    claim.release()
+    assert isinstance(world.queue.next(), Wait)
+    fault.release()
     assert [(at, e.data) for at, e in world.run()] == [(0, b"abc"), (0, b"def")]
     assert world.live.budget.active() == 0
 
 
 def test_what_a_slow_source_leaves_unused_is_no_burst_later() -> None:
     world = World()
-    world.valve.limit_rate(Pace(10, 1.0), world.claim())
+    world.queue.limit_rate(Pace(10, 1.0), world.fault())
     world.put(b"x" * 10)
     world.run()
     world.now += 60
@@ -105,8 +105,8 @@ def test_what_a_slow_source_leaves_unused_is_no_burst_later() -> None:
 
 def test_messages_overtake_nobody_and_wait_for_nobody() -> None:
     world = World()
-    world.put(b"a", world.claim(), 1.0)
-    world.put(b"b", world.claim(), 0.2)
+    world.put(b"a", world.fault(), 1.0)
+    world.put(b"b", world.fault(), 0.2)
     world.put(b"c")
     assert [(at, e.data) for at, e in world.run()] == [(1.0, b"a"), (1.0, b"b"), (1.0, b"c")]
     assert world.live.budget.active() == 0
@@ -114,17 +114,17 @@ def test_messages_overtake_nobody_and_wait_for_nobody() -> None:
 
 def test_whoever_leaves_ends_what_is_held_for_him() -> None:
     world = World()
-    world.put(b"a", world.claim(), 60.0)
-    world.put(b"b", world.claim(), 60.0)
-    world.valve.clear()
-    assert world.valve.next() is None
+    world.put(b"a", world.fault(), 60.0)
+    world.put(b"b", world.fault(), 60.0)
+    world.queue.clear()
+    assert world.queue.next() is None
     assert world.live.budget.active() == 0
 
 
 def test_a_fault_without_effect_has_failed_and_gives_back_what_it_took() -> None:
     world = World()
-    claim = world.claim()
-    claim.release()
-    claim.release()
+    fault = world.fault()
+    fault.release()
+    fault.release()
     assert world.counted == ["failed"]
     assert (world.live.budget.active(), world.live.budget.performed(0)) == (0, 0)

@@ -24,18 +24,18 @@ def _data(data: bytes, *, ends: bool = False) -> DataReceived:
     return DataReceived(stream_id=1, data=data, flow_controlled_length=0, stream_ended=ended)
 
 
-def _most(calm: FloodLimit, event: Callable[[], Event], tried: int = 20_000) -> int:
-    return next((i for i in range(tried) if not calm.allows(event())), tried)
+def _most(limit: FloodLimit, event: Callable[[], Event], tried: int = 20_000) -> int:
+    return next((i for i in range(tried) if not limit.allows(event())), tried)
 
 
 def test_requests_that_are_taken_back_are_bounded_at_once_and_for_ever() -> None:
     clock = _Clock()
-    calm = FloodLimit(clock)
-    assert _most(calm, _reset) == 500
+    limit = FloodLimit(clock)
+    assert _most(limit, _reset) == 500
     clock.now += 3
-    assert _most(calm, _reset) == pytest.approx(300, abs=2)
+    assert _most(limit, _reset) == pytest.approx(300, abs=2)
     clock.now += 3600
-    assert _most(calm, _reset) == pytest.approx(500, abs=2)
+    assert _most(limit, _reset) == pytest.approx(500, abs=2)
 
 
 @pytest.mark.parametrize("event", [lambda: PingReceived(ping_data=b"counterf"), lambda: _data(b"")])

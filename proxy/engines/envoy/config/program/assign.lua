@@ -59,7 +59,7 @@ function envoy_on_request(handle)
         if #positions > 0 then handle:setUpstreamOverrideHost(node_of(unit), false) end
       end
     end
-    if unit and #arms > 0 then found = claimed(unit) end
+    if unit and #arms > 0 then found = enrolment_of(unit) end
   end
   local carries = tagged(fields)
   if found or carries then enrol(handle, fields, unit, found, carries) end

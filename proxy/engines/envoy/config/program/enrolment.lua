@@ -5,17 +5,17 @@ for _, arm in ipairs(arms) do
   by_name[arm.name] = arm
 end
 
-local HALF, FEW, MOST_CLAIMS = CIRCLE / 2, 4, 65536
+local HALF, FEW, MOST_REMEMBERED = CIRCLE / 2, 4, 65536
 -- With few experiments little is allocated, so that the garbage collector may run less often.
 collectgarbage("setpause", #arms <= FEW and 400 or 200)
-local claims, remembered = {}, 0
+local enrolments, remembered = {}, 0
 
 local function enrolment(arm, cohort, replicate, user)
   local text = arm.name .. "." .. cohort .. "." .. replicate
   return { arm = arm, cohort = cohort, replicate = replicate, user = user, text = text }
 end
 
-local function claim(unit)
+local function first_enrolment(unit)
   for i = 1, #arms do
     local arm = arms[i]
     local position, user = position_and_user(unit, arm.seed)
@@ -27,12 +27,12 @@ local function claim(unit)
   return false
 end
 
-local function claimed(unit)
-  if #arms <= FEW then return claim(unit) end
-  local found = claims[unit]
+local function enrolment_of(unit)
+  if #arms <= FEW then return first_enrolment(unit) end
+  local found = enrolments[unit]
   if found ~= nil then return found end
-  found = claim(unit)
-  if remembered >= MOST_CLAIMS then claims, remembered = {}, 0 end
-  claims[unit], remembered = found, remembered + 1
+  found = first_enrolment(unit)
+  if remembered >= MOST_REMEMBERED then enrolments, remembered = {}, 0 end
+  enrolments[unit], remembered = found, remembered + 1
   return found
 end
