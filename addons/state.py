@@ -31,8 +31,8 @@ class WorkerState:
 
     plan: Plan
     budget: Budget
-    budget_cells: dict[str, int] = field(default_factory=dict)
-    """The cell of each run in the budget."""
+    budget_slots: dict[str, int] = field(default_factory=dict)
+    """The slot of each run in the budget."""
     workers: int = 1
     counters: Counters = field(default_factory=Counters)
     clock: Callable[[], float] = time.monotonic
@@ -51,9 +51,9 @@ class WorkerState:
         """Whether a fault that was drawn earlier may still happen: its run goes on."""
         return self.leased() and self.plan.injects(injection.experiment, injection.epoch)
 
-    def apply_plan(self, plan: Plan, budget_cells: dict[str, int]) -> None:
+    def apply_plan(self, plan: Plan, budget_slots: dict[str, int]) -> None:
         """Act on a new plan, and release the faults of runs that it has ended."""
-        self.plan, self.budget_cells = plan, budget_cells
+        self.plan, self.budget_slots = plan, budget_slots
         self.release_ended_faults()
         self.counters.forget_others(plan.kept_epochs)  # the supervisor has the others
 

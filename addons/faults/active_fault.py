@@ -53,9 +53,9 @@ class ActiveFault:
         if not self._counted:
             self._counted = True
             self._count(self.injection, FaultResult.FAILED)
-            cell = self._state.budget_cells.get(self.injection.experiment)
-            if cell is not None:
-                self._state.budget.refund(cell)
+            slot = self._state.budget_slots.get(self.injection.experiment)
+            if slot is not None:
+                self._state.budget.refund(slot)
 
     async def wait(self, seconds: float) -> bool:
         """Wait. Returns True if all the seconds have passed, False if the fault was over before."""

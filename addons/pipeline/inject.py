@@ -107,8 +107,8 @@ class Inject:
             self._count(exchange, injection, FaultResult.FAILED)
             return None
         limits = state.plan.limits
-        cell = state.budget_cells[injection.experiment]
-        if not state.budget.take(cell, limits.active_faults, injection.most):
+        slot = state.budget_slots[injection.experiment]
+        if not state.budget.take(slot, limits.active_faults, injection.most):
             self._count(exchange, injection, FaultResult.OVERFLOW)
             return None
         return ActiveFault(state, injection, partial(self._count, exchange), exchange.held_faults)
@@ -122,8 +122,8 @@ class Inject:
             enrolled = exchange.enrolment
             who = exchange.unit or (b"%d" % enrolled.replicate if enrolled else b"")
         what = b"%s %d %s" % (injection.epoch.encode(), injection.rule, who)
-        cell = self._state.budget_cells[injection.experiment]
-        match self._state.budget.grant(cell, what, injection.limit, self._state.clock()):
+        slot = self._state.budget_slots[injection.experiment]
+        match self._state.budget.grant(slot, what, injection.limit, self._state.clock()):
             case Grant.YES:
                 return True
             case Grant.NO:

@@ -24,7 +24,7 @@ def make_worker(control: socket.socket, budget: int, index: int) -> Worker:
     Args:
         control: The socket to the supervisor.
         budget: The descriptor of the shared counters.
-        index: The number of the worker, and of its cell in the counters.
+        index: The number of the worker, and of its slot in the fault budget.
     """
     return Worker(control, Budget(budget, index), index, make_context)
 

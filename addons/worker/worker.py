@@ -48,7 +48,7 @@ class Worker:
 
         Args:
             control: The socket to the supervisor.
-            budget: The shared counters, with this worker's cell.
+            budget: The shared counters, with this worker's slot.
             index: The number of this worker in the pool.
             compose: Makes what connections share; called with the state of the first plan.
         """
@@ -172,7 +172,7 @@ class Worker:
 
     def _send_counts(self, rows: Rows) -> None:
         if rows:
-            self._supervisor.send({"type": "cells", "from": self._incarnation, "rows": rows})
+            self._supervisor.send({"type": "counts", "from": self._incarnation, "rows": rows})
 
     # --- work of its own
 

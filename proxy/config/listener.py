@@ -70,7 +70,9 @@ class Listener(Strict):
         if self.forward and self.tls is not None:
             raise ValueError("mode forward has no tls: applications speak plainly to their proxy")
         if "unit" in self.model_fields_set and self.scheme != "tcp":
-            raise ValueError("`unit` is for tcp listeners; users of http ones are found by theirs")
+            raise ValueError(
+                "`unit` is for tcp listeners; http listeners use the `unit` of sidecar.yaml"
+            )
         return self
 
     @property

@@ -3,12 +3,12 @@
 The kernel releases the lock of a process that dies. A process that does not get the lock within
 20 ms injects no fault, which is the harmless outcome.
 
-    [0, 64)        active faults, one cell per worker
-    [64, 1088)     performed faults, one cell per run
-    [1088, 2112)   how many runs have had each of the run cells, one after another
+    [0, 64)        active faults, one slot per worker
+    [64, 1088)     performed faults, one slot per run
+    [1088, 2112)   how many runs have had each run slot, one after another
     then a hash table of grants: 65,536 times (hash, run, count, since)
 
-Every cell is an int64; `since` is a float64 of monotonic seconds.
+Every slot is an int64; `since` is a float64 of monotonic seconds.
 """
 
 import fcntl
@@ -28,10 +28,10 @@ WORKERS = 64
 RUNS = 1024
 GRANTS = 65536
 
-_CELL = struct.Struct("=q")
+_SLOT = struct.Struct("=q")
 _GRANT = struct.Struct("=QQQd")
-_CELLS = _CELL.size * (WORKERS + RUNS + RUNS)
-_SIZE = _CELLS + _GRANT.size * GRANTS
+_SLOTS = _SLOT.size * (WORKERS + RUNS + RUNS)
+_SIZE = _SLOTS + _GRANT.size * GRANTS
 # Seconds to wait for the lock. It is held for microseconds, but its holder may be off its core.
 _LOCK_TIMEOUT = 0.02
 # Entries of the table, from the one that its hash names, in which a grant may be.
@@ -67,7 +67,7 @@ class Budget:
 
         Args:
             fd: The descriptor that `create` has made.
-            worker: The worker's own cell; None in the supervisor.
+            worker: The worker's own slot; None in the supervisor.
             elsewhere: Returns how many faults are active in no worker, such as Envoy's.
         """
         self.fd = fd
@@ -105,7 +105,7 @@ class Budget:
             fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
     def release(self) -> None:
-        """Count a fault as ended. Only this worker writes its cell, so there is no lock."""
+        """Count a fault as ended. Only this worker writes its slot, so there is no lock."""
         if self._worker is not None:
             self._set(self._worker, self._get(self._worker) - 1)
 
@@ -121,7 +121,7 @@ class Budget:
         """Count one more fault under `what` if the limit allows it.
 
         Args:
-            run: The cell of the run.
+            run: The slot of the run.
             what: The bytes that a limit counts by, such as a rule and its user.
             limit: How many, per which time.
             now: Seconds of the machine's monotonic clock, which all workers share.
@@ -154,7 +154,7 @@ class Budget:
         """
         free = None
         for probe in range(_PROBES):
-            entry = _CELLS + _GRANT.size * ((digest + probe) % GRANTS)
+            entry = _SLOTS + _GRANT.size * ((digest + probe) % GRANTS)
             found, whose, _, _ = _GRANT.unpack_from(self._memory, entry)
             if found == digest and whose == owner:
                 return entry
@@ -165,12 +165,12 @@ class Budget:
         return free
 
     def _owner(self, run: int) -> int:
-        """Return a number for the run that has this cell now; no other run ever has the same."""
+        """Return a number for the run that has this slot now; no other run ever has the same."""
         return self._get(WORKERS + RUNS + run) * RUNS + run
 
     def active(self) -> int:
         """Return how many faults are active in all workers and elsewhere."""
-        return sum(self._get(cell) for cell in range(WORKERS)) + self._elsewhere()
+        return sum(self._get(slot) for slot in range(WORKERS)) + self._elsewhere()
 
     def performed(self, run: int) -> int:
         """Return how many faults a run has performed."""
@@ -181,10 +181,10 @@ class Budget:
         self._set(worker, 0)
 
     def clear_run(self, run: int) -> None:
-        """Give a cell to a new run: no fault performed and nothing granted."""
+        """Give a slot to a new run: no fault performed and nothing granted."""
         self._set(WORKERS + run, 0)
-        cell = WORKERS + RUNS + run
-        self._set(cell, self._get(cell) + 1)
+        slot = WORKERS + RUNS + run
+        self._set(slot, self._get(slot) + 1)
 
     def _lock(self) -> bool:
         """Take the file lock. Returns False if it is not to be had within _LOCK_TIMEOUT."""
@@ -201,9 +201,9 @@ class Budget:
             else:
                 return True
 
-    def _get(self, cell: int) -> int:
-        value: int = _CELL.unpack_from(self._memory, cell * _CELL.size)[0]
+    def _get(self, slot: int) -> int:
+        value: int = _SLOT.unpack_from(self._memory, slot * _SLOT.size)[0]
         return value
 
-    def _set(self, cell: int, value: int) -> None:
-        _CELL.pack_into(self._memory, cell * _CELL.size, value)
+    def _set(self, slot: int, value: int) -> None:
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, value)

@@ -44,7 +44,7 @@ class EnvoyEngine:
         config: Config,
         state_dir: Path,
         pool: Callable[[Budget, Report], WorkerPool],
-        cells: Callable[[str, Rows], None],
+        report: Callable[[str, Rows], None],
         gone: Callable[[str], None],
     ) -> None:
         """Prepare the engine; `start` begins to run Envoy.
@@ -53,7 +53,7 @@ class EnvoyEngine:
             config: The configuration.
             state_dir: The state directory; Envoy runs in a directory below it.
             pool: Makes the workers' pool from the fault budget and a receiver of their counts.
-            cells: Called with an incarnation and its counts.
+            report: Called with an incarnation and its counts.
             gone: Called with the incarnation of an Envoy that has ended.
 
         Raises:
@@ -61,13 +61,13 @@ class EnvoyEngine:
         """
         sidecar, limits = config.sidecar, config.sidecar.limits
         self._config = config
-        self._report, self._gone = cells, gone
+        self._report, self._gone = report, gone
         self._directory = RunDirectory(state_dir / "envoy")
         path = find_envoy(sidecar.envoy.path, config.directory)
         command = EnvoyCommand(path, sidecar.workers, limits.drain)
         self._process = EnvoyProcess(self._directory, command)
         admin = EnvoyAdmin(lambda: self._directory.socket_path(ADMIN_SOCKET))
-        self._telemetry = TelemetryCollector(admin, cells, lambda: self._process.incarnation)
+        self._telemetry = TelemetryCollector(admin, report, lambda: self._process.incarnation)
         delivery = Delivery(self._directory, admin, self._telemetry.reasons, limits.drain)
         self._server = EnvoyServer(self._directory, admin, self._process, delivery, gone)
         self._delays = DelayServer()

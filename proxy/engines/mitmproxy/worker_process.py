@@ -91,7 +91,7 @@ class WorkerProcess:
 
     def _receive(self, message: Message, _: list[int]) -> None:
         match message["type"]:
-            case "cells":
+            case "counts":
                 self.incarnation = message["from"]
                 self._report(self.incarnation, [(key_from_wire(k), v) for k, v in message["rows"]])
             case "tasks":

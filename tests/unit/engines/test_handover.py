@@ -57,10 +57,10 @@ def test_an_orphan_is_adopted_with_its_sockets_and_all_it_has_said(tmp_path: Pat
         orphan = Channel(connect(tmp_path), lambda message, fds: None, lambda: None)
         with socket.socket() as listening:
             orphan.send({"type": "orphan", "index": 3}, [listening.fileno()])
-        orphan.send({"type": "cells"})
+        orphan.send({"type": "counts"})
         await supervisor.news.wait()
         assert supervisor.orphans == [({"type": "orphan", "index": 3}, 1)]
-        assert supervisor.later == [{"type": "cells"}]
+        assert supervisor.later == [{"type": "counts"}]
         supervisor.socket.close()  # an adopted worker stays
         orphan.send({"type": "tasks"})
         supervisor.news.clear()

@@ -217,8 +217,8 @@ def test_another_prometheus_edits_the_runs_that_ask_it(world: World) -> None:
 def test_max_faults_stops_the_run(world: World) -> None:
     limited = config(raw(baseline="0s", guard={"max_faults": 2}))
     world.advance(limited)
-    cell = world.registry.statuses()["x"].slot
-    assert [world.worker_side.take(cell, 10, 2) for _ in range(3)] == [True, True, False]
+    slot = world.registry.statuses()["x"].slot
+    assert [world.worker_side.take(slot, 10, 2) for _ in range(3)] == [True, True, False]
     world.advance(limited, after=1)
     assert (world.state(), world.registry.runs["x"].reason) == (State.STOPPED, Reason.MAX_FAULTS)
 

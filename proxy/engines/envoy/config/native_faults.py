@@ -132,7 +132,7 @@ def _quantiles(rule: FaultRule) -> tuple[float, ...]:
         position = min(step / POINTS, _LAST)
         action = rule.fault.act(PLAIN_REQUEST, lambda position=position: position)  # type: ignore[misc]
         if not isinstance(action, Delay):
-            raise TypeError(f"{rule.fault.name} is a delay at times only")
+            raise TypeError(f"{rule.fault.name} returned another action than a delay")
         found.append(action.seconds * 1000)
     return tuple(found)
 

@@ -82,7 +82,7 @@ def test_what_a_worker_reports_is_known() -> None:
         async with running(reports, applied=applied.set) as (process, worker):
             assert (process.generation, process.tasks, process.incarnation) == (0, 0, "")
             key = InternalErrorKey("assign")
-            worker.channel.send({"type": "cells", "from": "7-1", "rows": [(key, 2.0)]})
+            worker.channel.send({"type": "counts", "from": "7-1", "rows": [(key, 2.0)]})
             worker.channel.send({"type": "tasks", "count": 4})
             worker.channel.send({"type": "applied", "generation": 9})
             async with asyncio.timeout(10):
