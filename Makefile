@@ -43,7 +43,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## Try it: a small shop, a fault and a verdict
 	@$(BIN)/counterfault demo $(ARGS)
 
-# As many at a time as there are processors; tests/support/test_plan.py says which are together.
+# As many at a time as there are processors; tests/support/suite_plan.py says which are together.
 PYTEST := $(BIN)/python -m pytest -n logical --dist loadgroup --no-loadscope-reorder
 
 test: install ## Run the tests that tell that it works, on both engines (under five minutes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import programs, test_plan
+from tests.support import programs, suite_plan
 from tests.support.programs import MakeNginx, MakeSidecar, Nginx, Sidecar
 
 _NUMBERS = count(1)
@@ -18,10 +18,10 @@ _NUMBERS = count(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Give each test its markers, let pytest select by them, and put the rest in order."""
     for item in items:
-        for marker in test_plan.markers(item):
+        for marker in suite_plan.markers(item):
             item.add_marker(marker)
     yield
-    items.sort(key=test_plan.sort_key)
+    items.sort(key=suite_plan.sort_key)
 
 
 @pytest.fixture

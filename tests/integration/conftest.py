@@ -1,7 +1,7 @@
 """Tests that ask for `engine` run on each: it must make no difference to a user.
 
 What several modules may share is started once per engine and xdist worker, when it is first asked
-for; tests/support/test_plan.py brings these modules together.
+for; tests/support/suite_plan.py brings these modules together.
 """
 
 from collections.abc import Callable, Iterator

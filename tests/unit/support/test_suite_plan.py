@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import test_plan as plan
+from tests.support import suite_plan as plan
 
 ROOT = Path(__file__).parents[3]
 
