@@ -96,7 +96,7 @@ class Worker:
             state.release_ended_faults()
 
     def _plan_received(self, message: Message) -> None:
-        """Apply a plan; one that cannot be used ends all faults, since it may have been to."""
+        """Apply a plan. If that fails, end all faults: the plan may have been sent to end them."""
         try:
             self._apply_plan(message)
         except Exception as e:

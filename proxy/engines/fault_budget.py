@@ -78,7 +78,7 @@ class Budget:
             self.clear_worker(worker)
 
     def adopt(self, fd: int) -> None:
-        """Use the counters of adopted workers instead; `fd` is theirs, and is closed by us."""
+        """Use the counters of adopted workers, at `fd`, instead. The budget closes `fd`."""
         self._memory.close()
         os.close(self.fd)
         if os.fstat(fd).st_size < _SIZE:  # an older version has made it

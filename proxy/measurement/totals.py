@@ -45,7 +45,7 @@ class Totals:
                 self._add(key, gain)
 
     def retire(self, incarnation: str) -> None:
-        """Forget who counted, since the process is gone; what it counted stays in the sum."""
+        """Forget a process that has ended; its counts stay in the sum."""
         self._parts.pop(incarnation, None)
 
     def get(self, key: Key) -> float:

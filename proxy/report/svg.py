@@ -33,7 +33,7 @@ class Scale:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Return the coordinate of a value, to one tenth."""
+        """Return the coordinate of a value, in units of the drawing, to one tenth."""
         bounded = min(max(value, self.low), self.high)
         part = self._part(bounded)
         return round(self.start + part * (self.end - self.start), 1)

@@ -79,7 +79,7 @@ class History:
         run: Run,
         configuration: Mapping[str, object],
         wall: float,
-        account: RecordedSummary | None = None,
+        summary: RecordedSummary | None = None,
     ) -> None:
         """Commit a run's state with its configuration and summary; `wall` in Unix seconds."""
         with self._transaction(f"cannot commit {run.experiment}") as cursor:
@@ -103,19 +103,19 @@ class History:
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
                 (wall, run.experiment, run.run, run.state, run.reason),
             )
-            if account is not None:
-                _put_account(cursor, run, account)
+            if summary is not None:
+                _put_summary(cursor, run, summary)
 
-    def note(
+    def write_snapshots(
         self,
         points: Iterable[tuple[Run, Snapshot]],
-        accounts: Iterable[tuple[Run, RecordedSummary]],
+        summaries: Iterable[tuple[Run, RecordedSummary]],
         wall: float,
     ) -> None:
-        """Commit points and summaries of live runs."""
+        """Commit points and summaries of live runs; `wall` is their time, in Unix seconds."""
         with self._transaction("cannot commit samples") as cursor:
-            for run, account in accounts:
-                _put_account(cursor, run, account)
+            for run, summary in summaries:
+                _put_summary(cursor, run, summary)
             for run, point in points:
                 cursor.execute(
                     "INSERT INTO points VALUES (?, ?, ?, ?)",
@@ -248,8 +248,8 @@ def _point(at: float, text: str) -> Point | None:
         return None
 
 
-def _put_account(cursor: sqlite3.Cursor, run: Run, account: RecordedSummary) -> None:
+def _put_summary(cursor: sqlite3.Cursor, run: Run, summary: RecordedSummary) -> None:
     cursor.execute(
         "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?)",
-        (run.experiment, run.run, account.as_json(ascii_only=True)),
+        (run.experiment, run.run, summary.as_json(ascii_only=True)),
     )

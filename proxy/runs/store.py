@@ -105,7 +105,7 @@ class RunStore:
         """Write points and summaries of live runs."""
         try:
             if self._history is not None:
-                self._history.note(points, summaries, self._wall())
+                self._history.write_snapshots(points, summaries, self._wall())
         except HistoryError as e:
             self._lost(e)
 

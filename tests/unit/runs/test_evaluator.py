@@ -138,7 +138,7 @@ def test_the_past_of_a_raised_run_is_not_shown_as_its_own(world):
 
 
 def test_what_is_on_disk_of_many_runs_is_at_most_a_few_seconds_old(world):
-    """An account a tick: of five runs, each is written every five seconds."""
+    """A record a tick: of five runs, each is written every five seconds."""
     names = [f"e{i}" for i in range(5)]
     world.write(*map(many, names))
     asyncio.run(world.supervisor.reload())
@@ -186,7 +186,7 @@ def test_twenty_experiments_of_five_metrics_cost_a_twentieth_of_a_core_at_most(t
     world.close()
 
 
-# Points are written every third tick, accounts one after the other.
+# Points are written every third tick, records one after the other.
 ROUNDS, TICKS = 4, 6
 
 

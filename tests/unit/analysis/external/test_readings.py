@@ -366,7 +366,7 @@ def test_a_plain_number_without_data_keeps_the_rest_from_holding(beside: Watched
     )
 
 
-def test_the_account_says_that_a_metric_is_plain_and_shows_both_numbers():
+def test_the_summary_says_that_a_metric_is_plain_and_shows_both_numbers():
     watched = Watched()
     watched.levels(100, 80)
     found = watched.look()
