@@ -80,7 +80,7 @@ bench: install ## Measure the speed against stock mitmdump (wrk, h2load, nginx; 
 	@$(BIN)/python -m tests.bench.run $(ARGS)
 
 # One thread each: numpy's own threads would only be in each other's way.
-simulate: install ## Measure the verdict's false alarms and its speed (ten minutes on two cores)
+simulate: install ## Measure how often the verdict is wrong, and its speed (hours; can be stopped, and goes on)
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulate.run $(ARGS)
 
 format: install ## Put the source in shape

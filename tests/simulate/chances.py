@@ -1,8 +1,12 @@
 """How sure a simulated share is, and how many requests a test that looks once would need."""
 
 from collections.abc import Callable
-from math import exp, lgamma, log, log1p
+from functools import lru_cache
+from math import log, log1p
 from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
 
 from counterfault.proxy.experiments.steady_state import Latency
 from tests.simulate.traffic import World, deviate, worse
@@ -25,6 +29,15 @@ def at_least(hits: int, runs: int, p: float) -> float:
     return 1 - _at_most(hits - 1, runs, p) if hits else 1.0
 
 
+def binomial(trials: int, p: float) -> NDArray[np.float64]:
+    """Return the chances of 0, 1, … hits in so many trials, shape (trials + 1,); 0 < p < 1."""
+    k = np.arange(trials + 1)
+    found: NDArray[np.float64] = np.exp(
+        _ways(trials, trials) + k * log(p) + (trials - k) * log1p(-p)
+    )
+    return found
+
+
 def _where(rising: Callable[[float], float], target: float) -> float:
     """Where a rising function of a share reaches a target."""
     low, high = 0.0, 1.0
@@ -39,9 +52,18 @@ def _at_most(hits: int, runs: int, p: float) -> float:
         return 1.0
     if p >= 1:
         return 0.0
-    ways = (lgamma(runs + 1) - lgamma(k + 1) - lgamma(runs - k + 1) for k in range(hits + 1))
-    terms = (exp(w + k * log(p) + (runs - k) * log1p(-p)) for k, w in enumerate(ways))
-    return min(1.0, sum(terms))
+    k = np.arange(hits + 1)
+    terms = np.exp(_ways(hits, runs) + k * log(p) + (runs - k) * log1p(-p))
+    return min(1.0, float(terms.sum()))
+
+
+@lru_cache
+def _ways(hits: int, runs: int) -> NDArray[np.float64]:
+    """Logarithms of the numbers of ways to have 0, 1, … `hits` hits in so many runs."""
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, runs + 1)))])
+    k = np.arange(hits + 1)
+    found: NDArray[np.float64] = factorials[runs] - factorials[k] - factorials[runs - k]
+    return found
 
 
 def fixed(world: World) -> float:

@@ -29,6 +29,8 @@ class Outcome:
     mann_whitney: int
     z_test: int
     threshold: int
+    held_at_end: int = 0
+    """All requests of the run if `held` would be said of them, and no harm was found; else 0."""
 
 
 def run(scenario: Scenario, seed: int, number: int) -> Outcome:
@@ -36,21 +38,22 @@ def run(scenario: Scenario, seed: int, number: int) -> Outcome:
     rng = np.random.default_rng([seed, crc32(scenario.key.encode()), number])
     world, at = scenario.world, looks(scenario.most)
     traffic = draw(rng, world, at)
-    refuted, held, unequal = _decided(scenario, traffic, at)
+    refuted, held, unequal, at_end = _decided(scenario, traffic, at)
     against = world.tolerances if scenario.group == "boundary" else 0.0
     others = alarms(world.metric, *_coarse(traffic, at), against)
-    return Outcome(refuted, held, unequal, **asdict(others))
+    return Outcome(refuted, held, unequal, **asdict(others), held_at_end=at_end)
 
 
-def _decided(scenario: Scenario, traffic: Traffic, at: Indexes) -> tuple[int, int, int]:
+def _decided(scenario: Scenario, traffic: Traffic, at: Indexes) -> tuple[int, int, int, int]:
     metric = scenario.world.metric
     gate = log(1 / ALPHA)
-    held = unequal = 0
+    held = unequal = at_end = 0
     for n, pair in zip(at.tolist(), traffic.pairs(), strict=True):
         seen = compare(metric, pair, COHORTS, THRESHOLD)
         if seen.harmed:
-            return n, held, unequal
-        if not held and seen.within:
+            return n, held, unequal, 0
+        at_end = n if seen.within else 0
+        if at_end and not held:
             held = n
             if scenario.group == "no effect":
                 break
@@ -60,7 +63,7 @@ def _decided(scenario: Scenario, traffic: Traffic, at: Indexes) -> tuple[int, in
             and difference_evidence(metric, pair, COHORTS) >= gate
         ):
             unequal = n
-    return 0, held, unequal
+    return 0, held, unequal, at_end
 
 
 def _coarse(traffic: Traffic, at: Indexes) -> tuple[Traffic, Indexes]:

@@ -1,50 +1,73 @@
 """The figures of a simulation: shares with their intervals, medians, targets; as text."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from math import inf
 from typing import Any
 
 from counterfault.proxy.analysis.comparison import LEAST_EVENTS
-from tests.simulate.chances import at_least, fixed, interval
-from tests.simulate.outcome import Outcome
+from tests.simulate.adversity import Adversity
+from tests.simulate.chances import fixed, interval
+from tests.simulate.met import Said, verdict
 from tests.simulate.scenarios import ALPHA, Scenario
 
 # An evaluation of a metric, in microseconds.
 COST_TARGET = 100.0
 RATIO_TARGET = 2.5
-SAID = ("refuted", "held", "differ", "mann_whitney", "z_test", "threshold")
 # What is wrong to say, and is to be said in 5 % of runs at most.
-_WRONG = {"boundary": ("refuted", "held"), "A/A": ("refuted", "differ")}
-# A simulated share that would be so unlikely under the target misses it; else it is chance.
-_UNLIKELY = 0.01
+_WRONG = {
+    "boundary": {"refuted": ALPHA, "held": ALPHA},
+    "A/A": {"refuted": ALPHA, "differ": ALPHA},
+}
+_USUAL = ("boundary", "A/A", "harm", "no effect")
 
 type Row = dict[str, Any]
+type Figures = Mapping[str, Sequence[int]]
+"""Of each run after how much something was said, by its name; 0: never."""
 
 
-def row(scenario: Scenario, outcomes: Sequence[Outcome]) -> Row:
-    """What the runs of a scenario come to."""
-    found: Row = {
-        "group": scenario.group,
-        "name": scenario.name,
-        "crowd": scenario.world.crowd.text,
-        "runs": len(outcomes),
-        "most": scenario.most,
-        "shares": {name: _share([asdict(o)[name] for o in outcomes]) for name in SAID},
-    }
-    if scenario.group in _WRONG:
-        checked = [found["shares"][name] for name in _WRONG[scenario.group]]
-        return {**found, "target": ALPHA, "reached": all(map(_sound, checked))}
-    if scenario.group == "harm":
-        return {**found, **_timed(scenario, found["shares"]["refuted"])}
-    return found
+def wrong_of(cell: Scenario | Adversity) -> Mapping[str, float]:
+    """Return what would be wrong to say, each with the share of runs in which it may be."""
+    return cell.wrong if isinstance(cell, Adversity) else _WRONG.get(cell.group, {})
 
 
-def _share(when: list[int]) -> Row:
+def said_of(cell: Scenario | Adversity, found: Figures) -> list[Said]:
+    """Return how often what would be wrong was said."""
+    return [
+        Said(sum(n > 0 for n in found[name]), len(found[name]), limit)
+        for name, limit in wrong_of(cell).items()
+    ]
+
+
+def row(cell: Scenario | Adversity, found: Figures) -> Row:
+    """Return what the runs of a cell come to."""
+    runs = len(next(iter(found.values())))
+    shares = {name: _share(each) for name, each in found.items()}
+    common: Row = {"group": cell.group, "name": cell.name, "runs": runs, "shares": shares}
+    if wrong := dict(wrong_of(cell)):
+        common["wrong"] = wrong
+    if isinstance(cell, Adversity):
+        return {**common, "seconds": cell.conditions.seconds, "met": met(common)}
+    common |= {"crowd": cell.world.crowd.text, "most": cell.most}
+    if cell.group == "harm":
+        common |= _timed(cell, shares["refuted"])
+    return {**common, "met": met(common)} if cell.group != "no effect" else common
+
+
+def met(found: Row) -> str:
+    """Return the verdict on a row: met, not met, or not enough runs."""
+    wrong = found.get("wrong") or _WRONG.get(found["group"], {})
+    shares = found["shares"]
+    said = [Said(shares[name]["hits"], shares[name]["runs"], at) for name, at in wrong.items()]
+    return verdict(found["runs"], said, found.get("in_time", True))
+
+
+def _share(when: Sequence[int]) -> Row:
     hits = sum(n > 0 for n in when)
     low, high = interval(hits, len(when))
     median = statistics.median([n or inf for n in when])
+    said = [n for n in when if n > 0]
     return {
         "hits": hits,
         "runs": len(when),
@@ -52,79 +75,86 @@ def _share(when: list[int]) -> Row:
         "low": round(low, 4),
         "high": round(high, 4),
         "median": None if median == inf else median,
+        "median_of_hits": statistics.median(said) if said else None,
     }
-
-
-def _sound(share: Row) -> bool:
-    return at_least(share["hits"], share["runs"], ALPHA) > _UNLIKELY
 
 
 def _timed(scenario: Scenario, refuted: Row) -> Row:
     once, median, target = fixed(scenario.world), refuted["median"], scenario.at_most
-    found: Row = {"target": target, "fixed": round(once), "ratio": None, "reached": False}
+    found: Row = {"target": target, "fixed": round(once), "ratio": None, "in_time": False}
     if median is None or target is None:
         return found
     # Below that many events nothing is said, so that there is nothing to compare with.
     ratio = round(median / once, 2) if once >= LEAST_EVENTS else None
-    return {**found, "ratio": ratio, "reached": median <= target and (ratio or 0) <= RATIO_TARGET}
+    return {**found, "ratio": ratio, "in_time": median <= target and (ratio or 0) <= RATIO_TARGET}
 
 
 def render(result: dict[str, Any]) -> str:
-    """The whole result as text."""
+    """Return the whole result as text."""
     facts = {**result["machine"], **result["versions"], **result["settings"]}
     lines = [", ".join(f"{name} {value}" for name, value in facts.items())]
     rows: list[Row] = result["rows"]
-    for group, draw in (
-        ("boundary", _chance),
-        ("A/A", _chance),
-        ("harm", _time),
-        ("no effect", _time),
-    ):
+    for group in _USUAL:
+        draw = _chance if group in _WRONG else _time
         of_group = [r for r in rows if r["group"] == group]
         if of_group:
             lines += ["", *_HEADS[group]]
-            lines += [f"{_title(r)} {draw(r)}" for r in of_group + _pooled(of_group)]
-    lines += ["", f"cost of an evaluation, microseconds of CPU (target: at most {COST_TARGET:g})"]
+            lines += [f"{_title(r)} {draw(r)}" for r in of_group + pooled(of_group)]
+    hostile = [r for r in rows if r["group"] not in _USUAL]
+    for title, cells in groupby(hostile, key=lambda r: str(r["group"])):
+        lines += ["", title, _HOSTILE_HEAD, *(_hostile(r) for r in cells)]
+    if result["cost"]:
+        lines += ["", f"cost of an evaluation, microseconds of CPU (target: {COST_TARGET:g})"]
     for name, took in result["cost"].items():
         figure = f"{took['median']:.0f} ({took['least']:.0f}–{took['most']:.0f})"
-        lines.append(f"{name:<52} {figure:>13} {'' if took['median'] <= COST_TARGET else 'MISSED'}")
+        late = "" if took["median"] <= COST_TARGET else "not met"
+        lines.append(f"{name:<52} {figure:>13} {late}")
+    lines += ["", _counted_up(rows)]
     return "\n".join(line.rstrip() for line in lines)
 
 
 _HEADS = {
     "boundary": (
         "the effect is exactly the tolerance: share of runs (95 % interval); wrong if above 5 %",
-        f"{'':<52} {'refuted':>20} {'held':>20} {'z-test':>8} {'threshold':>9}",
+        f"{'':<52} {'refuted':>20} {'held':>20} {'… at the end':>20} {'z-test':>8} {'threshold':>9}"
+        f" {'runs':>5}",
     ),
     "A/A": (
         "no effect at all: share of runs; `differ` and Mann–Whitney test for any difference",
-        f"{'':<52} {'refuted':>20} {'differ':>20} {'z-test':>8} {'threshold':>9} {'M–W':>8}",
+        f"{'':<52} {'refuted':>20} {'differ':>20} {'z-test':>8} {'threshold':>9} {'M–W':>8}"
+        f" {'runs':>5}",
     ),
     "harm": (
         "harm: requests per cohort until refuted (median), and until others alarm",
         f"{'':<52} {'ours':>7} {'target':>7} {'one look':>8} {'ratio':>6}"
-        f" {'z-test':>8} {'threshold':>9} {'M–W':>8}",
+        f" {'z-test':>8} {'threshold':>9} {'M–W':>8} {'runs':>5}",
     ),
     "no effect": (
         "no effect: requests per cohort until within (median)",
         f"{'':<52} {'ours':>7}",
     ),
 }
+_HOSTILE_HEAD = (
+    f"{'':<54} {'refuted':>20} {'held at some look':>20} {'held at the end':>20} {'ended':>20}"
+    f" {'refuted after':>13} {'held after':>10} {'runs':>5}"
+)
 
 
-def _pooled(rows: list[Row]) -> list[Row]:
-    """The rows of all kinds of metrics as one, for each crowd; not for what is timed."""
-    crowds = dict.fromkeys(r["crowd"] for r in rows if r["group"] in ("boundary", "A/A"))
+def pooled(rows: list[Row]) -> list[Row]:
+    """Return the rows of all kinds of metrics as one, for each crowd; not for what is timed."""
+    crowds = dict.fromkeys(r["crowd"] for r in rows if r["group"] in _WRONG)
     return [_sum([r for r in rows if r["crowd"] == crowd], crowd) for crowd in crowds]
 
 
 def _sum(rows: list[Row], crowd: str) -> Row:
-    shares = {name: _counted([r["shares"][name] for r in rows]) for name in SAID}
-    reached = all(_sound(shares[name]) for name in _WRONG[rows[0]["group"]])
-    return {**rows[0], "name": "all of them", "crowd": crowd, "shares": shares, "reached": reached}
+    names = set.intersection(*(set(r["shares"]) for r in rows))
+    shares = {name: _added([r["shares"][name] for r in rows]) for name in sorted(names)}
+    runs = sum(r["runs"] for r in rows)
+    found = {**rows[0], "name": "all of them", "crowd": crowd, "runs": runs, "shares": shares}
+    return {**found, "met": met(found)}
 
 
-def _counted(shares: list[Row]) -> Row:
+def _added(shares: list[Row]) -> Row:
     hits, runs = (sum(share[name] for share in shares) for name in ("hits", "runs"))
     low, high = interval(hits, runs)
     return {"hits": hits, "runs": runs, "share": hits / runs, "low": low, "high": high}
@@ -137,14 +167,16 @@ def _title(r: Row) -> str:
 
 def _chance(r: Row) -> str:
     shares = r["shares"]
-    own = _WRONG[r["group"]]
-    others = ("z_test", "threshold") + (() if r["group"] == "boundary" else ("mann_whitney",))
-    told = " ".join(f"{_percent(shares[name]):>20}" for name in own)
+    boundary = r["group"] == "boundary"
+    own = ("refuted", "held", "held_at_end") if boundary else ("refuted", "differ")
+    others = ("z_test", "threshold") + (() if boundary else ("mann_whitney",))
+    told = " ".join(f"{percent(shares[name]) if name in shares else '':>20}" for name in own)
     beside = " ".join(f"{100 * shares[name]['share']:>7.0f}%" for name in others)
-    return f"{told} {beside} {_said(r)}"
+    return f"{told} {beside} {r['runs']:>5} {r['met']}"
 
 
-def _percent(share: Row) -> str:
+def percent(share: Row) -> str:
+    """Return a share with its interval, as in 1.0% (0.0–5.4)."""
     return f"{100 * share['share']:.1f}% ({100 * share['low']:.1f}–{100 * share['high']:.1f})"
 
 
@@ -158,12 +190,25 @@ def _time(r: Row) -> str:
     ours, ratio = _number(shares["refuted"]["median"]), r["ratio"]
     times = "–" if ratio is None else f"{ratio:.1f}"
     target, once = _number(r["target"]), _number(r["fixed"])
-    return f"{ours:>7} {target:>7} {once:>8} {times:>6} {others} {_said(r)}"
+    return f"{ours:>7} {target:>7} {once:>8} {times:>6} {others} {r['runs']:>5} {r['met']}"
+
+
+def _hostile(r: Row) -> str:
+    shares = r["shares"]
+    names = ("refuted", "held", "held_at_end", "ended")
+    # What would be wrong to say is marked.
+    said = " ".join(f"{'*' * (n in r['wrong']) + percent(shares[n]):>20}" for n in names)
+    times = [shares[name]["median_of_hits"] for name in ("refuted", "held")]
+    after = [f"{time:.0f} s" if time is not None else "–" for time in times]
+    return f"{r['name']:<54} {said} {after[0]:>13} {after[1]:>10} {r['runs']:>5} {r['met']}"
+
+
+def _counted_up(rows: list[Row]) -> str:
+    """How many cells are met."""
+    said = [r["met"] for r in rows if "met" in r]
+    counts = ", ".join(f"{said.count(each)} {each}" for each in dict.fromkeys(sorted(said)))
+    return f"{len(said)} cells: {counts} (* marks what would be wrong to say)"
 
 
 def _number(value: float | None) -> str:
     return "never" if value is None else f"{value:,.0f}"
-
-
-def _said(r: Row) -> str:
-    return "" if r["reached"] else "MISSED"

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from math import log
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tests.simulate.chances import at_least, fixed, interval
 from tests.simulate.crowds import Crowd, senders, who
 from tests.simulate.outcome import Outcome, run
 from tests.simulate.peers import alarms
+from tests.simulate.runner import counted
 from tests.simulate.scenarios import (
     APART,
     BROKEN,
@@ -25,9 +26,10 @@ from tests.simulate.scenarios import (
     P99,
     SCENARIOS,
     STAGGERED,
+    Scenario,
     looks,
 )
-from tests.simulate.table import render, row
+from tests.simulate.table import Row, render, row
 from tests.simulate.traffic import World, draw
 
 ROOT = Path(__file__).parent.parent.parent
@@ -162,7 +164,11 @@ def _outcome(refuted: int = 0, held: int = 0, other: int = 100) -> Outcome:
     return Outcome(refuted, held, 0, other, other, other)
 
 
-def _result(rows: list[dict[str, object]]) -> dict[str, object]:
+def _row(scenario: Scenario, outcomes: list[Outcome]) -> Row:
+    return row(scenario, counted(scenario, [astuple(each) for each in outcomes]))
+
+
+def _result(rows: list[Row]) -> dict[str, object]:
     return {
         "machine": {"cpu": "Abacus"},
         "versions": {"python": "3.13.0"},
@@ -172,17 +178,21 @@ def _result(rows: list[dict[str, object]]) -> dict[str, object]:
     }
 
 
-def test_a_table_has_the_figures_and_says_what_is_missed() -> None:
+def test_a_table_has_the_figures_and_says_what_is_not_met() -> None:
     boundary = next(s for s in SCENARIOS if s.group == "boundary")
     harm = next(s for s in SCENARIOS if s.group == "harm")
-    good = [row(boundary, [_outcome()] * 99 + [_outcome(refuted=50)]), row(harm, [_outcome(6000)])]
-    said = render(_result(good))
-    assert "1.0% (0.0–5.4)" in said
+    few = [_outcome()] * 99 + [_outcome(refuted=50)]
+    said = render(_result([_row(boundary, 10 * few), _row(harm, 1000 * [_outcome(6000)])]))
+    assert "1.0% (0.5–1.8)" in said
     assert "6,000" in said
     assert "31 (30–60)" in said
-    assert "MISSED" not in said
-    bad = [row(boundary, [_outcome(refuted=50)] * 20), row(harm, [_outcome(7000)])]
-    assert render(_result(bad)).count("MISSED") == 2 + 1  # the sum over all kinds as well
+    assert "not" not in said.replace("not enough runs", "")
+    assert "2 cells: 2 met" in said
+    bad = [_row(boundary, [_outcome(refuted=50)] * 20), _row(harm, 1000 * [_outcome(7000)])]
+    said = render(_result(bad))
+    assert said.count("not met") == 2 + 1 + 1  # the sum over all kinds as well, and the count
+    assert "2 cells: 2 not met" in said
+    assert "1 not enough runs" in render(_result([_row(boundary, few)]))
 
 
 def test_an_unknown_scenario_is_an_error_that_lists_the_known() -> None:
