@@ -47,6 +47,18 @@ def test_the_picture_has_the_floors_of_the_contracts(top):
     assert picture(top) == list(floors(top))
 
 
+def test_the_pure_rooms_are_those_of_the_contract():
+    """The page names them all, and a fleet will be one of them as soon as there is one."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (pure,) = (c for c in contracts["contracts"] if c["name"].startswith("the core decides"))
+    modules = [
+        name.removeprefix("counterfault.").replace(".", "/") for name in pure["source_modules"]
+    ]
+    (sentence,) = re.findall(r"The core is pure: (.*?) do no IO", ARCHITECTURE.read_text(), re.S)
+    assert sorted(re.findall(r"`([\w/]+?)(?:/|\.py)`", sentence)) == sorted(modules)
+    assert "proxy/fleet" in modules or not (ROOT / "proxy" / "fleet").exists()
+
+
 @pytest.mark.parametrize("room", rooms())
 def test_every_room_is_named(room):
     """In the picture, or by its path."""
