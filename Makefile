@@ -44,7 +44,7 @@ demo: install ## Try it: a small shop, a fault and a verdict
 	@$(BIN)/counterfault demo $(ARGS)
 
 # As many at a time as there are processors; tests/support/suite_plan.py says which are together.
-PYTEST := $(BIN)/python -m pytest -n logical --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n logical --dist loadscope --no-loadscope-reorder
 
 test: install ## Run the tests that tell that it works, on both engines (under five minutes)
 	$(PYTEST) $(ARGS)
@@ -63,7 +63,7 @@ test-all: install ## Run all tests (under 25 minutes)
 
 coverage: install ## Measure the branch coverage of all tests, also in the processes that they start
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n logical --dist loadgroup --no-loadscope-reorder -m '' $(ARGS)
+	$(BIN)/coverage run -m pytest -n logical --dist loadscope --no-loadscope-reorder -m '' $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage html -q
 	$(BIN)/coverage report

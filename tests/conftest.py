@@ -24,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     items.sort(key=suite_plan.sort_key)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> suite_plan.Scheduling | None:
+    """Make xdist bring together the tests that share what is expensive: `--dist loadscope`."""
+    return suite_plan.Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
+
+
 @pytest.fixture
 def make_sidecar(tmp_path: Path) -> Iterator[MakeSidecar]:
     """Makes sidecars: `make_sidecar(upstream, limits={…}, inbound={…})`; stops them afterwards."""

@@ -1,9 +1,11 @@
 """Which tests `make test` leaves out, which share an xdist worker, and which begin first."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 _TESTS = Path(__file__).parent.parent
 # `make test-deploy`: what is shipped, the page in a browser, the docs.
@@ -30,6 +32,8 @@ _SHARING = {
     "integration/test_passthrough": "passthrough",
     "integration/test_reload": "plain sidecar",
 }
+# The engine among a test's parameters: test_x[0-envoy-late].
+_ENGINE_ID = re.compile(r"::[^\[]*\[(?:.*-)?(envoy|mitmproxy)(?:-.*)?\]$")
 # What takes longest begins first, so that no xdist worker begins it when the others have ended.
 _ORDER = (
     *("packaging", "deploy", "browser", "integration", "conformance"),
@@ -44,10 +48,27 @@ def markers(item: pytest.Item) -> Iterator[pytest.MarkDecorator]:
         yield pytest.mark.deploy
     if engine == "envoy" and module not in _ENVOY_SMOKE and not item.get_closest_marker("primary"):
         yield pytest.mark.twin
-    # A module's fixtures are made once per worker: all its tests of an engine go to the same one.
-    # No bracket: xdist takes what follows the last one for no group.
-    group = _SHARING.get(module, module)
-    yield pytest.mark.xdist_group(f"{group} on {engine}" if engine else group)
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Sends all tests of a module and an engine to one worker, where their fixtures are made once.
+
+    xdist's own loadgroup would do, but under pytest 9.2 it does not see the groups: it appends them
+    to an attribute that pytest no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def group(nodeid: str) -> str:
+    """The name that the tests have in common which are to share a worker."""
+    module = nodeid.split("::", maxsplit=1)[0].removeprefix("tests/").removesuffix(".py")
+    engine = _ENGINE_ID.search(nodeid)
+    shared = _SHARING.get(module, module)
+    # What is for Envoy only has no parameter for it.
+    name = "envoy" if module == "integration/test_envoy" else engine and engine[1]
+    return f"{shared} on {name}" if name else shared
 
 
 def sort_key(item: pytest.Item) -> tuple[bool, int]:
@@ -62,7 +83,5 @@ def _module(item: pytest.Item) -> str:
 
 def _engine(item: pytest.Item) -> str | None:
     """The engine that the test is for, None if it is for none of its own."""
-    if _module(item) == "integration/test_envoy":
-        return "envoy"
     spec = getattr(item, "callspec", None)
     return None if spec is None else spec.params.get("engine")

@@ -21,12 +21,7 @@ def item(path: str, engine: str | None = None, *marks: str) -> Any:
 
 
 def names(of: Any) -> set[str]:
-    return {mark.name for mark in plan.markers(of)} - {"xdist_group"}
-
-
-def group(of: Any) -> str:
-    (mark,) = (mark for mark in plan.markers(of) if mark.name == "xdist_group")
-    return str(mark.args[0])
+    return {mark.name for mark in plan.markers(of)}
 
 
 def test_only_envoys_twins_are_left_out_and_not_where_envoy_comes_first():
@@ -52,13 +47,12 @@ def test_unit_tests_start_no_sidecar():
 
 
 def test_tests_of_a_module_and_an_engine_share_a_worker():
-    one = item("conformance/test_http.py", "envoy")
-    assert group(one) == group(item("conformance/test_http.py", "envoy", "slow"))
-    assert group(one) != group(item("conformance/test_http.py", "mitmproxy"))
-    reload, lifecycle = (
-        item(f"integration/test_{name}.py", "envoy") for name in ("reload", "lifecycle")
-    )
-    assert group(reload) == group(lifecycle) == group(item("integration/test_envoy.py"))
+    http = "tests/conformance/test_http.py::test_a"
+    assert plan.group(f"{http}[envoy-curl]") == plan.group(f"{http}b[0-envoy]")
+    assert plan.group(f"{http}[envoy-curl]") != plan.group(f"{http}[mitmproxy-curl]")
+    assert plan.group(f"{http}[x-]]") == plan.group(http) == "conformance/test_http"
+    for test in ("reload.py::test[envoy]", "lifecycle.py::test[0-envoy]", "envoy.py::test"):
+        assert plan.group(f"tests/integration/test_{test}") == "plain sidecar on envoy"
 
 
 def test_slow_tests_begin_first_and_unit_tests_last():
