@@ -93,6 +93,7 @@ generate: install ## Write anew all that programs write: schemas, tables, dashbo
 	$(BIN)/python -m counterfault.proxy.admin.openapi
 	$(BIN)/python -m docs.faults_table
 	$(BIN)/python -m docs.metrics_table
+	$(BIN)/python -m tests.simulate.readme
 	$(BIN)/python -m deploy.grafana.build
 	$(BIN)/python -m deploy.prometheus.build
 	$(BIN)/python scripts/build-wasm

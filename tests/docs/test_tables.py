@@ -9,8 +9,9 @@ import pytest
 from counterfault.proxy.faults.registry import KNOWN
 from docs import faults_table, metrics_table
 from docs.marked import replace
+from tests.simulate import readme
 
-TABLES = {"faults": faults_table, "metrics": metrics_table}
+TABLES = {"faults": faults_table, "metrics": metrics_table, "simulation": readme}
 ROOT = Path(__file__).parents[2]
 
 

@@ -20,7 +20,8 @@ _WRONG = {
     "boundary": {"refuted": ALPHA, "held": ALPHA},
     "A/A": {"refuted": ALPHA, "differ": ALPHA},
 }
-_USUAL = ("boundary", "A/A", "harm", "no effect")
+# The groups of `scenarios`; all others are of adversarial traffic.
+USUAL = ("boundary", "A/A", "harm", "no effect")
 
 type Row = dict[str, Any]
 type Figures = Mapping[str, Sequence[int]]
@@ -56,11 +57,13 @@ def row(cell: Scenario | Adversity, found: Figures) -> Row:
 
 
 def met(found: Row) -> str:
-    """Return the verdict on a row: met, not met, or not enough runs."""
+    """Return the verdict on a row: met, not met, or not enough runs; of old results, too."""
     wrong = found.get("wrong") or _WRONG.get(found["group"], {})
     shares = found["shares"]
     said = [Said(shares[name]["hits"], shares[name]["runs"], at) for name, at in wrong.items()]
-    return verdict(found["runs"], said, found.get("in_time", True))
+    # Old results say only whether a target is reached; of false alarms the shares say more.
+    in_time = found.get("in_time", found["group"] != "harm" or found.get("reached"))
+    return verdict(found["runs"], said, bool(in_time))
 
 
 def _share(when: Sequence[int]) -> Row:
@@ -94,13 +97,13 @@ def render(result: dict[str, Any]) -> str:
     facts = {**result["machine"], **result["versions"], **result["settings"]}
     lines = [", ".join(f"{name} {value}" for name, value in facts.items())]
     rows: list[Row] = result["rows"]
-    for group in _USUAL:
+    for group in USUAL:
         draw = _chance if group in _WRONG else _time
         of_group = [r for r in rows if r["group"] == group]
         if of_group:
             lines += ["", *_HEADS[group]]
             lines += [f"{_title(r)} {draw(r)}" for r in of_group + pooled(of_group)]
-    hostile = [r for r in rows if r["group"] not in _USUAL]
+    hostile = [r for r in rows if r["group"] not in USUAL]
     for title, cells in groupby(hostile, key=lambda r: str(r["group"])):
         lines += ["", title, _HOSTILE_HEAD, *(_hostile(r) for r in cells)]
     if result["cost"]:
@@ -148,13 +151,14 @@ def pooled(rows: list[Row]) -> list[Row]:
 
 def _sum(rows: list[Row], crowd: str) -> Row:
     names = set.intersection(*(set(r["shares"]) for r in rows))
-    shares = {name: _added([r["shares"][name] for r in rows]) for name in sorted(names)}
+    shares = {name: added([r["shares"][name] for r in rows]) for name in sorted(names)}
     runs = sum(r["runs"] for r in rows)
     found = {**rows[0], "name": "all of them", "crowd": crowd, "runs": runs, "shares": shares}
     return {**found, "met": met(found)}
 
 
-def _added(shares: list[Row]) -> Row:
+def added(shares: Sequence[Row]) -> Row:
+    """Return the share of the runs of several cells together."""
     hits, runs = (sum(share[name] for share in shares) for name in ("hits", "runs"))
     low, high = interval(hits, runs)
     return {"hits": hits, "runs": runs, "share": hits / runs, "low": low, "high": high}
