@@ -6,8 +6,9 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from counterfault.proxy.engines.channel import Channel, Message, Receive
+from counterfault.proxy.engines.channel import Channel, Message, Receive, short_path
 
 log = logging.getLogger("counterfault")
 
@@ -90,7 +91,8 @@ def _connect(handover_socket: str) -> socket.socket | None:
     """Return a connection to the supervisor that listens there, if one does."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.connect(handover_socket)
+        with short_path(Path(handover_socket)) as address:
+            sock.connect(address)
     except OSError:
         sock.close()
         return None

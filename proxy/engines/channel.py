@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 type Message = dict[str, Any]
@@ -156,3 +159,23 @@ def receive_blocking(sock: socket.socket) -> tuple[Message, list[int]] | None:
 def _frame(message: Message, fds: Sequence[int]) -> bytes:
     body = json.dumps({**message, "fds": len(fds)}, separators=(",", ":")).encode()
     return _LENGTH.pack(len(body)) + body
+
+
+@contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """A name for a Unix socket that the kernel takes however deep its directory lies.
+
+    The address of a Unix socket has 107 bytes at most. On Linux the directory's descriptor stands
+    for its path; elsewhere the path stays as it is.
+
+    Raises:
+        OSError: The directory cannot be opened.
+    """
+    if not hasattr(os, "O_PATH"):
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from counterfault.proxy.engines.channel import Channel, Message
+from counterfault.proxy.engines.channel import Channel, Message, short_path
 
 log = logging.getLogger("counterfault")
 
@@ -86,7 +86,8 @@ class HandoverSocket:
             self._path.unlink(missing_ok=True)
             mask = os.umask(0o177)
             try:
-                sock.bind(str(self._path))
+                with short_path(self._path) as address:
+                    sock.bind(address)
             finally:
                 os.umask(mask)
             sock.listen(128)
@@ -146,7 +147,8 @@ def _connect(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(_PATIENCE)
-        sock.connect(str(path))
+        with short_path(path) as address:
+            sock.connect(address)
     except OSError:
         sock.close()
         raise

@@ -573,7 +573,7 @@ def test_a_worker_that_is_stalled_does_not_keep_the_sidecar(
     print("ended", time.monotonic() - start)
     assert time.monotonic() - start < 10
     until(lambda: not any(alive(pid) for pid in (stalled, *others)))
-    assert "does not leave; killed" in sidecar.log.read_text()
+    assert "does not exit; killed" in sidecar.log.read_text()
 
 
 class H2Client:

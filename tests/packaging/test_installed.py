@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,8 +72,7 @@ def test_it_leaves_other_projects_their_names(python: Path, tmp_path: Path, name
     (tmp_path / name / "__init__.py").write_text("OF = 'theirs'\n")
     both = f"import {name}, counterfault.{name} as ours; print({name}.OF, hasattr(ours, 'OF'))"
     assert _run(python, "-c", both, cwd=tmp_path).stdout == "theirs False\n"
-    (tmp_path / name / "__init__.py").unlink()
-    (tmp_path / name).rmdir()
+    shutil.rmtree(tmp_path / name)  # with what was compiled there
     missing = _run(python, "-c", f"import {name}", cwd=tmp_path)
     assert f"No module named '{name}'" in missing.stderr
 

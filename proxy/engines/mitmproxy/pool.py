@@ -184,7 +184,7 @@ class WorkerPool:
         _, late = await asyncio.wait(self._keepers, timeout=grace + STOP_GRACE)
         for slot in self._slots:
             if late and slot.worker is not None:
-                log.warning("worker %d does not leave; killed", slot.index)
+                log.warning("worker %d does not exit; killed", slot.index)
                 slot.worker.kill()
         if late:
             await asyncio.wait(late)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_a_supervisor_that_is_asked_to_leaves_and_its_socket_goes(tmp_path: Path
         assert (tmp_path / SOCKET_NAME).stat().st_mode & 0o777 == 0o600
         await replace_predecessor(tmp_path)
         assert not (tmp_path / SOCKET_NAME).exists()
+
+    run(talk())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shortens the address")
+def test_a_state_directory_may_lie_deep(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / "state"
+
+    async def talk() -> None:
+        supervisor = Supervisor(deep)
+        supervisor.socket.open()
+        assert (deep / SOCKET_NAME).is_socket()
+        await replace_predecessor(deep)
+        assert not (deep / SOCKET_NAME).exists()
 
     run(talk())
 

@@ -162,7 +162,7 @@ class EnvoyProcess:
             async with asyncio.timeout(grace):
                 await self.wait_ended()
         except TimeoutError:
-            log.warning("envoy does not end; killed")
+            log.warning("envoy does not exit; killed")
             self.signal(signal.SIGKILL)
             await self.wait_ended()
         for pid in self._replaced:
