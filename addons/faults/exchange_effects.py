@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mitmproxy.http import Headers
+from mitmproxy.proxy.commands import Command
 
 from counterfault.addons.faults.active_fault import ActiveFault
 from counterfault.addons.faults.body_edits import Cut, Flips
@@ -34,6 +35,10 @@ class ExchangeEffects:
     """How many more times the request is sent."""
     request_body: bytearray = field(default_factory=bytearray)
     """The request's body so far, while there are copies to send."""
+    response_body: bytearray = field(default_factory=bytearray)
+    """The response's body so far, while there is a patch."""
+    waits: dict[Command, PacedQueue] = field(default_factory=dict)
+    """The queue that each pending wait belongs to, by the hook that waits."""
 
     def limit_request_rate(self, pace: Pace, fault: ActiveFault) -> None:
         """Limit the rate of the request's body until the fault is over."""

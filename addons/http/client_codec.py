@@ -66,8 +66,9 @@ class Http1FromClient(Http1, Http1Server):
         """Read a request's head; refuse one that exceeds the limits."""
         for command in super().read_headers(event):
             head = command.event if isinstance(command, ReceiveHttp) else None
-            headers = head.request.headers if isinstance(head, RequestHeaders) else None
-            if headers is not None and exceeds_limits(headers, self._limits):
+            if isinstance(head, RequestHeaders) and exceeds_limits(
+                head.request.headers, self._limits
+            ):
                 yield from self._refuse()
                 return
             yield command

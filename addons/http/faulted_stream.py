@@ -22,7 +22,6 @@ An effect ends when its fault is over, at any time: what it kept then passes unc
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
-from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import GetHttpConnection, SendHttp
 
 from counterfault.addons.faults.active_fault import ActiveFault
@@ -53,12 +52,7 @@ class GetUnsharedConnection(GetHttpConnection):
 class FaultedStream(PacedStream):
     """A stream that applies its exchange's effects."""
 
-    def __init__(self, context: Context, stream_id: int) -> None:
-        """Apply no effects yet."""
-        super().__init__(context, stream_id)
-        self._is_cut = False
-        self._body = bytearray()
-        """The response's body so far, while there is a patch."""
+    _is_cut = False
 
     def apply_effects(self, effects: ExchangeEffects) -> None:
         """Apply these effects to all events from here on."""
@@ -83,7 +77,7 @@ class FaultedStream(PacedStream):
         """Handle an event of a stream that has effects."""
         match event:
             case events.HookCompleted():
-                yield from self.wait_is_over(event.command)
+                yield from self.wait_is_over(effects, event.command)
             case RequestData() | RequestTrailers() | RequestEndOfMessage():
                 yield from self._handle_request(effects, event)
             case ResponseData() | ResponseTrailers() | ResponseEndOfMessage():
@@ -92,7 +86,7 @@ class FaultedStream(PacedStream):
             case ResponseProtocolError() if self._is_cut:
                 pass
             case ResponseProtocolError() if effects.down is not None and not effects.down.empty:
-                yield from self.enqueue(effects.down, event)
+                yield from self.enqueue(effects, effects.down, event)
             case RequestProtocolError():
                 effects.clear()
                 yield from self.handle_unfaulted(event)
@@ -106,7 +100,7 @@ class FaultedStream(PacedStream):
             effects.keep_request_data(event.data)
         elif isinstance(event, RequestEndOfMessage) and effects.copies:
             yield from self._send_copies(effects)
-        yield from self.enqueue(effects.up, event)
+        yield from self.enqueue(effects, effects.up, event)
 
     def _send_copies(self, effects: ExchangeEffects) -> Generator[None]:
         body = bytes(effects.request_body)
@@ -139,8 +133,8 @@ class FaultedStream(PacedStream):
         if not effects.patches:
             yield from self._edit(effects, event)
         elif isinstance(event, ResponseData):
-            self._body += event.data
-            if len(self._body) > KEEP or all(fault.over for _, fault in effects.patches):
+            effects.response_body += event.data
+            if len(effects.response_body) > KEEP or all(fault.over for _, fault in effects.patches):
                 yield from self._send_body(effects)
         elif isinstance(event, ResponseEndOfMessage):
             self._patch(effects)
@@ -151,7 +145,7 @@ class FaultedStream(PacedStream):
 
     def _patch(self, effects: ExchangeEffects) -> None:
         """Patch the collected body, which is whole."""
-        body = bytes(self._body)
+        body = bytes(effects.response_body)
         for patch, fault in effects.patches:
             changed = None if fault.over else patched(body, patch)
             if changed is not None:
@@ -160,12 +154,12 @@ class FaultedStream(PacedStream):
         headers = self.flow.response.headers if self.flow.response else {}
         if "content-length" in headers:
             headers["content-length"] = str(len(body))
-        self._body[:] = body
+        effects.response_body[:] = body
 
     def _send_body(self, effects: ExchangeEffects) -> Generator[None]:
         """Send the head and the collected body, and collect no more."""
-        data = bytes(self._body)
-        self._body.clear()
+        data = bytes(effects.response_body)
+        effects.response_body.clear()
         for _, fault in effects.patches:
             fault.release()
         effects.patches.clear()
@@ -179,14 +173,14 @@ class FaultedStream(PacedStream):
         for edit, fault in effects.body_edits:
             data = edit.flush() + data if fault.over else edit.feed(data)
         if data:
-            yield from self.enqueue(effects.down, ResponseData(self.stream_id, data))
+            yield from self.enqueue(effects, effects.down, ResponseData(self.stream_id, data))
         cut = _completed_cut(effects, at_end=isinstance(event, ResponseEndOfMessage))
         if cut is not None:
             self._is_cut = True
             yield from self.cancel_upstream()
             yield from self.enqueue_cutoff(effects, cut)
         elif not isinstance(event, ResponseData):
-            yield from self.enqueue(effects.down, event)
+            yield from self.enqueue(effects, effects.down, event)
 
 
 def _completed_cut(effects: ExchangeEffects, *, at_end: bool) -> ActiveFault | None:

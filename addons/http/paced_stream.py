@@ -2,7 +2,6 @@
 
 from mitmproxy import flow as mflow
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
 
 from counterfault.addons.faults.active_fault import ActiveFault
@@ -37,12 +36,6 @@ class PacedStream(HttpStream):
 
     _effects: ExchangeEffects | None = None
 
-    def __init__(self, context: Context, stream_id: int) -> None:
-        """Hold nothing yet."""
-        super().__init__(context, stream_id)
-        self._waits: dict[commands.Command, PacedQueue] = {}
-        """The queue that each pending wait belongs to."""
-
     @property
     def held_request_bytes(self) -> int:
         """Bytes of the request that a fault holds."""
@@ -61,19 +54,21 @@ class PacedStream(HttpStream):
         """Let a multiplexed upstream send more of this response, or no more."""
         raise NotImplementedError
 
-    def wait_is_over(self, hook: commands.StartHook) -> Generator[None]:
+    def wait_is_over(self, effects: ExchangeEffects, hook: commands.StartHook) -> Generator[None]:
         """Go on with the queue whose wait has ended; ignore hooks of others."""
-        queue = self._waits.pop(hook, None)
+        queue = effects.waits.pop(hook, None)
         if queue is not None:
-            yield from self._drain(queue)
+            yield from self._drain(effects, queue)
 
-    def enqueue(self, queue: PacedQueue | None, event: HttpEvent) -> Generator[None]:
+    def enqueue(
+        self, effects: ExchangeEffects, queue: PacedQueue | None, event: HttpEvent
+    ) -> Generator[None]:
         """Pass an event on, through a queue if there is one."""
         if queue is None:
             yield from self._pass(event)
             return
         queue.put(event)
-        yield from self._start(queue)
+        yield from self._start(effects, queue)
         if self.held_response_bytes > HIGH_WATER:
             yield from self.set_upstream_reading(False)
 
@@ -82,18 +77,18 @@ class PacedStream(HttpStream):
         queue = effects.down = effects.down or PacedQueue(effects.clock)
         pause = _BEFORE_RESET if self.flow.request.is_http2 else 0.0
         queue.put(Cutoff(self.stream_id), fault, pause)
-        yield from self._start(queue)
+        yield from self._start(effects, queue)
 
-    def _start(self, queue: PacedQueue) -> Generator[None]:
-        if queue not in self._waits.values():
-            yield from self._drain(queue)
+    def _start(self, effects: ExchangeEffects, queue: PacedQueue) -> Generator[None]:
+        if queue not in effects.waits.values():
+            yield from self._drain(effects, queue)
 
-    def _drain(self, queue: PacedQueue) -> Generator[None]:
+    def _drain(self, effects: ExchangeEffects, queue: PacedQueue) -> Generator[None]:
         """Pass on all that may go now, then wait for the next event."""
         while (following := queue.next()) is not None:
             if isinstance(following, Wait):
                 hook = wait_aside(self, following)
-                self._waits[hook] = queue
+                effects.waits[hook] = queue
                 yield hook
                 return
             yield from self._pass(following)

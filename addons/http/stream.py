@@ -121,13 +121,14 @@ class SidecarStream(FaultedStream):
         upstream = http2_of(self._connections.get(self.context.server))
         return upstream is not None and upstream.unsent_bytes(self.stream_id) > HIGH_WATER
 
-    def _handle_event(self, event: events.Event) -> Generator[None]:
-        if self._effects is not None:
-            return self.handle_faulted(self._effects, event)
-        return self.handle_unfaulted(event)
-
     def handle_unfaulted(self, event: events.Event) -> Generator[None]:
         """Handle an event as if there were no faults."""
+        return self._handle_event(event, faulted=False)
+
+    def _handle_event(self, event: events.Event, *, faulted: bool = True) -> Generator[None]:
+        # Nearly all streams are without effects: they take one call per event, and not two.
+        if self._effects is not None and faulted:
+            return self.handle_faulted(self._effects, event)
         if isinstance(event, _REQUEST_EVENTS):
             return run_hooks_inline(self._peer.run_inline, self.client_state(event))
         if not isinstance(event, _RESPONSE_EVENTS):
@@ -201,8 +202,9 @@ class SidecarStream(FaultedStream):
 
     def _nodes(self) -> tuple[str, ...]:
         """The nodes to try, in their order."""
-        if self.exchange is not None:
-            return self.exchange.nodes
+        exchange = self.exchange
+        if exchange is not None:
+            return exchange.nodes
         return nodes_of(self._peer.route, self.flow.request)
 
     def _direct(self, node: str) -> tuple[HostPort, bool]:

@@ -150,25 +150,32 @@ class ToUpstream(HttpClient):
     come while it opens wait in this layer, and go to the codec then.
     """
 
-    _codec: Http1ToUpstream | Http2ToUpstream | None = None
+    codec: Http1ToUpstream | Http2ToUpstream | None = None
+    """None until the connection is open."""
 
     def handle_event(self, event: events.Event) -> Generator[None]:
         """Handle an event."""
-        if self._codec is None:
+        if self.codec is None:
             return super().handle_event(event)
-        return self._codec.handle_event(event)
+        return self.codec.handle_event(event)
 
     def _handle_event(self, event: events.Event) -> Generator[None]:
-        return self._open(event) if self._codec is None else self._codec.handle_event(event)
+        return self._open(event) if self.codec is None else self.codec.handle_event(event)
 
     def _open(self, event: events.Event) -> Generator[None]:
         server = self.context.server
         err: str | None = yield commands.OpenConnection(server)
         if not err:
             kind = Http2ToUpstream if server.alpn == HTTP2 else Http1ToUpstream
-            self._codec = self.child_layer = kind(self.context)
-            yield from self._codec.handle_event(event)
+            self.codec = self.child_layer = kind(self.context)
+            yield from self.codec.handle_event(event)
         yield RegisterHttpConnection(server, err)
+
+
+def http1_of(top: layer.Layer | None) -> Http1ToUpstream | None:
+    """Return the codec of an open upstream connection without TLS, if that speaks HTTP/1."""
+    codec = top.codec if isinstance(top, ToUpstream) else None
+    return codec if isinstance(codec, Http1ToUpstream) else None
 
 
 def http2_of(top: layer.Layer | None) -> Http2ToUpstream | None:

@@ -31,9 +31,14 @@ class Counters:
 
     def take_changed(self) -> Rows:
         """The cumulative counts that changed since the last call."""
-        rows = [(key, self._count(key)) for key in self._changed]
+        counts = self.counts
+        rows: Rows = [
+            (key, count)
+            for key in self._changed
+            if (count := 1.0 if isinstance(key, UserKey) else counts.get(key, 0))
+        ]
         self._changed.clear()
-        return [(key, count) for key, count in rows if count]
+        return rows
 
     def everything(self) -> Rows:
         """All cumulative counts, with the users that are kept."""
@@ -51,6 +56,3 @@ class Counters:
             del self.counts[key]
         for group in [group for group in self._users if not kept.has_revision(*group)]:
             del self._users[group]
-
-    def _count(self, key: Key) -> float:
-        return 1.0 if isinstance(key, UserKey) else self.counts.get(key, 0)
