@@ -1,12 +1,13 @@
 """The fault of docs/adding-a-fault.md in a real sidecar."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from counterfault.proxy.experiments.cohorts import Cohort, cohort_at, position, salt_of
 from tests.support import fault_package, http_clients
-from tests.support.programs import MakeNginx, MakeSidecar
+from tests.support.programs import MakeNginx, MakeSidecar, until
 
 SHARES = (0.5, 0.5)
 
@@ -31,6 +32,10 @@ def test_a_fault_of_another_package_happens_to_the_experiment_cohort(
                 assert (answer.status_code, answer.headers["location"]) == wanted
             else:
                 assert (answer.status_code, answer.text) == (200, "hello")
-    rules = sidecar.get("/api/experiments/loop")["faults"]
-    assert [(each["fault"], each["failed"]) for each in rules] == [("redirect_loop", 0)]
-    assert rules[0]["performed"] > 0
+
+    def rules() -> list[dict[str, Any]]:
+        return list(sidecar.get("/api/experiments/loop")["faults"])
+
+    # The worker's counts arrive after its answers.
+    until(lambda: rules()[0]["performed"] > 0)
+    assert [(each["fault"], each["failed"]) for each in rules()] == [("redirect_loop", 0)]
