@@ -48,6 +48,7 @@ class Observe:
             enrolment.replicate if enrolment else 0,
             exchange.measured,
             open_key.slot if open_key else 0,
+            open_key.epoch if open_key else None,
         )
         if open_key is not None:  # last: its counts may be forgotten from now on
             self._state.counters.end(open_key)

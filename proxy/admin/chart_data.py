@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from counterfault.proxy.analysis.wording import kind_of
-from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
+from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import OVER, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement.keys import DurationKey
 from counterfault.proxy.models.chart_data import ChartData, LatencyHistogram, MetricSeries
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import Point
@@ -123,7 +122,7 @@ def _latencies(sidecar: SidecarState, e: Experiment) -> list[LatencyHistogram]:
     found = [_of_metric(sidecar, run, m) for m in e.steady_state if m.latency is not None]
     if not found:
         listeners = sorted({m.at for m in e.steady_state} or {f.at for f in e.faults})
-        found = [_of_listener(sidecar, e, listener) for listener in listeners]
+        found = [_of_listener(sidecar, run, listener) for listener in listeners]
     return [histogram for histogram in found if histogram is not None]
 
 
@@ -149,18 +148,17 @@ def _summed(columns: Mapping[str, Sequence[int]]) -> dict[int, int]:
     return {int(cell): sum(counts) for cell, counts in columns.items()}
 
 
-def _of_listener(sidecar: SidecarState, e: Experiment, listener: str) -> LatencyHistogram | None:
-    def cells(cohort: Cohort) -> dict[int, int]:
-        keys = (DurationKey(listener, e.name, str(cohort), i) for i in buckets)
-        counts = ((key.bucket, int(sidecar.totals.get(key))) for key in keys)
-        return {cell: count for cell, count in counts if count}
-
-    buckets = range(len(DURATION_BUCKETS) + 1)
-    sides = [cells(c) for c in ENROLLED]
-    if not any(sides):
-        return None
-    name = f"all requests at {listener} since the supervisor started"
-    return _histogram(name, listener, DURATION_BUCKETS, sides, 1)
+def _of_listener(sidecar: SidecarState, run: Run, listener: str) -> LatencyHistogram | None:
+    """Return the requests at a listener that came in the running phase, else in the baseline."""
+    for phase in (State.RUNNING, State.BASELINE):
+        epoch = run.epoch_of(phase)
+        found = [sidecar.totals.traffic(run.experiment, epoch, listener, c) for c in ENROLLED]
+        if any(found):
+            sides = [counted.by_bucket if counted else {} for counted in found]
+            return _histogram(
+                f"requests at {listener}, {phase}", listener, DURATION_BUCKETS, sides, 1
+            )
+    return None
 
 
 def _histogram(

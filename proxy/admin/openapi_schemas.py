@@ -15,6 +15,7 @@ from counterfault.proxy.models import (
     problem,
     run_record,
     run_summary,
+    run_traffic,
 )
 from counterfault.proxy.models.chart_data import ChartData
 from counterfault.proxy.models.json_model import JsonModel
@@ -25,7 +26,7 @@ from counterfault.proxy.models.run_record import RunRecord
 type Json = dict[str, Any]
 """A part of an OpenAPI document."""
 
-_MODULES = (chart_data, json_model, overview, problem, run_record, run_summary)
+_MODULES = (chart_data, json_model, overview, problem, run_record, run_summary, run_traffic)
 _MODELS: tuple[type[JsonModel], ...] = (Overview, ExperimentDetail, RunRecord, ChartData, Problem)
 
 

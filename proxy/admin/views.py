@@ -2,25 +2,17 @@
 
 from counterfault import __version__
 from counterfault.proxy.analysis.forecast import forecast
-from counterfault.proxy.analysis.verdict import conclude
 from counterfault.proxy.analysis.wording import kind_of, tolerance_of
-from counterfault.proxy.experiments.cohorts import Cohort
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import LIVE, OVER, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement.exchanges import CODES
-from counterfault.proxy.measurement.keys import DoseKey, DurationKey, FaultResult, RequestKey
-from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
-from counterfault.proxy.measurement.samples import Pair, Sample
-from counterfault.proxy.measurement.user_sample import UserSample
+from counterfault.proxy.measurement.quantiles import latency_quantile
+from counterfault.proxy.measurement.samples import Pair, Sample, columns_for
 from counterfault.proxy.models.overview import (
     CohortCounts,
-    CohortTraffic,
     ExperimentDetail,
     ExperimentSummary,
-    FaultCounts,
     Limits,
-    ListenerTraffic,
     MetricForecast,
     Overview,
     PhaseCounts,
@@ -29,13 +21,16 @@ from counterfault.proxy.models.overview import (
     WorkerCounts,
 )
 from counterfault.proxy.models.run_record import RunRecord
-from counterfault.proxy.models.run_summary import MetricSamples, RunSummary
-from counterfault.proxy.runs.evaluator import PHASES
+from counterfault.proxy.models.run_summary import (
+    CohortCells,
+    MetricSamples,
+    RecordedSummary,
+    RunSummary,
+)
 from counterfault.proxy.runs.record import NotRecorded, cohort_shares, phase_lengths, record
-from counterfault.proxy.runs.summary import VERSIONS, run_summary
+from counterfault.proxy.runs.summary import VERSIONS
 from counterfault.proxy.supervisor.sidecar_state import SidecarState
 from counterfault.proxy.supervisor.supervisor import UnknownExperiment
-from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 
 def overview(sidecar: SidecarState) -> Overview:
@@ -117,6 +112,8 @@ def report(sidecar: SidecarState, name: str, number: int | None = None) -> RunRe
         users=seen.users,
         metrics=seen.metrics,
         versions=seen.versions,
+        faults=seen.faults,
+        listeners=seen.listeners,
     )
     return record(run, seen.configuration, summary, seen.samples, seen.timeline, seen.points)
 
@@ -144,15 +141,9 @@ def _summary(sidecar: SidecarState, e: Experiment) -> ExperimentSummary:
         remaining=sidecar.reader.remaining(e),
         phases=phase_lengths(e),
         cohorts=cohort_shares(e),
-        faults=[_fault(sidecar, e, run, i) for i in range(len(e.faults))],
-        listeners={
-            listener: ListenerTraffic(
-                control=_traffic(sidecar, listener, e.name, Cohort.CONTROL),
-                experiment=_traffic(sidecar, listener, e.name, Cohort.EXPERIMENT),
-            )
-            for listener in sidecar.config.sidecar.listeners
-        },
-        steady_state=[_metric(sidecar, run, metric) for metric in e.steady_state],
+        faults=summary.faults,
+        listeners=summary.listeners,
+        steady_state=[_metric(sidecar, run, metric, summary) for metric in e.steady_state],
         verdict=summary.verdict,
         dose=summary.dose,
         users=summary.users,
@@ -163,11 +154,7 @@ def _summary(sidecar: SidecarState, e: Experiment) -> ExperimentSummary:
 
 def _run_summary(sidecar: SidecarState, e: Experiment, run: Run) -> RunSummary:
     """Return the summary of a run, even of one that has not begun."""
-    found = sidecar.reader.summary(e.name)
-    if found is not None:
-        return found
-    findings = sidecar.reader.preview(run, e)
-    return run_summary(conclude(run, findings), findings, UserSample())
+    return sidecar.reader.summary(e.name) or sidecar.reader.preview(run, e)
 
 
 def _forecast(sidecar: SidecarState, e: Experiment, run: Run) -> list[MetricForecast]:
@@ -198,44 +185,9 @@ def _run(sidecar: SidecarState, e: Experiment) -> Run:
     return sidecar.reader.run(e)
 
 
-def _fault(sidecar: SidecarState, e: Experiment, run: Run, index: int) -> FaultCounts:
-    rule = e.faults[index]
-    epochs = [run.epoch_of(phase) for phase in PHASES]
-
-    def count(result: FaultResult) -> int:
-        get = sidecar.totals.get
-        return sum(int(get(DoseKey(e.name, epoch, index, result))) for epoch in epochs)
-
-    return FaultCounts(
-        at=rule.at,
-        fault=rule.fault.name,
-        dose=rule.dose.share if rule.dose.limit is None else str(rule.dose),
-        when=rule.when,
-        planned=count(FaultResult.PLANNED),
-        performed=count(FaultResult.PERFORMED),
-        overflow=count(FaultResult.OVERFLOW),
-        failed=count(FaultResult.FAILED),
-    )
-
-
-def _traffic(
-    sidecar: SidecarState, listener: str, experiment: str, cohort: Cohort
-) -> CohortTraffic:
-    get, group = sidecar.totals.get, (listener, experiment, cohort)
-    codes = {code: int(get(RequestKey(*group, code))) for code in CODES}
-    requests = sum(codes.values())
-    # Each exchange is counted with its duration; most of a thousand experiments have none.
-    buckets = range(len(DURATION_BUCKETS) + 1 if requests else 0)
-    durations = {i: int(get(DurationKey(*group, i))) for i in buckets}
-    return CohortTraffic(
-        requests=requests,
-        errors=codes["5xx"] + codes["error"],
-        p50=duration_quantile(durations, 0.5),
-        p99=duration_quantile(durations, 0.99),
-    )
-
-
-def _metric(sidecar: SidecarState, run: Run, metric: Metric) -> SteadyStateMetric:
+def _metric(
+    sidecar: SidecarState, run: Run, metric: Metric, summary: RunSummary
+) -> SteadyStateMetric:
     latency, kind = metric.latency, kind_of(metric)
 
     def counts(sample: Sample) -> SampleCounts:
@@ -247,18 +199,37 @@ def _metric(sidecar: SidecarState, run: Run, metric: Metric) -> SteadyStateMetri
     def both(pair: Pair) -> CohortCounts:
         return CohortCounts(control=counts(pair.control), experiment=counts(pair.experiment))
 
-    pair = sidecar.reader.pair
+    past = summary.samples.get(metric.name) if isinstance(summary, RecordedSummary) else None
+
+    def pair(phase: State) -> Pair:
+        if past is not None and phase in past:
+            return _recorded_pair(past[phase], metric)
+        return sidecar.reader.pair(run, metric, phase)
+
     return SteadyStateMetric(
         name=metric.name,
         at=metric.at or kind,
         kind=kind,
         tolerance=tolerance_of(metric),
         phases=PhaseCounts(
-            baseline=both(pair(run, metric, State.BASELINE)),
-            running=both(pair(run, metric, State.RUNNING)),
-            recovering=both(pair(run, metric, State.RECOVERING)),
+            baseline=both(pair(State.BASELINE)),
+            running=both(pair(State.RUNNING)),
+            recovering=both(pair(State.RECOVERING)),
         ),
     )
+
+
+def _recorded_pair(cells: CohortCells, metric: Metric) -> Pair:
+    """Return the samples that the history has of a phase."""
+    # The metric may have been another one in that run, with more cells.
+    highest = max(
+        (int(cell) for side in (cells.control, cells.experiment) for cell in side), default=0
+    )
+    columns = max(columns_for(metric), highest + 1)
+    control, experiment = (
+        Sample.from_json(side, columns) for side in (cells.control, cells.experiment)
+    )
+    return Pair(control, experiment)
 
 
 def _samples(sidecar: SidecarState, e: Experiment) -> MetricSamples:

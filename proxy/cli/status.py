@@ -9,12 +9,12 @@ from rich.text import Text
 from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.overview import (
-    CohortTraffic,
     ExperimentSummary,
     MetricForecast,
     Overview,
 )
 from counterfault.proxy.models.run_summary import MetricSummary
+from counterfault.proxy.models.run_traffic import CohortTraffic, ListenerTraffic
 from counterfault.proxy.values.units import human, roughly
 
 # Seconds between two looks of `--watch`.
@@ -54,8 +54,16 @@ def _experiment(e: ExperimentSummary) -> Iterator[str]:
         counts = f"{f.performed} performed, {f.overflow} overflow, {f.failed} failed"
         yield f"  {f.fault} at {f.at}: {counts}"
     for listener, traffic in e.listeners.items():
+        yield from _listener(listener, traffic)
+
+
+def _listener(name: str, traffic: ListenerTraffic) -> Iterator[str]:
+    """Yield the run's requests at a listener, by the phase in which they came."""
+    if not traffic.phases:
+        yield f"  {name:<16} no request of either cohort in this run"
+    for phase, both in traffic.phases.items():
         for cohort in ENROLLED:
-            yield f"  {listener:<16} {cohort:<11} {_traffic(of_cohort(traffic, cohort))}"
+            yield f"  {name:<16} {phase:<10} {cohort:<10} {_traffic(of_cohort(both, cohort))}"
 
 
 def _verdict(e: ExperimentSummary) -> Iterator[str]:

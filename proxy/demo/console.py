@@ -13,6 +13,7 @@ from rich.table import Table
 from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.demo.outcome import Outcome
 from counterfault.proxy.demo.scenarios import Scenario
+from counterfault.proxy.experiments.lifecycle import OVER, State
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.overview import ExperimentSummary
 from counterfault.proxy.models.run_summary import MetricSummary
@@ -168,7 +169,15 @@ def _effect(value: float | None, unit: str) -> str:
 
 
 def _traffic(seen: ExperimentSummary, cohort: str) -> tuple[str, str, str, str]:
-    counted = of_cohort(seen.listeners["inbound"], cohort)
+    """Return a cohort's requests, share of failures, p50 and p99 in the phase that is told.
+
+    That is the present phase or, of a run that is over, the one with the faults.
+    """
+    told = State.RUNNING if seen.state in OVER else seen.state
+    both = seen.listeners["inbound"].phases.get(told)
+    if both is None:
+        return "0", "-", "-", "-"
+    counted = of_cohort(both, cohort)
     requests, errors = counted.requests, counted.errors
     failed = f"{errors / requests:.1%}" if requests else "-"
     times = (counted.p50, counted.p99)

@@ -61,6 +61,8 @@ class Reason(StrEnum):
 
 LIVE = frozenset({State.BASELINE, State.RUNNING, State.RECOVERING})
 OVER = frozenset({State.DONE, State.STOPPED})
+PHASES = (State.BASELINE, State.RUNNING, State.RECOVERING)
+"""The live states in the order in which a run passes through them."""
 
 # An event without an entry does not move the run; no event leads out of done and stopped.
 NEXT: dict[tuple[State, Event], State] = {

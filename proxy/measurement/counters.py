@@ -12,6 +12,7 @@ from counterfault.proxy.measurement.keys import (
     RateKey,
     Rows,
     SteadyKey,
+    TrafficKey,
     UserKey,
 )
 from counterfault.proxy.measurement.under_way import UnderWay
@@ -133,7 +134,7 @@ def _may_grow(
 ) -> bool:
     """Whether an exchange that is under way may still count under this key."""
     match key:
-        case SteadyKey() | RateKey():
+        case SteadyKey() | RateKey() | TrafficKey():
             return (key.experiment, key.epoch) in held
         case DoseKey():
             return (key.experiment, key.epoch.revision) in revisions

@@ -13,6 +13,7 @@ from counterfault.proxy.measurement.keys import (
     duration_sum_key,
     request_key,
     steady_key,
+    traffic_key,
 )
 from counterfault.proxy.measurement.outcomes import outcome_of
 from counterfault.proxy.measurement.under_way import slot_of
@@ -79,6 +80,7 @@ def count_exchange(
     replicate: int = 0,
     measured: Iterable[Measured] = (),
     slot: int = 0,
+    epoch: Epoch | None = None,
 ) -> None:
     """Count an exchange that has ended, once.
 
@@ -92,10 +94,15 @@ def count_exchange(
         replicate: The replicate of its unit, 0 to 63.
         measured: The metrics whose match holds for the request; their status is looked at here.
         slot: The slot in which it began, see `measurement.under_way`.
+        epoch: The epoch in which it began; None for a bystander, and at a listener that its
+            experiment does not touch.
     """
-    counters.add(request_key(listener, experiment, cohort, code_of(status)))
-    counters.add(duration_key(listener, experiment, cohort, duration_bucket(duration)))
+    code, bucket = code_of(status), duration_bucket(duration)
+    counters.add(request_key(listener, experiment, cohort, code))
+    counters.add(duration_key(listener, experiment, cohort, bucket))
     counters.add(duration_sum_key(listener, experiment, cohort), duration)
+    if epoch is not None:
+        counters.add(traffic_key(experiment, epoch, listener, cohort, code, bucket))
     for each in measured:
         metric = each.metric
         if metric.counts_arrivals or not metric.counts(status):

@@ -54,6 +54,24 @@ class DurationKey(NamedTuple):
     kind: Literal["seconds"] = "seconds"
 
 
+class TrafficKey(NamedTuple):
+    """Enrolled exchanges that have ended, by the epoch in which they began.
+
+    `RequestKey` and `DurationKey` count over all runs since the supervisor started; these are the
+    numbers of one phase of one run.
+    """
+
+    experiment: str
+    epoch: Epoch
+    listener: str
+    cohort: str
+    code: str
+    """One of `exchanges.CODES`."""
+    bucket: int
+    """The index of their duration in `DURATION_BUCKETS`."""
+    kind: Literal["traffic"] = "traffic"
+
+
 class DurationSumKey(NamedTuple):
     """The sum of the durations of exchanges, in seconds."""
 
@@ -153,6 +171,7 @@ type Key = (
     RequestKey
     | DurationKey
     | DurationSumKey
+    | TrafficKey
     | FaultKey
     | DoseKey
     | SteadyKey
@@ -184,7 +203,7 @@ class KeptEpochs:
     def keeps(self, key: Key) -> bool:
         """Whether a count is still wanted. Counts that are of no epoch always are."""
         match key:
-            case SteadyKey() | RateKey() | OpenKey():
+            case SteadyKey() | RateKey() | OpenKey() | TrafficKey():
                 return self.has_epoch(key.experiment, key.epoch)
             case DoseKey():
                 return self.has_revision(key.experiment, key.epoch.revision)
@@ -203,16 +222,18 @@ def _interned[**Labels, K](made: Callable[Labels, K]) -> Callable[Labels, K]:
 request_key = _interned(RequestKey)
 duration_key = _interned(DurationKey)
 duration_sum_key = _interned(DurationSumKey)
+traffic_key = _interned(TrafficKey)
 fault_key = _interned(FaultKey)
 dose_key = _interned(DoseKey)
 steady_key = _interned(SteadyKey)
 
 _epoch = _interned(Epoch)
-_OF_EPOCHS = frozenset({"dose", "steady", "rate", "open"})
+_OF_EPOCHS = frozenset({"dose", "steady", "rate", "open", "traffic"})
 _MAKERS: dict[str, Callable[..., Key]] = {
     "requests": request_key,
     "seconds": duration_key,
     "seconds_sum": duration_sum_key,
+    "traffic": traffic_key,
     "faults": fault_key,
     "dose": dose_key,
     "steady": steady_key,

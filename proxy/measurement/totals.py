@@ -12,6 +12,7 @@ from counterfault.proxy.measurement.keys import (
     OpenKey,
     RateKey,
     SteadyKey,
+    TrafficKey,
     UserKey,
 )
 from counterfault.proxy.measurement.open_exchanges import OpenExchanges
@@ -24,10 +25,11 @@ from counterfault.proxy.measurement.samples import (
     column,
     columns_of,
 )
+from counterfault.proxy.measurement.traffic import Traffic
 from counterfault.proxy.measurement.user_sample import UserSample
 
 type _Group = tuple[str, Epoch, str, str]
-"""What a sample is of: experiment, epoch, metric and cohort."""
+"""What a sample is of: experiment, epoch, metric and cohort; of traffic, listener for metric."""
 
 
 class Totals:
@@ -46,6 +48,7 @@ class Totals:
         self._counts: dict[_Group, Counts] = {}
         self._samples: dict[_Group, Sample] = {}
         """Copies of counts that have not changed since."""
+        self._traffic: defaultdict[_Group, Traffic] = defaultdict(Traffic)
         self._users: defaultdict[tuple[str, str], UserSample] = defaultdict(UserSample)
         self._kept: KeptEpochs | None = None
         """What is kept; None: everything."""
@@ -94,7 +97,7 @@ class Totals:
             self._gain(group, key.replicate, GOOD, SHARE_COLUMNS, count)
 
     def get(self, key: Key) -> float:
-        """The sum over all processes; 0 for steady-state events, which are in `sample`."""
+        """The sum over all processes; 0 for what `sample` and `traffic` return."""
         return self._sum.get(key, 0)
 
     def part(self, incarnation: str, key: Key) -> float:
@@ -119,6 +122,10 @@ class Totals:
             found = self._samples[group] = Sample(counts)
         return found
 
+    def traffic(self, experiment: str, epoch: Epoch, listener: str, cohort: str) -> Traffic | None:
+        """Return the exchanges at a listener that began in an epoch and have ended; None: none."""
+        return self._traffic.get((experiment, epoch, listener, cohort))
+
     def users(self, experiment: str, revision: str) -> UserSample:
         """The users that a revision of a run has enrolled."""
         return self._users.get((experiment, revision)) or UserSample()
@@ -137,10 +144,16 @@ class Totals:
         for group in [group for group in self._counts if not kept.has_epoch(*group[:2])]:
             del self._counts[group]
             self._samples.pop(group, None)
+        for group in [group for group in self._traffic if not kept.has_epoch(*group[:2])]:
+            del self._traffic[group]
         for users in [users for users in self._users if not kept.has_revision(*users)]:
             del self._users[users]
 
     def _add(self, key: Key, gain: float) -> None:
+        if isinstance(key, TrafficKey):
+            group = (key.experiment, key.epoch, key.listener, key.cohort)
+            self._traffic[group].add(key.code, key.bucket, int(gain))
+            return
         if not isinstance(key, SteadyKey):
             self._sum[key] = self._sum.get(key, 0) + gain
             return

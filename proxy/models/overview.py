@@ -1,7 +1,6 @@
 """What the API says of the sidecar and of its experiments."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from counterfault.proxy.experiments.lifecycle import State
 from counterfault.proxy.experiments.steady_state import MetricKind
@@ -19,44 +18,7 @@ from counterfault.proxy.models.run_summary import (
     UsersSummary,
     VerdictSummary,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FaultCounts(JsonModel):
-    """A fault of an experiment, and how often it was applied in the present run"""
-
-    at: str
-    """The listener"""
-    fault: str
-    dose: float | str
-    """A share, or a limit in words"""
-    when: Literal["before", "after"]
-    planned: int
-    performed: int
-    overflow: int
-    """A limit was reached and the request passed"""
-    failed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CohortTraffic(JsonModel):
-    """Exchanges of one cohort at one listener since the supervisor started"""
-
-    requests: int
-    errors: int
-    """5xx and failed exchanges"""
-    p50: float | None
-    """Seconds"""
-    p99: float | None
-    """Seconds"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenerTraffic(JsonModel):
-    """Exchanges of both cohorts at one listener"""
-
-    control: CohortTraffic
-    experiment: CohortTraffic
+from counterfault.proxy.models.run_traffic import FaultCounts, ListenerTraffic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +89,7 @@ class ExperimentSummary(JsonModel):
     cohorts: CohortShares
     faults: list[FaultCounts]
     listeners: dict[str, ListenerTraffic]
+    """The listeners at which it has faults or metrics"""
     steady_state: list[SteadyStateMetric]
     verdict: VerdictSummary
     dose: DoseSummary

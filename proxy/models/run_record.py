@@ -1,6 +1,6 @@
 """A run from its beginning on: what was planned, what happened, and its summary."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from counterfault.proxy.experiments.lifecycle import State
 from counterfault.proxy.models.json_model import JsonModel
@@ -12,6 +12,7 @@ from counterfault.proxy.models.run_summary import (
     UsersSummary,
     VerdictSummary,
 )
+from counterfault.proxy.models.run_traffic import FaultCounts, ListenerTraffic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +107,7 @@ class RunRecord(JsonModel):
     samples: MetricSamples
     configuration: dict[str, object]
     """The experiment's file as it was read"""
+    fault_counts: list[FaultCounts] = field(default_factory=list)
+    """What came of the faults, by rule; empty: written by another version"""
+    listeners: dict[str, ListenerTraffic] = field(default_factory=dict)
+    """The listeners at which the experiment has faults or metrics; empty: by another version"""

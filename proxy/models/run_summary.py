@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.experiments.steady_state import MetricKind
 from counterfault.proxy.models.json_model import EffectUnit, JsonModel
+from counterfault.proxy.models.run_traffic import FaultCounts, ListenerTraffic
 
 type Cells = dict[str, list[int]]
 """By cell (0 good, 1 bad, or a latency bucket): events per replicate"""
@@ -132,6 +133,10 @@ class RunSummary(JsonModel):
     metrics: list[MetricSummary]
     versions: dict[str, str]
     """Versions of the software that ran it"""
+    faults: list[FaultCounts] = field(default_factory=list)
+    """By rule; empty: written by another version"""
+    listeners: dict[str, ListenerTraffic] = field(default_factory=dict)
+    """The listeners at which the experiment has faults or metrics; empty: by another version"""
 
 
 @dataclass(frozen=True, kw_only=True)

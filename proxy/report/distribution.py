@@ -20,12 +20,12 @@ from counterfault.proxy.report.svg import (
     shape,
     vertical_scale,
 )
+from counterfault.proxy.report.wording import PHASE_NAMES
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from counterfault.proxy.values.units import human
 
 # A bar of the histogram stands for this many buckets; each bucket is 9 % wide.
 _BUCKETS_PER_BAR = 2
-_PHASES = {"baseline": "baseline", "running": "faults", "recovering": "recovery"}
 _QUANTILES = (0.5, 0.95, 0.99)
 
 
@@ -53,7 +53,7 @@ def columns(metric: MetricSummary) -> tuple[str, ...]:
 
 def rows(record: RunRecord, metric: MetricSummary) -> Iterator[Row]:
     """Yield a row for each cohort in each phase in which either cohort counted an event."""
-    for phase, name in _PHASES.items():
+    for phase, name in PHASE_NAMES.items():
         cells = _cells(record, metric, phase)
         if any(cells.values()):
             for cohort in ENROLLED:

@@ -11,6 +11,7 @@ import yaml
 from tornado.template import Template
 
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.models.run_summary import MetricSummary
 from counterfault.proxy.report import distribution, timeseries, wording
@@ -73,6 +74,7 @@ def render(record: RunRecord, zone: tzinfo | None) -> str:
         sections=sections,
         wording=wording,
         cohorts=ENROLLED,
+        of_cohort=of_cohort,
         moment=partial(wording.moment, zone=zone),
         span=wording.span(record),
         configuration=_as_yaml(record.configuration),

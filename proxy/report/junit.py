@@ -21,6 +21,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.analysis.verdict import LEAST_DOSE
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.models.run_summary import MetricSummary, VerdictSummary
 from counterfault.proxy.report import text, wording
@@ -124,6 +125,11 @@ def _properties(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "users", wording.sample_ratio(record)
     for metric in record.metrics:
         yield from ((f"{metric.name}.{name}", value) for name, value in _numbers(metric))
+    for listener, traffic in record.listeners.items():
+        for phase, both in traffic.phases.items():
+            for cohort in ENROLLED:
+                counted = wording.traffic(of_cohort(both, cohort))
+                yield f"requests.{listener}.{phase}.{cohort}", counted
     for name, version in record.versions.items():
         yield f"version.{name}", version
 

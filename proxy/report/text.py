@@ -5,8 +5,10 @@ from datetime import tzinfo
 from textwrap import wrap
 
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.models.run_summary import MetricSummary
+from counterfault.proxy.models.run_traffic import ListenerTraffic
 from counterfault.proxy.report import wording
 from counterfault.proxy.values.units import human
 
@@ -30,13 +32,18 @@ def _lines(record: RunRecord, zone: tzinfo | None) -> Iterator[str]:
     yield from _entry("because", record.verdict.reason)
     yield from _entry("run", _run(record, zone))
     yield from _entry("planned", f"{wording.phases(record)}; {wording.shares(record)} of users")
-    for fault in record.faults:
+    for fault in wording.faults(record):
         yield from _entry("fault", fault)
     yield from _entry("dose", wording.dose(record))
     yield from _entry("users", wording.sample_ratio(record))
     for metric in record.metrics:
         yield ""
         yield from _metric(metric)
+    if record.listeners:
+        yield ""
+        yield "requests, by the phase in which they came:"
+    for listener, traffic in record.listeners.items():
+        yield from _listener(listener, traffic)
     yield ""
     yield from _timeline(record, zone)
     yield from _entry("versions", wording.versions(record))
@@ -63,6 +70,16 @@ def _metric(metric: MetricSummary) -> Iterator[str]:
     yield from _entry("evidence", f"{wording.evidence(metric)} (ln of e-values)")
     could = f"{wording.detectable(metric)}, in four of five such runs"
     yield from _entry("could see", could)
+
+
+def _listener(name: str, traffic: ListenerTraffic) -> Iterator[str]:
+    if not traffic.phases:
+        yield from _entry(name, "none of either cohort")
+    for phase, both in traffic.phases.items():
+        for cohort in ENROLLED:
+            counted = wording.traffic(of_cohort(both, cohort))
+            what = f"{wording.PHASE_NAMES.get(phase, phase):<9} {cohort:<11} {counted}"
+            yield from _entry(name, what)
 
 
 def _timeline(record: RunRecord, zone: tzinfo | None) -> Iterator[str]:

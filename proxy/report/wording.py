@@ -9,10 +9,13 @@ from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.models.run_summary import MetricSummary
+from counterfault.proxy.models.run_traffic import CohortTraffic
 from counterfault.proxy.values.units import human, percent
 
 # Evidence from which on the sample ratio is off, as the natural logarithm of an e-value.
 OFF_AT = log(1 / ALPHA)
+PHASE_NAMES = {"baseline": "baseline", "running": "faults", "recovering": "recovery"}
+"""The names of a run's phases in reports, by state and in their order."""
 _EVENT_NAMES = {"rate": "events", "prometheus": "events"}
 # A smaller effect, as a fraction, is rounded to 0.
 _SMALLEST_EFFECT = 5e-7
@@ -88,6 +91,32 @@ def dose(record: RunRecord) -> str:
         return f"0 faults: none was due (at least {percent(LEAST_DOSE)} of those due are needed)"
     part = f"{found.share * 100:.3g}%, at least {percent(LEAST_DOSE)} needed"
     return f"{found.performed:,} of {found.planned:,} faults due were performed ({part})"
+
+
+def faults(record: RunRecord) -> list[str]:
+    """Return each fault, with what came of it in this run if that is on record."""
+    if len(record.fault_counts) != len(record.faults):
+        return record.faults
+    return [
+        f"{words}: {counts.planned:,} due, {counts.performed:,} performed,"
+        f" {counts.overflow:,} overflow, {counts.failed:,} failed"
+        for words, counts in zip(record.faults, record.fault_counts, strict=True)
+    ]
+
+
+def traffic(counted: CohortTraffic) -> str:
+    """Return a cohort's requests: `1,234 requests, 2 errors (0.16%), p50 12ms, p99 80ms`."""
+    words = f"{counted.requests:,} requests, {counted.errors:,} errors"
+    if not counted.requests:
+        return words
+    share = f"{counted.errors / counted.requests * 100:.3g}%"
+    times = f"p50 {latency(counted.p50)}, p99 {latency(counted.p99)}"
+    return f"{words} ({share}), {times}"
+
+
+def latency(seconds: float | None) -> str:
+    """Return seconds in words; None is a dash."""
+    return "-" if seconds is None else human(float(f"{seconds:.3g}"))
 
 
 def sample_ratio(record: RunRecord) -> str:

@@ -1,11 +1,12 @@
 """Evaluates runs once a second, and turns what it found into summaries, points and records."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from counterfault.proxy.analysis.monitor import Monitor, stops
 from counterfault.proxy.analysis.verdict import Findings, Verdict, conclude
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.experiments.lifecycle import Run, State
+from counterfault.proxy.experiments.lifecycle import OVER, PHASES, Run, State
 from counterfault.proxy.measurement.samples import Pair
 from counterfault.proxy.measurement.totals import Totals
 from counterfault.proxy.measurement.user_sample import UserSample
@@ -17,11 +18,20 @@ from counterfault.proxy.models.run_summary import (
     RunSummary,
 )
 from counterfault.proxy.runs.evaluation import Evaluation
+from counterfault.proxy.runs.run_counts import fault_counts, listener_traffic
 from counterfault.proxy.runs.snapshots import Snapshots
 from counterfault.proxy.runs.summary import run_summary
 
-PHASES = (State.BASELINE, State.RUNNING, State.RECOVERING)
 _NOT_YET = (State.PENDING, State.BASELINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """The last evaluation of a run."""
+
+    revision: str
+    experiment: Experiment
+    findings: Findings
 
 
 class Evaluator:
@@ -34,7 +44,9 @@ class Evaluator:
         self.monitor = Monitor(totals)
         self._totals, self._clock = totals, clock
         self._snapshots = Snapshots(self.monitor)
-        self._found: dict[str, tuple[str, Findings]] = {}
+        self._found: dict[str, _Evaluated] = {}
+        self._ended: dict[str, tuple[str, RunSummary]] = {}
+        """The revision and the summary with which a run ended, by the experiment's name."""
 
     def evaluate_all(self, live: Iterable[tuple[Run, Experiment]]) -> dict[str, Evaluation]:
         """Evaluate the live runs now and keep what is found; by the experiments' names."""
@@ -42,29 +54,49 @@ class Evaluator:
 
     def _evaluate(self, run: Run, experiment: Experiment) -> Evaluation:
         found = self.monitor.evaluate(run, experiment, self._clock())
-        self._found[run.experiment] = run.revision, found
+        self._found[run.experiment] = _Evaluated(run.revision, experiment, found)
         return Evaluation(tuple(stops(run, found)), found.held)
 
-    def preview(self, run: Run, experiment: Experiment) -> Findings:
+    def preview(self, run: Run, experiment: Experiment) -> RunSummary:
         """Return what the counts say of a run that was never evaluated; remembers nothing."""
-        return Monitor(self._totals).evaluate(run, experiment, self._clock())
+        found = Monitor(self._totals).evaluate(run, experiment, self._clock())
+        return self._summarise(_Evaluated(run.revision, experiment, found), run, UserSample())
 
     def findings(self, run: Run) -> Findings | None:
         """Return what the last evaluation of a run found; None if it was never evaluated."""
-        revision, found = self._found.get(run.experiment, ("", None))
-        return found if revision == run.revision else None
+        found = self._evaluated(run)
+        return None if found is None else found.findings
+
+    def _evaluated(self, run: Run) -> _Evaluated | None:
+        found = self._found.get(run.experiment)
+        return found if found is not None and found.revision == run.revision else None
 
     def verdict(self, run: Run) -> Verdict:
         """Return the verdict on a run as it is now."""
         return conclude(run, self.findings(run) or Findings())
 
     def summary(self, run: Run) -> RunSummary | None:
-        """Return the summary of a run as it is now; None if it was never evaluated."""
-        found = self.findings(run)
+        """Return the summary of a run as it is now, or as it ended.
+
+        None: it was never evaluated. What is counted after the end changes no summary, so that
+        the history, the page and reports have the same numbers.
+        """
+        revision, ended = self._ended.get(run.experiment, ("", None))
+        if run.state in OVER and revision == run.revision:
+            return ended
+        found = self._evaluated(run)
         if found is None:
             return None
-        users = self._totals.users(run.experiment, run.revision)
-        return run_summary(conclude(run, found), found, users)
+        return self._summarise(found, run, self._totals.users(run.experiment, run.revision))
+
+    def _summarise(self, found: _Evaluated, run: Run, users: UserSample) -> RunSummary:
+        return run_summary(
+            conclude(run, found.findings),
+            found.findings,
+            users,
+            fault_counts(run, found.experiment, self._totals),
+            listener_traffic(run, found.experiment, self._totals),
+        )
 
     def record(self, run: Run, experiment: Experiment | None) -> RecordedSummary:
         """Return the summary of a run that moves, with its samples, for the history.
@@ -72,10 +104,17 @@ class Evaluator:
         None instead of an experiment: its file was removed, and no samples are left.
         """
         if experiment is None:
-            return _recorded(run, self.summary(run), {})
+            return _recorded(run, self._summary_at_end(run), {})
         if run.state in _NOT_YET or self.findings(run) is None:
             self._evaluate(run, experiment)
-        return _recorded(run, self.summary(run), self.samples(run, experiment))
+        return _recorded(run, self._summary_at_end(run), self.samples(run, experiment))
+
+    def _summary_at_end(self, run: Run) -> RunSummary | None:
+        """Return the summary of a run; keep it if it is over."""
+        found = self.summary(run)
+        if run.state in OVER and found is not None:
+            self._ended[run.experiment] = run.revision, found
+        return found
 
     def samples(self, run: Run, experiment: Experiment) -> MetricSamples:
         """Return the counts by metric, phase, cohort and cell."""
@@ -103,14 +142,7 @@ class Evaluator:
 
 def _recorded(run: Run, summary: RunSummary | None, samples: MetricSamples) -> RecordedSummary:
     known = summary or run_summary(conclude(run, Findings()), Findings(), UserSample())
-    return RecordedSummary(
-        verdict=known.verdict,
-        dose=known.dose,
-        users=known.users,
-        metrics=known.metrics,
-        versions=known.versions,
-        samples=samples,
-    )
+    return RecordedSummary(**vars(known), samples=samples)
 
 
 def _samples(pair: Pair) -> CohortCells:

@@ -62,6 +62,8 @@ def record(
         points=points,
         samples=samples,
         configuration=configuration,
+        fault_counts=known.faults,
+        listeners=known.listeners,
     )
 
 

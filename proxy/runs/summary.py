@@ -1,8 +1,9 @@
 """Summarises a run: its verdict, its metrics and its users, as models that are written as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from platform import python_version
+from types import MappingProxyType
 
 from counterfault import __version__
 from counterfault.proxy.analysis.comparison import Comparison, level_of
@@ -23,6 +24,7 @@ from counterfault.proxy.models.run_summary import (
     UsersSummary,
     VerdictSummary,
 )
+from counterfault.proxy.models.run_traffic import FaultCounts, ListenerTraffic
 
 VERSIONS = {"counterfault": __version__, "python": python_version()}
 
@@ -34,10 +36,23 @@ def verdict_summary(verdict: Verdict) -> VerdictSummary:
     )
 
 
-def run_summary(verdict: Verdict, findings: Findings, users: UserSample) -> RunSummary:
+def run_summary(
+    verdict: Verdict,
+    findings: Findings,
+    users: UserSample,
+    faults: Sequence[FaultCounts] = (),
+    listeners: Mapping[str, ListenerTraffic] = MappingProxyType({}),
+) -> RunSummary:
     """Return all numbers behind a verdict.
 
     Effects, shares and levels are fractions, times seconds.
+
+    Args:
+        verdict: The verdict on the run.
+        findings: What it is concluded from.
+        users: The users that the run has met.
+        faults: What came of its faults, by rule.
+        listeners: Its requests, by listener.
     """
     return RunSummary(
         verdict=verdict_summary(verdict),
@@ -45,6 +60,8 @@ def run_summary(verdict: Verdict, findings: Findings, users: UserSample) -> RunS
         users=_users_summary(findings.ratio, users),
         metrics=[_metric_summary(c) for c in findings.comparisons],
         versions=VERSIONS,
+        faults=list(faults),
+        listeners=dict(listeners),
     )
 
 

@@ -47,8 +47,8 @@ class RunReader:
         """Return what the last evaluation of a run found, None if it was never evaluated."""
         return self._evaluator.findings(run)
 
-    def preview(self, run: Run, experiment: Experiment) -> Findings:
-        """Return what an evaluation of a run that was never evaluated would find now."""
+    def preview(self, run: Run, experiment: Experiment) -> RunSummary:
+        """Return the summary that an evaluation of a run that was never evaluated would give."""
         return self._evaluator.preview(run, experiment)
 
     def pair(self, run: Run, metric: Metric, phase: State) -> Pair:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from counterfault.proxy.config.model import Config, ConfigError
+from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.measurement.keys import Key
+from counterfault.proxy.measurement.traffic import Traffic
 from counterfault.proxy.supervisor.run_reader import RunReader
 
 
@@ -13,6 +15,11 @@ class Counts(Protocol):
 
     def get(self, key: Key, /) -> float:
         """Return the sum over all processes; 0 for a key that was never counted."""
+
+    def traffic(
+        self, experiment: str, epoch: Epoch, listener: str, cohort: str, /
+    ) -> Traffic | None:
+        """Return the exchanges at a listener that began in an epoch and have ended; None: none."""
 
 
 class DataPlaneState(Protocol):

@@ -7,7 +7,7 @@ import pytest
 
 from counterfault.proxy.admin.page.assets import ASSETS
 from counterfault.proxy.experiments.lifecycle import Epoch
-from counterfault.proxy.measurement.keys import DoseKey, FaultResult, RequestKey, SteadyKey
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult, SteadyKey, TrafficKey
 from tests.support.supervisor_world import SLOW
 
 pytestmark = pytest.mark.anyio
@@ -16,8 +16,9 @@ FORM = {"Accept": "text/html,*/*", "Content-Type": "application/x-www-form-urlen
 
 
 async def test_the_page_shows_cohorts_side_by_side(world, client):
-    world.count(RequestKey("inbound", "slow", "control", "2xx"), 1234)
-    world.count(RequestKey("inbound", "slow", "experiment", "5xx"), 617)
+    epoch = Epoch("1.0.baseline")
+    world.count(TrafficKey("slow", epoch, "inbound", "control", "2xx", 3), 1234)
+    world.count(TrafficKey("slow", epoch, "inbound", "experiment", "5xx", 3), 617)
     answer = await client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     for said in ("slow", "baseline", "1 min 00 s", "1\u202f234", "617", "100 %"):

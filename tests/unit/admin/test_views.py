@@ -17,10 +17,9 @@ from counterfault.proxy.config.model import ConfigError
 from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.measurement.keys import (
     DoseKey,
-    DurationKey,
     FaultResult,
-    RequestKey,
     SteadyKey,
+    TrafficKey,
 )
 from counterfault.proxy.measurement.quantiles import duration_quantile, latency_quantile
 from counterfault.proxy.models.overview import ExperimentDetail, Overview
@@ -66,7 +65,7 @@ def test_an_experiment_begins_with_nothing_counted(world):
     assert seen["phases"] == {"baseline": 60, "duration": 600, "recovery": 30}
     assert seen["cohorts"] == {"experiment": 0.01, "control": 0.02}
     nothing = {"requests": 0, "errors": 0, "p50": None, "p99": None}
-    both = {"control": nothing, "experiment": nothing}
+    both = {"control": nothing, "experiment": nothing, "phases": {}}
     assert seen["listeners"] == {"inbound": both, "payments": both}
 
 
@@ -95,10 +94,12 @@ def test_faults_are_summed_over_the_phases_of_the_present_run(world):
 
 
 def test_a_listener_shows_requests_errors_and_quantiles(world):
-    group = ("inbound", "slow", "experiment")
+    group, bucket = (
+        ("slow", Epoch("1.0.baseline"), "inbound", "experiment"),
+        duration_bucket(0.0012),
+    )
     for code, count in (("2xx", 90), ("4xx", 5), ("5xx", 3), ("error", 2)):
-        world.count(RequestKey(*group, code), count)
-    world.count(DurationKey(*group, duration_bucket(0.0012)), 100)
+        world.count(TrafficKey(*group, code, bucket), count)
     seen = as_data(overview(world.supervisor))["experiments"][0]["listeners"]["inbound"]
     assert seen["experiment"]["requests"] == 100
     assert seen["experiment"]["errors"] == 5

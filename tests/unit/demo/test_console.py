@@ -36,6 +36,12 @@ METRIC = {
 }
 
 
+def in_each_phase(control: dict[str, Any], experiment: dict[str, Any]) -> dict[str, Any]:
+    """Traffic at a listener that is the same in each phase."""
+    both = {"control": control, "experiment": experiment}
+    return both | {"phases": dict.fromkeys(("baseline", "running", "recovering"), both)}
+
+
 def seen(act: Scenario = HARMFUL, **changes: Any) -> ExperimentSummary:
     """A run of the second act's kind as the API has it: all checkouts of the experiment fail."""
     traffic = {"requests": 400, "errors": 0, "p50": 0.0184, "p99": None}
@@ -51,7 +57,7 @@ def seen(act: Scenario = HARMFUL, **changes: Any) -> ExperimentSummary:
         "phases": {"baseline": 10, "duration": 30, "recovery": 10},
         "cohorts": {"experiment": 0.1, "control": 0.1},
         "faults": [fault | {"planned": 120, "performed": 120, "overflow": 0, "failed": 0}],
-        "listeners": {"inbound": {"control": traffic, "experiment": traffic | {"errors": 100}}},
+        "listeners": {"inbound": in_each_phase(traffic, traffic | {"errors": 100})},
         "steady_state": [],
         "verdict": verdict | {"provisional": False},
         "dose": {"planned": 120, "performed": 120, "share": 1.0},
@@ -106,7 +112,7 @@ def test_cohorts_without_requests_are_shown_too() -> None:
     nothing = {"requests": 0, "errors": 0, "p50": None, "p99": None}
     shown, out = screen()
     with shown.following() as follow:
-        follow(seen(listeners={"inbound": {"control": nothing, "experiment": nothing}}))
+        follow(seen(listeners={"inbound": in_each_phase(nothing, nothing)}))
     assert "control 0 requests, - failed, p50 -, p99 -" in out.getvalue()
 
 

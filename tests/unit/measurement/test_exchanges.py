@@ -11,6 +11,7 @@ from counterfault.proxy.measurement.keys import (
     RateKey,
     RequestKey,
     SteadyKey,
+    TrafficKey,
 )
 from counterfault.proxy.values.buckets import duration_bucket, latency_bucket
 
@@ -29,7 +30,7 @@ def test_an_enrolled_exchange_counts_for_its_cohort_and_its_metrics() -> None:
         metric(name="orders", match={"status": "2xx"}, rate={"drop": "5%"}),
     )
     for status in (200, None):
-        count_exchange(counters, "in", "x", Cohort.EXPERIMENT, status, 0.25, 7, measured, 9)
+        count_exchange(counters, "in", "x", Cohort.EXPERIMENT, status, 0.25, 7, measured, 9, EPOCH)
     who = ("in", "x", "experiment")
 
     def of(name: str, outcome: str | int) -> SteadyKey:
@@ -40,6 +41,8 @@ def test_an_enrolled_exchange_counts_for_its_cohort_and_its_metrics() -> None:
         RequestKey(*who, "error"): 1,
         DurationKey(*who, duration_bucket(0.25)): 2,
         DurationSumKey(*who): 0.5,
+        TrafficKey("x", EPOCH, "in", "experiment", "2xx", duration_bucket(0.25)): 1,
+        TrafficKey("x", EPOCH, "in", "experiment", "error", duration_bucket(0.25)): 1,
         of("ok", "good"): 1,
         of("ok", "bad"): 1,
         of("p99", latency_bucket(0.25)): 2,

@@ -19,6 +19,7 @@ from counterfault.proxy.measurement.keys import (
     Key,
     RequestKey,
     SteadyKey,
+    TrafficKey,
     UserKey,
     dose_key,
     key_from_wire,
@@ -36,6 +37,7 @@ keys: st.SearchStrategy[Key] = st.one_of(
     st.builds(RequestKey, names, names, st.sampled_from(Cohort), names),
     st.builds(DurationKey, names, names, cohorts, numbers),
     st.builds(DurationSumKey, names, names, cohorts),
+    st.builds(TrafficKey, names, epochs, names, cohorts, names, numbers),
     st.builds(FaultKey, names, names, names, results),
     st.builds(DoseKey, names, epochs, numbers, results),
     st.builds(SteadyKey, names, epochs, names, cohorts, numbers, st.one_of(names, numbers)),
@@ -48,7 +50,7 @@ keys: st.SearchStrategy[Key] = st.one_of(
 def test_a_key_is_the_same_after_the_wire(key: Key) -> None:
     again = key_from_wire(json.loads(json.dumps(key)))
     assert (type(again), again, hash(again)) == (type(key), key, hash(key))
-    if isinstance(again, SteadyKey | DoseKey):
+    if isinstance(again, SteadyKey | DoseKey | TrafficKey):
         assert isinstance(again.epoch, Epoch)
 
 

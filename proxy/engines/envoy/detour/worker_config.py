@@ -23,6 +23,7 @@ from counterfault.proxy.measurement.keys import (
     RequestKey,
     Rows,
     SteadyKey,
+    TrafficKey,
 )
 from counterfault.proxy.values.addresses import HostPort
 
@@ -85,7 +86,7 @@ def counted_by_workers(config: Config) -> Callable[[Key], bool]:
         match key:
             case FaultKey() | DoseKey() | InternalErrorKey():
                 return True
-            case RequestKey() | DurationKey() | DurationSumKey():
+            case RequestKey() | DurationKey() | DurationSumKey() | TrafficKey():
                 return key.listener in served
             case OpenKey():
                 names = key.metrics.split(",")

@@ -223,6 +223,7 @@ class AccessLogCounter:
             line.replicate,
             () if meaning is None else _measured(line, meaning),
             line.slot,
+            line.epoch,
         )
         if meaning is None:
             return
