@@ -19,6 +19,12 @@ from counterfault.proxy.values.units import human
 
 _NOTHING = 5e-7
 
+WITHOUT_BASELINE = (
+    "without a baseline the cohorts are not compared before the faults, nor control with its own"
+    " past: faults that spread to control go unseen"
+)
+"""What `baseline: 0s` switches off."""
+
 
 def finding(c: Comparison) -> str:
     """Return such as `checkout: 8.2 pp more requests failed (7.1 pp at least; 0.5 pp allowed)`."""

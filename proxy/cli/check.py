@@ -8,6 +8,7 @@ from typing import assert_never
 from counterfault.proxy.analysis.comparison import Threshold
 from counterfault.proxy.analysis.monitor import TOLERANCES, WINDOW
 from counterfault.proxy.analysis.sample_size import ASSUMED_BAD, ASSUMED_SIGMA, expected
+from counterfault.proxy.analysis.wording import WITHOUT_BASELINE
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config.native_faults import (
@@ -63,7 +64,7 @@ def _experiment(experiment: Experiment, sidecar: Sidecar, rates: Rates) -> Itera
         yield from _labelled("detour", list(_detours(experiment, sidecar)))
     yield from _labelled("holds if", _steady_state(experiment.steady_state, sidecar))
     yield from _labelled("needs", list(_needs(experiment, rates)))
-    yield from _labelled("phases", [_phases(experiment)])
+    yield from _labelled("phases", list(_phase_lines(experiment)))
     yield from _labelled("stops", list(_stops(experiment)))
 
 
@@ -160,6 +161,12 @@ def _tolerance(metric: Metric) -> str:
             return f"at most {outside.tolerance} {side} control"
         case other:
             assert_never(other)
+
+
+def _phase_lines(experiment: Experiment) -> Iterator[str]:
+    yield _phases(experiment)
+    if not experiment.baseline and experiment.steady_state:
+        yield WITHOUT_BASELINE
 
 
 def _phases(experiment: Experiment) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from rich.live import Live
 from rich.text import Text
 
+from counterfault.proxy.analysis.wording import WITHOUT_BASELINE
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.experiments.lifecycle import State
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.overview import (
     ExperimentSummary,
@@ -68,7 +70,11 @@ def _listener(name: str, traffic: ListenerTraffic) -> Iterator[str]:
 
 def _verdict(e: ExperimentSummary) -> Iterator[str]:
     so_far = " so far" if e.verdict.provisional else ""
-    yield f"  {e.verdict.result}{so_far}: {e.verdict.reason}"
+    before = e.state in (State.PENDING, State.BASELINE)
+    result = "no verdict yet" if before else f"{e.verdict.result}{so_far}"
+    yield f"  {result}: {e.verdict.reason}"
+    if e.steady_state and not e.phases.baseline:
+        yield f"  {WITHOUT_BASELINE}"
     if e.dose.planned:
         performed = f"{e.dose.performed} of {e.dose.planned} faults due performed"
         yield f"  dose: {performed} ({e.dose.share:.0%})"

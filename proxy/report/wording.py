@@ -5,7 +5,9 @@ from math import log
 
 from counterfault.proxy.analysis.sample_ratio import ALPHA
 from counterfault.proxy.analysis.verdict import LEAST_DOSE
+from counterfault.proxy.analysis.wording import WITHOUT_BASELINE
 from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.experiments.lifecycle import State
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import RunRecord
 from counterfault.proxy.models.run_summary import MetricSummary
@@ -28,7 +30,12 @@ def title(record: RunRecord) -> str:
 
 
 def verdict(record: RunRecord) -> str:
-    """Return the verdict: `held`, or `inconclusive so far` while the run goes on."""
+    """Return the verdict: `held`, or `inconclusive so far` while the run goes on.
+
+    Before the faults are on there is none.
+    """
+    if record.verdict.provisional and record.state in (State.PENDING, State.BASELINE):
+        return "no verdict yet"
     return f"{record.verdict.result}{' so far' if record.verdict.provisional else ''}"
 
 
@@ -142,7 +149,8 @@ def phases(record: RunRecord) -> str:
         "faults": planned.duration,
         "recovery": planned.recovery,
     }
-    return " → ".join(f"{name} {human(length)}" for name, length in lengths.items())
+    words = " → ".join(f"{name} {human(length)}" for name, length in lengths.items())
+    return words if planned.baseline or not record.metrics else f"{words} ({WITHOUT_BASELINE})"
 
 
 def shares(record: RunRecord) -> str:

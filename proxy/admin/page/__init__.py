@@ -9,6 +9,7 @@ from tornado.template import DictLoader
 
 from counterfault.proxy.admin.page import wording
 from counterfault.proxy.admin.page.gauge import Gauge
+from counterfault.proxy.analysis.wording import WITHOUT_BASELINE
 from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.lifecycle import LIVE, State
 from counterfault.proxy.models.json_model import of_cohort
@@ -86,6 +87,7 @@ def render(
         gauge=Gauge.of,
         dose=_dose,
         of_cohort=of_cohort,
+        without_baseline=WITHOUT_BASELINE,
         **_WORDS,
     )
     return page.decode()

@@ -40,7 +40,9 @@ def test_a_held_hypothesis_is_told_with_all_its_numbers():
     assert found["p95.could see"].startswith("harm of ")
     assert found["orders.experiment"] == "10,800 per 1% of users, 10,800 events"
     assert found["planned"].startswith("baseline 30s → faults 3m → recovery 30s; 1% control, 1% ")
-    assert found["fault"] == "latency p50 400ms, p99 2s at payments"
+    assert found["fault"] == (
+        "latency p50 400ms, p99 2s at payments: 3,600 due, 3,600 performed, 0 overflow, 0 failed"
+    )
     assert "counterfault 0.1.0, python 3." in said
 
 

@@ -16,6 +16,7 @@ from counterfault.proxy.admin.chart_data import chart_data
 from counterfault.proxy.admin.page import render
 from counterfault.proxy.admin.views import detail, overview, report
 from counterfault.proxy.cli import status
+from counterfault.proxy.cli.check import summary
 from counterfault.proxy.experiments.cohorts import ENROLLED
 from counterfault.proxy.experiments.lifecycle import LIVE, Epoch
 from counterfault.proxy.measurement.exchanges import code_of
@@ -271,3 +272,23 @@ def test_the_api_says_what_the_numbers_are(shop):
 def _numbers(text: str) -> set[str]:
     """Return the whole numbers in a text, without separators of thousands and without fractions."""
     return set(re.findall(r"(?<![\d.:#-])\d+(?![\d.:%])", text))
+
+
+def test_without_a_baseline_everything_says_what_is_switched_off(shop):
+    shop.world.write(RUN | {"baseline": "0s", "run": 2})
+    asyncio.run(shop.world.supervisor.reload())
+    shop.number = 2
+    shop.live(2)
+    told = shop.told() | {"check": "\n".join(summary(shop.world.supervisor.config))}
+    del told["json"]  # it has the length of the phase itself
+    for where, text in told.items():
+        assert "ithout a baseline the cohorts are not" in " ".join(text.split()), where
+
+
+def test_no_verdict_is_told_before_the_faults_are_on(shop):
+    shop.live(3)
+    for where, text in shop.told().items():
+        assert "inconclusive so far" not in text, where
+    shop.live(10)
+    for where in ("status", "page", "text", "html", "junit"):
+        assert " so far" in shop.told()[where], where

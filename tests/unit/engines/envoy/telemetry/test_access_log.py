@@ -15,6 +15,7 @@ from counterfault.proxy.measurement.keys import (
     RateKey,
     RequestKey,
     SteadyKey,
+    TrafficKey,
     UserKey,
 )
 from counterfault.proxy.values.buckets import duration_bucket, latency_bucket
@@ -80,6 +81,7 @@ def test_an_exchange_counts_with_its_microseconds() -> None:
         RequestKey("inbound", "x", "experiment", "2xx"): 1,
         DurationKey("inbound", "x", "experiment", duration_bucket(0.0015)): 1,
         DurationSumKey("inbound", "x", "experiment"): 0.0015,
+        TrafficKey("x", EPOCH, "inbound", "experiment", "2xx", duration_bucket(0.0015)): 1,
         steady("good", "good"): 1,
         steady("p99", latency_bucket(0.0015)): 1,
     }
