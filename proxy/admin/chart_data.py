@@ -16,7 +16,7 @@ from counterfault.proxy.models.run_record import Point
 from counterfault.proxy.models.run_summary import MetricSummary
 from counterfault.proxy.supervisor.sidecar_state import SidecarState
 from counterfault.proxy.supervisor.supervisor import UnknownExperiment
-from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_GROWTH, cell_bounds
 
 # Bars of single buckets would show noise rather than a shape.
 _BUCKETS_PER_BAR = 2
@@ -129,10 +129,13 @@ def _latencies(sidecar: SidecarState, e: Experiment) -> list[LatencyHistogram]:
 
 def _of_metric(sidecar: SidecarState, run: Run, metric: Metric) -> LatencyHistogram | None:
     """Return a metric's latencies of the running phase, else of the baseline."""
-    past = None
+    past, bounds = None, metric.latency.cells.bounds if metric.latency else ()
     if sidecar.reader.findings(run) is None:
         summary = sidecar.reader.recorded_summary(run.experiment)
         past = summary.samples.get(metric.name) if summary else None
+        for recorded in summary.metrics if summary else ():
+            if recorded.name == metric.name:
+                bounds = cell_bounds(recorded.cell_growth or LATENCY_GROWTH)
     for phase in (State.RUNNING, State.BASELINE):
         if past is not None:
             sides = [_summed(of_cohort(past[phase], c)) for c in ENROLLED]
@@ -141,7 +144,7 @@ def _of_metric(sidecar: SidecarState, run: Run, metric: Metric) -> LatencyHistog
             sides = [pair.control.cells, pair.experiment.cells]
         if any(sides):
             name = f"{metric.name}, {phase}"
-            return _histogram(name, metric.at, LATENCY_BUCKETS, sides, _BUCKETS_PER_BAR)
+            return _histogram(name, metric.at, bounds, sides, _BUCKETS_PER_BAR)
     return None
 
 

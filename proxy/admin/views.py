@@ -241,7 +241,7 @@ def _metric(sidecar: SidecarState, run: Run, metric: Metric) -> SteadyStateMetri
     def counts(sample: Sample) -> SampleCounts:
         quantile = None
         if latency is not None and sample.events:
-            quantile = latency_quantile(sample.cells, latency.quantile)
+            quantile = latency_quantile(sample.cells, latency.quantile, latency.cells.bounds)
         return SampleCounts(events=sample.events, bad=sample.bad, quantile=quantile)
 
     def both(pair: Pair) -> CohortCounts:

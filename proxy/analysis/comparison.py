@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import copysign, exp, inf, log
+from math import ceil, copysign, exp, inf, log
 
 from counterfault.proxy.analysis.deviance import Boundary, proportion, quantile, rate
 from counterfault.proxy.analysis.external.reading import Reading
@@ -19,7 +19,6 @@ from counterfault.proxy.experiments.steady_state import (
     SuccessRate,
 )
 from counterfault.proxy.measurement.samples import BAD, GOOD, Pair, Sample
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
 # With fewer effective replicates the variance between them is too uncertain: single users decide.
 LEAST_CLUSTERS = 8.0
@@ -27,8 +26,31 @@ LEAST_CLUSTERS = 8.0
 LEAST_EVENTS = 30
 # The bound of an absolute boundary: not more than all exchanges can be bad.
 _MOST = 0.99
+_RULE_OF_THREE = 3.0
 # The normal score of 80 % power.
 _POWER = 0.84
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The users of both cohorts that were met; estimates if there are very many."""
+
+    control: int = 0
+    experiment: int = 0
+
+    @property
+    def fewest(self) -> int:
+        """The users of the cohort that has fewer."""
+        return min(self.control, self.experiment)
+
+    def events_each(self, events: float) -> float:
+        """Return how many of so many events of both cohorts a user has on average, at least 1."""
+        met = self.control + self.experiment
+        return max(events / met, 1.0) if met else 1.0
+
+
+UNKNOWN = Users()
+"""Users of whom nothing is known: each event counts as one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +88,8 @@ class Comparison:
     evidence: Evidence
     reading: Reading | None
     """The state of an external metric; None for a metric that is measured here."""
+    users: int = 0
+    """How many users the cohort with fewer has; 0: unknown."""
 
     @property
     def plain(self) -> bool:
@@ -95,6 +119,13 @@ class Comparison:
     def clusters(self) -> float:
         """Effective replicates of the cohort that has fewer; a single user counts as one."""
         return min(clusters_of(each.counts) for each in (self.pair.control, self.pair.experiment))
+
+    @property
+    def users_needed(self) -> int | None:
+        """How many users the smaller cohort needs; None for a rate, and while it is unknown."""
+        if self.signal is None or self.metric.rate or self.metric.prometheus:
+            return None
+        return users_for(self.signal.reach)
 
     @property
     def harmed(self) -> bool:
@@ -169,6 +200,7 @@ def compare(
     cohorts: Cohorts,
     threshold: Threshold,
     reading: Reading | None = None,
+    users: Users = UNKNOWN,
 ) -> Comparison:
     """Compare the cohorts of a pair of samples in a metric.
 
@@ -178,13 +210,20 @@ def compare(
         cohorts: The shares of users in them.
         threshold: When evidence decides.
         reading: The state of an external metric.
+        users: The users that were met.
     """
-    found = signal(metric, pair, cohorts)
+    found = signal(metric, pair, cohorts, 1.0, users)
     told = evidence(found) if found else Evidence()
-    return Comparison(metric, pair, cohorts, threshold, found, told, reading)
+    return Comparison(metric, pair, cohorts, threshold, found, told, reading, users.fewest)
 
 
-def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0) -> Signal | None:
+def signal(
+    metric: Metric,
+    pair: Pair,
+    cohorts: Cohorts,
+    tolerances: float = 1.0,
+    users: Users = UNKNOWN,
+) -> Signal | None:
     """Return the distance of the experiment from a boundary, with its standard error.
 
     The boundary is so many `tolerances` worse than control; 0 is equality. Returns None while there
@@ -204,12 +243,29 @@ def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0
         hc, he = LatencyCdf(pair.control, q), LatencyCdf(pair.experiment, q)
         if not (hc.total and he.total):
             return None
-        found, clusters = quantile(hc, he, boundary)
+        width, per_user = metric.latency.cells.width, users.events_each(hc.total + he.total)
+        found, clusters = quantile(hc, he, boundary, width, per_user)
         return found if _enough(min(hc.total, he.total), clusters) else None
     hits = GOOD if boundary.sign < 0 else BAD
     sc, se = share_of(control, hits), share_of(experiment, hits)
     enough = _enough(sc.total, sc.clusters) and _enough(se.total, se.clusters)
-    return proportion(sc, se, boundary) if enough else None
+    per_user = users.events_each(sc.total + se.total)
+    return proportion(sc, se, boundary, per_user) if enough else None
+
+
+def users_for(share: float) -> int:
+    """Return how many users a cohort needs for one of such a share of users to be among them.
+
+    `share` is 0 to 1. It is the rule of three: of 3 / share users, all belong to the others in 5 %
+    of cases (Hanley & Lippman-Hand, If nothing goes wrong, is everything all right?, JAMA 249,
+    1983).
+    """
+    return ceil(_RULE_OF_THREE / share)
+
+
+def unseen_share(users: int) -> float | None:
+    """Return which share of users, 0 to 1, may be harmed though none of so many is; None: all."""
+    return _RULE_OF_THREE / users if users > _RULE_OF_THREE else None
 
 
 def _enough(total: float, clusters: float) -> bool:
@@ -219,7 +275,24 @@ def _enough(total: float, clusters: float) -> bool:
 def boundary_of(metric: Metric, tolerances: float = 1.0) -> Boundary:
     """Return the boundary that is so many tolerances worse than control."""
     allowed = metric.tolerance
+    if metric.latency is not None:
+        return _quantile_boundary(allowed.value, metric.latency.cells.per_tolerance, tolerances)
     return _boundary(allowed.value, allowed.relative, metric.lower_is_worse, tolerances)
+
+
+@lru_cache
+def _quantile_boundary(allowed: float, cells: int, tolerances: float) -> Boundary:
+    """Return a boundary that is tolerances upon each other: twice 20 % are 44 %.
+
+    So it lies at edges of cells for any whole or half number of tolerances.
+    """
+    times = tolerances or 1.0
+    return Boundary(
+        rho=(1 + allowed) ** tolerances,
+        times=(1 + allowed) ** times - 1,
+        cells=cells * tolerances,
+        reach_cells=cells * times,
+    )
 
 
 @lru_cache
@@ -237,13 +310,11 @@ def level_of(metric: Metric, sample: Sample, share: float) -> float | None:
     `share` is the cohort's share of users, 0 to 1.
     """
     match metric.kind:
-        case Latency(quantile=q):
+        case Latency(quantile=q, cells=cells):
             cdf = LatencyCdf(sample, q)
             if not cdf.total:
                 return None
-            found = seconds(cdf.position())
-            # Outside the outer bounds nothing but the bounds is known.
-            return min(max(found, LATENCY_BUCKETS[0]), LATENCY_BUCKETS[-1])
+            return seconds(cdf.position(), cells)
         case Rate() | Prometheus():
             return sample.events / (share * 100)
         case _:

@@ -8,19 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import log
 
-from counterfault.proxy.analysis.comparison import Comparison, Threshold, compare
+from counterfault.proxy.analysis.comparison import Comparison, Threshold, Users, compare
 from counterfault.proxy.analysis.difference import difference_evidence, exceeds
 from counterfault.proxy.analysis.external.reading import Reading
 from counterfault.proxy.analysis.external.readings import ExternalReadings
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.verdict import Dose, Findings
-from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
 from counterfault.proxy.experiments.experiment import Experiment
 from counterfault.proxy.experiments.lifecycle import Reason, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
 from counterfault.proxy.measurement.keys import DoseKey, FaultResult
 from counterfault.proxy.measurement.samples import Pair, Sample, columns_for
 from counterfault.proxy.measurement.totals import Totals
+from counterfault.proxy.measurement.user_sample import UserSample
 
 # The chance that equal cohorts are found to differ in a baseline.
 BASELINE_ALPHA = 0.01
@@ -28,7 +29,13 @@ BASELINE_ALPHA = 0.01
 # for so many tolerances.
 WINDOW, STEP = 60.0, 10.0
 TOLERANCES = 3.0
+# Users have recovered if they are worse off by no more than this share of the tolerance. Against
+# none at all, with enough traffic, a trace would refute a hypothesis that allows much more.
+RECOVERED = 0.5
 _ALARM = log(1 / 0.001)
+
+
+_BEFORE_FAULTS = (State.PENDING, State.BASELINE)
 
 
 @dataclass(slots=True)
@@ -42,6 +49,8 @@ class _Memory:
     """The last comparison of each metric, which stands until its samples grow."""
     half: dict[str, Pair] = field(default_factory=dict)
     """The samples at half of recovery; the events after it show whether the cohorts recovered."""
+    early: UserSample | None = None
+    """The users that were met before the faults were on; None while they are off."""
 
 
 class Monitor:
@@ -61,10 +70,12 @@ class Monitor:
         for metric in metrics:
             self.readings.begin(run, metric, now)
         threshold = Threshold.of(experiment.guard.confidence, len(metrics))
+        ratio, newcomers = self._ratios(run, experiment, memory)
         comparisons = tuple(self._compared(run, experiment, m, threshold, now) for m in metrics)
         return Findings(
             comparisons=comparisons,
-            ratio=self._ratio(run, experiment),
+            ratio=ratio,
+            newcomers=newcomers,
             dose=self._dose(run, experiment),
             differing=tuple(self._differing(run, experiment, metrics)),
             disturbed=tuple(self._disturbed(run, experiment, memory, now)),
@@ -88,14 +99,35 @@ class Monitor:
         reading = self.readings.reading(run, metric, now)
         last = self._memory[run.experiment].compared.get(metric.name)
         if last is None or not _same(last, metric, pair, threshold, reading):
-            last = compare(metric, pair, experiment.cohorts, threshold, reading)
+            users = self._users(run)
+            last = compare(metric, pair, experiment.cohorts, threshold, reading, users)
             self._memory[run.experiment].compared[metric.name] = last
         return last
 
-    def _ratio(self, run: Run, experiment: Experiment) -> SampleRatio:
+    def _users(self, run: Run) -> Users:
+        met = self._totals.users(run.experiment, run.revision)
+        return Users(met.estimate(Cohort.CONTROL), met.estimate(Cohort.EXPERIMENT))
+
+    def _ratios(
+        self, run: Run, experiment: Experiment, memory: _Memory
+    ) -> tuple[SampleRatio, SampleRatio | None]:
+        """Return the ratio of the users met before the faults, and that of those met since.
+
+        A fault may make clients take new ids, for instance a new session: then the cohorts' numbers
+        differ because of the fault, which is no error of their assignment. Without a baseline the
+        two cannot be told apart, and all users are in the first one.
+        """
         users, cohorts = self._totals.users(run.experiment, run.revision), experiment.cohorts
         share = cohorts.experiment / (cohorts.experiment + cohorts.control)
-        return SampleRatio(len(users.control), len(users.experiment), share)
+        if run.state in _BEFORE_FAULTS or not experiment.baseline:
+            memory.early = None
+            return SampleRatio(len(users.control), len(users.experiment), share), None
+        if memory.early is None:
+            memory.early = users.copy()
+        early = memory.early
+        later = len(users.control - early.control), len(users.experiment - early.experiment)
+        before = SampleRatio(len(early.control), len(early.experiment), share)
+        return before, SampleRatio(*later, share)
 
     def _dose(self, run: Run, experiment: Experiment) -> Dose:
         epoch, rules = run.epoch_of(State.RUNNING), range(len(experiment.faults))
@@ -112,9 +144,10 @@ class Monitor:
         if run.state is not State.BASELINE:
             return
         alarm = log(len(metrics) / BASELINE_ALPHA) if metrics else 0.0
+        users = self._users(run)
         for metric in metrics:
             pair = self.pair(run, metric, run.state)
-            if difference_evidence(metric, pair, experiment.cohorts) >= alarm:
+            if difference_evidence(metric, pair, experiment.cohorts, users) >= alarm:
                 yield metric.name
 
     def _disturbed(
@@ -142,6 +175,7 @@ class Monitor:
     ) -> Iterable[str]:
         if run.state is not State.RECOVERING:
             return
+        users = self._users(run)
         late = now - run.entered >= experiment.recovery / 2
         for metric in experiment.steady_state:
             pair = self.pair(run, metric, State.RECOVERING)
@@ -149,7 +183,7 @@ class Monitor:
                 memory.half[metric.name] = pair
                 continue
             since = pair - memory.half[metric.name] if metric.name in memory.half else pair
-            if exceeds(metric, since, experiment.cohorts, 0.0, threshold.harm):
+            if exceeds(metric, since, experiment.cohorts, RECOVERED, threshold.harm, users):
                 yield metric.name
 
 

@@ -10,13 +10,12 @@ from statistics import NormalDist
 
 import numpy as np
 
-from counterfault.proxy.analysis.comparison import Comparison, Threshold, signal
+from counterfault.proxy.analysis.comparison import Comparison, Threshold, signal, users_for
 from counterfault.proxy.analysis.sequential import needed_times
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.experiments.steady_state import Latency, Metric, Prometheus, Rate
 from counterfault.proxy.measurement.samples import BAD, GOOD, Pair, Sample, columns_for
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
 # Levels that are assumed before anything has been measured; `counterfault check` says so.
 ASSUMED_BAD = 0.01
@@ -39,11 +38,25 @@ def expected(metric: Metric, threshold: Threshold, bad: float = ASSUMED_BAD) -> 
 
     `bad`: the share of bad events in control, 0 to 1; only for metrics that are such shares.
     """
-    made_up = Sample(
-        np.tile(_column_shares(metric, bad) * (_MADE_UP / REPLICATES), (REPLICATES, 1))
-    )
-    found = _needed(metric, made_up, threshold)
+    found = _needed(metric, _made_up(metric, bad), threshold)
     return _MADE_UP if found is None else found
+
+
+def expected_users(metric: Metric, bad: float = ASSUMED_BAD) -> int | None:
+    """Return how many users each cohort needs, assuming a level; None for a rate.
+
+    With fewer, chance may give the cohort no user of those few whose harm makes the tolerance.
+    """
+    if metric.rate is not None or metric.prometheus is not None:
+        return None  # the users of a rate are in its variance
+    made_up = _made_up(metric, bad)
+    alike = signal(metric, Pair(made_up, made_up), _ALIKE)
+    return users_for(alike.reach) if alike is not None else None
+
+
+def _made_up(metric: Metric, bad: float) -> Sample:
+    shares = _column_shares(metric, bad) * (_MADE_UP / REPLICATES)
+    return Sample(np.tile(shares, (REPLICATES, 1)))
 
 
 def _needed(metric: Metric, sample: Sample, threshold: Threshold) -> int | None:
@@ -58,8 +71,8 @@ def _column_shares(metric: Metric, bad: float) -> np.ndarray[tuple[int], np.dtyp
     """Return the share of events in each column; shape (columns,)."""
     shares = np.zeros(columns_for(metric))
     match metric.kind:
-        case Latency():
-            places = np.log(np.array(LATENCY_BUCKETS) / _ASSUMED_MEDIAN) / ASSUMED_SIGMA
+        case Latency(cells=cells):
+            places = np.log(np.array(cells.bounds) / _ASSUMED_MEDIAN) / ASSUMED_SIGMA
             below = np.array([_NORMAL.cdf(float(z)) for z in places])
             shares[:] = np.diff(below, prepend=0.0, append=1.0)
         case Rate() | Prometheus():

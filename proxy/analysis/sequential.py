@@ -12,6 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import copysign, erfc, exp, inf, log, log1p, pi, sqrt
 
+# The evidence "within" is mixed over effects about none at all, which it is to find: by a normal
+# distribution about the distance from the boundary to no effect, whose deviation is part of that
+# (Grünwald, de Heide & Koolen, Safe testing, Journal of the Royal Statistical Society B 86, 2024).
+_WITHIN_DEVIATION = 0.3
+_WITHIN_VARIANCE = _WITHIN_DEVIATION**2
 # The weights of two mixtures for harm: one as wide as the distance from the boundary to no effect,
 # one ten times as wide, so that outages are found as soon as slight degradations are.
 _NEAR, _FAR = 0.8, 0.2
@@ -21,6 +26,7 @@ _CLOSE = 1e-4
 _SMALL = 1e-3
 """Relative step of Newton's method after which the next would change no digit that is shown."""
 _ROOT2, _DENSITY = sqrt(2), sqrt(2 / pi)
+_WITHIN_SIDE = erfc(-1 / (_WITHIN_DEVIATION * _ROOT2))
 # Bounds of scores, and of multiples of events.
 _MOST, _MANY = 1e6, 1e12
 _TINY = 1e-300
@@ -40,6 +46,10 @@ class Signal:
     """The distance from the boundary to no effect at all, in the unit of `distance`."""
     freedom: float
     """Effective degrees of freedom of the variance."""
+    blind: float = 0.0
+    """How much of the distance cannot be told from none, however many events there are."""
+    scale: float = 1.0
+    """A unit of `distance` in the unit of `variance` and `reach`."""
 
     @property
     def kappa(self) -> float:
@@ -50,7 +60,14 @@ class Signal:
     def error(self) -> float:
         """The standard error: the distance divided by z."""
         tells = self.distance != 0 and abs(self.z) > 1e-6
-        return self.distance / self.z if tells else sqrt(self.variance)
+        return self.distance / self.z if tells else sqrt(self.variance) * self.scale
+
+    @property
+    def told(self) -> float:
+        """The score that is evidence: z, less what is blind."""
+        if not self.blind:
+            return self.z
+        return self.z * max(0.0, 1 - self.blind / abs(self.distance)) if self.distance else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +80,13 @@ class Evidence:
 
 def evidence(signal: Signal) -> Evidence:
     """Return the evidence of a signal."""
-    z, kappa = _normal(signal.z, signal.freedom), signal.kappa
-    return Evidence(_harm(z, kappa), _log_e(-z, kappa))
+    z, kappa = _normal(signal.told, signal.freedom), signal.kappa
+    return Evidence(_harm(z, kappa), _log_within(-z, kappa))
 
 
 def two_sided_evidence(signal: Signal) -> float:
     """Return the two-sided evidence of a difference from the boundary, a natural logarithm."""
-    z, kappa = _normal(signal.z, signal.freedom), signal.kappa
+    z, kappa = _normal(signal.told, signal.freedom), signal.kappa
     return _log_mean(_log_e(z, kappa), _log_e(-z, kappa), 0.5)
 
 
@@ -81,8 +98,9 @@ def bounds(signal: Signal, harm_at: float, within_at: float) -> tuple[float, flo
     """
     kappa, far = signal.kappa, _FAR_VARIANCE * signal.kappa
     harm = _student(_inverse(((_NEAR, kappa), (_FAR, far)), harm_at), signal.freedom)
-    within = _student(_inverse(((1.0, kappa),), within_at), signal.freedom)
-    return signal.distance - harm * signal.error, signal.distance + within * signal.error
+    within = _student(_inverse_within(kappa, within_at), signal.freedom)
+    low = signal.distance - signal.blind - harm * signal.error
+    return low, signal.distance + signal.blind + within * signal.error
 
 
 def needed_times(signal: Signal, target: float) -> float:
@@ -91,12 +109,12 @@ def needed_times(signal: Signal, target: float) -> float:
     `target` is a natural logarithm. The square of z and kappa grow in proportion to the events.
     Returns inf if the signal is beyond the boundary.
     """
-    if signal.z >= 0:
+    if signal.told >= 0:
         return inf
-    z, kappa, freedom = -signal.z, signal.kappa, signal.freedom
+    z, kappa, freedom = -signal.told, signal.kappa, signal.freedom
 
     def within(times: float) -> float:
-        return _log_e(_normal(z * sqrt(times), freedom), kappa * times)
+        return _log_within(_normal(z * sqrt(times), freedom), kappa * times)
 
     return _solve(within, target)
 
@@ -110,6 +128,37 @@ def _log_e(z: float, kappa: float) -> float:
     x = z * sqrt(kappa / (2 + 2 * kappa))
     twice = erfc(-x)
     return log(twice) - 0.5 * log1p(kappa) + x * x if twice > 0 else -inf
+
+
+def _log_within(z: float, kappa: float) -> float:
+    """Return the natural logarithm of the e-value of a z-score on the side of "within".
+
+    Of the normal distribution of effects only the part on that side of the boundary is used.
+    """
+    drift, info = z * sqrt(kappa), 1 + _WITHIN_VARIANCE * kappa
+    ratio = (drift + 0.5 * _WITHIN_VARIANCE * drift * drift - 0.5 * kappa) / info
+    # The part of the posterior distribution on that side, divided by that of the prior.
+    side = (1 + _WITHIN_VARIANCE * drift) / (_WITHIN_DEVIATION * sqrt(info))
+    part = erfc(-side / _ROOT2)
+    return ratio - 0.5 * log(info) + log(part / _WITHIN_SIDE) if part > 0 else -inf
+
+
+def _inverse_within(kappa: float, target: float) -> float:
+    """Return the z-score at which the evidence "within" is a target, a natural logarithm.
+
+    If the whole distribution counted, it would be the root of a quadratic; Newton's method does the
+    rest.
+    """
+    root, info = sqrt(max(kappa, _TINY)), 1 + _WITHIN_VARIANCE * kappa
+    wanted = 0.5 * kappa + info * (target + 0.5 * log(info))
+    drift = 2 * wanted / (1 + sqrt(1 + 2 * _WITHIN_VARIANCE * wanted))
+    for _ in range(3):
+        z = min(drift / root, _MOST)
+        if z >= _MOST:
+            return _MOST
+        slope = (1 + _WITHIN_VARIANCE * drift) / info
+        drift -= (_log_within(z, kappa) - target) / slope
+    return min(drift / root, _MOST)
 
 
 def _log_mean(a: float, b: float, weight: float) -> float:

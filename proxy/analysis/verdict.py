@@ -4,7 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from counterfault.proxy.analysis.comparison import LEAST_CLUSTERS, LEAST_EVENTS, Comparison
+from counterfault.proxy.analysis.comparison import (
+    LEAST_CLUSTERS,
+    LEAST_EVENTS,
+    Comparison,
+    unseen_share,
+)
 from counterfault.proxy.analysis.result import Result
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.sample_size import needed
@@ -35,6 +40,9 @@ class Findings:
 
     comparisons: tuple[Comparison, ...] = ()
     ratio: SampleRatio | None = None
+    """The cohorts' users, of those met before the faults if there was a baseline."""
+    newcomers: SampleRatio | None = None
+    """The cohorts' users that were first met when the faults were on."""
     dose: Dose = Dose()
     differing: tuple[str, ...] = ()
     """Metrics in which the cohorts differed before any fault."""
@@ -53,6 +61,8 @@ class Findings:
         """
         within = bool(self.tested) and all(c.within for c in self.tested)
         watched = not any(c.no_data or c.harmed for c in self.comparisons)
+        if self.newcomers is not None and self.newcomers.off:
+            return False
         return within and watched and self.dose.share >= LEAST_DOSE
 
     @property
@@ -125,7 +135,7 @@ def _so_far(found: Findings) -> tuple[Result, str]:
         return Result.INCONCLUSIVE, "no fault has been performed yet"
     if found.held:
         said = f"all within tolerance; {finding(worst(found.tested))}"
-        return Result.HELD, said + _untested(found)
+        return Result.HELD, said + _unseen(found) + _untested(found)
     return Result.INCONCLUSIVE, "; ".join(_lacking(found))
 
 
@@ -143,11 +153,11 @@ def _without_a_fault(found: Findings) -> tuple[Result, str]:
     return Result.INVALID, "no request of the experiment cohort matched the faults"
 
 
-def _uneven(ratio: SampleRatio) -> str:
+def _uneven(ratio: SampleRatio, which: str = "enrolled") -> str:
     users = ratio.control + ratio.experiment
     seen = percent(round(ratio.experiment / users, 4)) if users else "none"
     asked = percent(round(ratio.share, 4))
-    return f"{seen} of {users} enrolled users were in the experiment cohort, not {asked}"
+    return f"{seen} of {users} {which} users were in the experiment cohort, not {asked}"
 
 
 def _lacking(found: Findings) -> Iterator[str]:
@@ -155,11 +165,24 @@ def _lacking(found: Findings) -> Iterator[str]:
     if found.dose.share < LEAST_DOSE:
         performed, planned = found.dose.performed, found.dose.planned
         yield f"only {performed} of {planned} faults due were performed"
+    if found.newcomers is not None and found.newcomers.off:
+        yield f"since the faults began, {_uneven(found.newcomers, 'new')}: clients took new ids"
     if not found.tested:
         yield "nothing is tested: without a label `replicate` there are only plain thresholds"
     for c in found.comparisons:
         if c.no_data or not (c.within or c.plain):
             yield f"{c.metric.name}: {_open(c)}"
+
+
+def _unseen(found: Findings) -> str:
+    """Say which share of users could have been harmed without being seen."""
+    users = min((c.users for c in found.tested if c.users), default=0)
+    share = unseen_share(users)
+    if share is None:
+        return ""
+    return (
+        f"; harm to fewer than 1 user in {1 / share:,.0f} could not be seen ({users:,} users met)"
+    )
 
 
 def _untested(found: Findings) -> str:
@@ -175,6 +198,9 @@ def _open(c: Comparison) -> str:
         return f"only {fewest} events in a cohort"
     if c.clusters < LEAST_CLUSTERS:
         return f"a handful of users make up a cohort (as good as {c.clusters:.0f} equal ones)"
+    users = c.users_needed
+    if users is not None and 0 < c.users < users:
+        return f"only {c.users:,} users in the smaller cohort, about {users:,} are needed"
     size = needed(c)
     more = f", about {size:,} are needed" if size is not None and size > fewest else ""
     return f"undecided after {fewest:,} events in the smaller cohort{more}"

@@ -7,7 +7,12 @@ from typing import assert_never
 
 from counterfault.proxy.analysis.comparison import Threshold
 from counterfault.proxy.analysis.monitor import TOLERANCES, WINDOW
-from counterfault.proxy.analysis.sample_size import ASSUMED_BAD, ASSUMED_SIGMA, expected
+from counterfault.proxy.analysis.sample_size import (
+    ASSUMED_BAD,
+    ASSUMED_SIGMA,
+    expected,
+    expected_users,
+)
 from counterfault.proxy.config.model import Config
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config.native_faults import (
@@ -131,9 +136,28 @@ def _requests(match: Match) -> str:
 
 def _steady_state(metrics: Sequence[Metric], sidecar: Sidecar) -> list[str]:
     width = max((len(metric.name) for metric in metrics), default=0)
-    return [f"{m.name:<{width}}  {_tolerance(m)}, {_measured(m, sidecar)}" for m in metrics] or [
-        "nothing is measured, so there will be no verdict"
+    if not metrics:
+        return ["nothing is measured, so there will be no verdict"]
+    said = [f"{m.name:<{width}}  {_tolerance(m)}, {_measured(m, sidecar)}" for m in metrics]
+    unseen = sorted({m.at for m in metrics if _blind_to_failures(m, metrics)})
+    return said + [
+        f"warning: failures at {at} could go unseen; measure a success_rate or slow there, too"
+        for at in unseen
     ]
+
+
+def _blind_to_failures(metric: Metric, metrics: Sequence[Metric]) -> bool:
+    """Whether some requests of a metric may fail and no metric of the experiment would see it.
+
+    A quantile sees only failures that are more than its rest; a rate, only that fewer come.
+    """
+    if metric.latency is None and metric.rate is None:
+        return False
+    requests = metric.match.model_copy(update={"status": ()})
+    return not any(
+        m.at == metric.at and (m.success_rate or m.slow) and m.match in (ExchangeMatch(), requests)
+        for m in metrics
+    )
 
 
 def _measured(metric: Metric, sidecar: Sidecar) -> str:
@@ -179,7 +203,9 @@ def _needs(experiment: Experiment, rates: Rates) -> Iterator[str]:
     for m in metrics:
         events = expected(m, threshold)
         what = "events" if m.rate or m.prometheus else "requests"
-        said = f"about {events:,} {what} in each cohort ({_assumed(m)})"
+        users = expected_users(m)
+        least = f" of at least {users:,} users" if users is not None else ""
+        said = f"about {events:,} {what}{least} in each cohort ({_assumed(m)})"
         yield f"{m.name:<{width}}  {said}{_wait(experiment, m, events, rates)}"
 
 

@@ -60,7 +60,10 @@ def _experiment(e: ExperimentSummary) -> Iterator[str]:
 
 def _verdict(e: ExperimentSummary) -> Iterator[str]:
     so_far = " so far" if e.verdict.provisional else ""
-    yield f"  {e.verdict.result}{so_far}: {e.verdict.reason}"
+    result = f"{e.verdict.result}{so_far}"
+    if e.verdict.provisional and e.state in ("pending", "baseline"):
+        result = "no verdict yet"
+    yield f"  {result}: {e.verdict.reason}"
     if e.dose.planned:
         performed = f"{e.dose.performed} of {e.dose.planned} faults due performed"
         yield f"  dose: {performed} ({e.dose.share:.0%})"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, assert_never
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
-from counterfault.proxy.values.buckets import LATENCY_GROWTH
+from counterfault.proxy.values.buckets import LEAST_RISE, LatencyCells, latency_cells
 from counterfault.proxy.values.matching import ExchangeMatch, Strict
 from counterfault.proxy.values.units import Name, Positive, Tolerance, ToleranceText, percent
 
@@ -24,6 +24,11 @@ class Latency(Strict):
 
     quantile: Annotated[float, Field(gt=0, lt=1)]
     rise: ToleranceText = Field(description="By how much it may be longer, such as 20%")
+
+    @cached_property
+    def cells(self) -> LatencyCells:
+        """The cells in which durations are counted."""
+        return latency_cells(self.rise.value)
 
     @field_validator("rise")
     @classmethod
@@ -101,10 +106,10 @@ class Prometheus(Strict):
 
 
 def _need_coarse(value: Any) -> Any:
-    """Refuse a tolerance finer than a latency bucket, within which quantiles are only estimated."""
-    if value.value < LATENCY_GROWTH - 1:
-        least = percent(round(LATENCY_GROWTH - 1, 3))
-        raise ValueError(f"must be at least {least}, the width of a latency bucket, not {value}")
+    """Refuse a tolerance so small that too many cells would be needed to count it."""
+    if value.value < LEAST_RISE:
+        least = percent(round(LEAST_RISE, 3))
+        raise ValueError(f"must be at least {least}, the width of two latency cells, not {value}")
     return value
 
 

@@ -8,21 +8,23 @@ from counterfault.proxy.experiments.steady_state import (
     Slow,
     SuccessRate,
 )
-from counterfault.proxy.values.buckets import latency_bucket
 
 
 def outcome_of(metric: Metric, status: int | None, duration: float) -> str | int:
-    """`good`, `bad`, or the index of the latency bucket for a metric of latencies.
+    """Return `good`, `bad`, or for a metric of latencies the index of the cell.
 
-    `status` None: the client got no whole response, which is bad. `duration` is in seconds.
+    An exchange has failed if its status is 5xx, or None: the client got no whole response. Then it
+    is bad, and beyond every bound: what failed, or what its client gave up, has no latency, and a
+    service that fails quickly is not a quick one. `duration` is in seconds.
     """
-    failed = status is None
-    match metric.kind:
+    failed = status is None or status >= 500
+    match kind := metric.kind:
         case SuccessRate():
-            return "bad" if failed or (status is not None and status >= 500) else "good"
+            return "bad" if failed else "good"
         case Slow(over=over):
             return "bad" if failed or duration > over else "good"
         case Latency():
-            return latency_bucket(duration)
+            # A failed exchange never gave an answer: it took longer than any that did.
+            return kind.cells.beyond if failed else kind.cells.cell(duration)
         case Rate() | Prometheus():  # a metric of Prometheus is measured at no listener
             return "good"

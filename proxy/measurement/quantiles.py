@@ -3,11 +3,11 @@
 `counts` has the number of events by the index of their bucket; `q` is 0 to 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from math import exp, log
 
-from counterfault.proxy.values.buckets import DURATION_BUCKETS, LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 
 def duration_quantile(counts: Mapping[int, int], q: float) -> float | None:
@@ -24,17 +24,18 @@ def duration_quantile(counts: Mapping[int, int], q: float) -> float | None:
     return low + (DURATION_BUCKETS[index] - low) * part
 
 
-def latency_quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """Return a quantile in seconds, of counts by `LATENCY_BUCKETS`; None without events.
+def latency_quantile(counts: Mapping[int, int], q: float, bounds: Sequence[float]) -> float | None:
+    """Return a quantile in seconds, of counts by the cells of a metric; None without events.
 
-    Within a bucket it is interpolated on a logarithmic scale.
+    `bounds` are the upper bounds of the cells. Within a cell it is interpolated on a logarithmic
+    scale.
     """
     index, part = _position(counts, q)
     if index is None:
         return None
-    if not 0 < index < len(LATENCY_BUCKETS):  # outside, the nearest bound is all that is known
-        return LATENCY_BUCKETS[min(index, len(LATENCY_BUCKETS) - 1)]
-    low, high = log(LATENCY_BUCKETS[index - 1]), log(LATENCY_BUCKETS[index])
+    if not 0 < index < len(bounds):  # outside, the nearest bound is all that is known
+        return bounds[min(index, len(bounds) - 1)]
+    low, high = log(bounds[index - 1]), log(bounds[index])
     return exp(low + (high - low) * part)
 
 

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import LEAST_RISE, latency_cells
 
 type Counts = NDArray[np.float64]
 
 GOOD, BAD = 0, 1
 SHARE_COLUMNS = 2
 FEWEST_REPLICATES = 8
-# One bucket is below the first bound, and one above the last.
-LATENCY_COLUMNS = len(LATENCY_BUCKETS) + 1
+# As many as any metric of latencies may have.
+LATENCY_COLUMNS = latency_cells(LEAST_RISE).columns
 _NAMES = {"good": GOOD, "bad": BAD}
 _ALL_REPLICATES = np.ones(REPLICATES)
 
@@ -30,13 +30,13 @@ def column(outcome: str | int) -> int:
 
 
 def columns_of(outcome: str | int) -> int:
-    """Return how many columns a sample with such an outcome has."""
+    """Return how many columns a sample with such an outcome has at most."""
     return LATENCY_COLUMNS if isinstance(outcome, int) else SHARE_COLUMNS
 
 
 def columns_for(metric: Metric) -> int:
     """Return how many columns the samples of a metric have."""
-    return LATENCY_COLUMNS if metric.latency is not None else SHARE_COLUMNS
+    return metric.latency.cells.columns if metric.latency is not None else SHARE_COLUMNS
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached properties need a __dict__

@@ -69,7 +69,7 @@ class Totals:
             counts = self._counts.get(group)
             if counts is None:
                 return _nothing(columns)
-            counts = counts.copy()
+            counts = counts[:, :columns].copy()
             counts.flags.writeable = False
             found = self._samples[group] = Sample(counts)
         return found

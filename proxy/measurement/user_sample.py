@@ -37,6 +37,10 @@ class UserSample:
             self.experiment = {u for u in self.experiment if u < self.threshold}
         return True
 
+    def copy(self) -> "UserSample":
+        """Return a sample of the same users, which does not change with this one."""
+        return UserSample(self.most, self.threshold, set(self.control), set(self.experiment))
+
     def of(self, cohort: Cohort) -> set[int]:
         """Return the users of a cohort that are kept."""
         return self.experiment if cohort is Cohort.EXPERIMENT else self.control

@@ -41,6 +41,8 @@ class UsersSummary(JsonModel):
     """The experiment's share of the enrolled users, as configured"""
     evidence: float
     """Evidence that the true share is another one: natural logarithm of an e-value"""
+    unseen: float | None = None
+    """Harm to a smaller share of users than this, 0 to 1, may have hit none of those met"""
     off: bool
     """Whether the evidence is enough for a sample ratio mismatch"""
 
@@ -86,11 +88,13 @@ class MetricSummary(JsonModel):
     """pp: effects are shares of all exchanges; %: of control's level"""
     allowed: float
     """The tolerance, a fraction"""
+    cell_growth: float | None = None
+    """Each latency cell is so many times as wide as the one before; null: 2^(1/8), or no latency"""
     effect: float | None
     lower: float | None
-    """Anytime-valid bound"""
+    """Anytime-valid bound, by itself: not together with `upper`, or with other metrics"""
     upper: float | None
-    """Anytime-valid bound"""
+    """Anytime-valid bound, by itself"""
     harmed: bool
     """The effect is beyond the tolerance"""
     within: bool
@@ -100,6 +104,8 @@ class MetricSummary(JsonModel):
     """The effect that four of five such runs would have found"""
     needed: int | None
     """Events that the smaller cohort needs"""
+    users_needed: int | None = None
+    """Users that the smaller cohort needs, since few users may have all the harm"""
     clusters: float
     """Effective replicates of 64"""
     control: CohortLevel

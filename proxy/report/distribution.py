@@ -1,11 +1,10 @@
 """Shows the samples of each phase: latencies as a histogram, and the numbers as a table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from counterfault.proxy.experiments.cohorts import ENROLLED
-from counterfault.proxy.experiments.steady_state import MetricKind
 from counterfault.proxy.measurement.quantiles import latency_quantile
 from counterfault.proxy.models.json_model import of_cohort
 from counterfault.proxy.models.run_record import RunRecord
@@ -20,10 +19,10 @@ from counterfault.proxy.report.svg import (
     shape,
     vertical_scale,
 )
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import LATENCY_GROWTH, cell_bounds
 from counterfault.proxy.values.units import human
 
-# A bar of the histogram stands for this many buckets; each bucket is 9 % wide.
+# A bar of the histogram stands for this many buckets; each is about 9 % wide.
 _BUCKETS_PER_BAR = 2
 _PHASES = {"baseline": "baseline", "running": "faults", "recovering": "recovery"}
 _QUANTILES = (0.5, 0.95, 0.99)
@@ -57,7 +56,7 @@ def rows(record: RunRecord, metric: MetricSummary) -> Iterator[Row]:
         cells = _cells(record, metric, phase)
         if any(cells.values()):
             for cohort in ENROLLED:
-                yield Row(name, cohort, tuple(_values(metric.kind, cells[cohort])))
+                yield Row(name, cohort, tuple(_values(metric, cells[cohort])))
 
 
 def latency_histogram(record: RunRecord, metric: MetricSummary) -> str | None:
@@ -70,11 +69,12 @@ def latency_histogram(record: RunRecord, metric: MetricSummary) -> str | None:
         return None
     parts = {cohort: _shares(cells[cohort]) for cohort in ENROLLED}
     bars = [bar for found in parts.values() for bar in found]
-    x = horizontal_scale(_edge(min(bars) - 2), _edge(max(bars) + 3), log=True)
+    edge = _edges(metric)
+    x = horizontal_scale(edge(min(bars) - 2), edge(max(bars) + 3), log=True)
     y = vertical_scale(0, max(s for found in parts.values() for s in found.values()) * 1.15)
     layers = [
         *axes(x, y, _decades(x), human, lambda v: f"{v * 100:.3g}%"),
-        *(part for cohort in ENROLLED for part in _outline(x, y, parts[cohort], cohort)),
+        *(part for cohort in ENROLLED for part in _outline(x, y, parts[cohort], cohort, edge)),
         *(part for cohort in ENROLLED for part in _quantile_mark(x, metric, cohort)),
     ]
     return chart(f"{metric.name}: distribution of latencies while the faults were on", layers)
@@ -91,11 +91,12 @@ def _cells(record: RunRecord, metric: MetricSummary, phase: str) -> dict[str, di
     }
 
 
-def _values(kind: MetricKind, cells: dict[int, int]) -> Iterator[str]:
-    events = sum(cells.values())
+def _values(metric: MetricSummary, cells: dict[int, int]) -> Iterator[str]:
+    events, kind = sum(cells.values()), metric.kind
     yield f"{events:,}"
     if kind == "latency":
-        found = (latency_quantile(cells, q) for q in _QUANTILES)
+        bounds = cell_bounds(metric.cell_growth or LATENCY_GROWTH)
+        found = (latency_quantile(cells, q, bounds) for q in _QUANTILES)
         yield from ("–" if v is None else human(float(f"{v:.3g}")) for v in found)
     elif kind in ("success_rate", "slow"):
         bad = cells.get(1, 0)
@@ -113,21 +114,24 @@ def _shares(cells: dict[int, int]) -> dict[int, float]:
     return found
 
 
-def _edge(bar: int) -> float:
-    """Return the latency in seconds at which a bar begins."""
-    growth = LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0]
-    return float(LATENCY_BUCKETS[0] * growth ** (bar * _BUCKETS_PER_BAR - 1))
+def _edges(metric: MetricSummary) -> Callable[[int], float]:
+    """Return a function that gives the latency in seconds at which a bar begins."""
+    growth = metric.cell_growth or LATENCY_GROWTH
+    first = cell_bounds(growth)[0]
+    return lambda bar: float(first * growth ** (bar * _BUCKETS_PER_BAR - 1))
 
 
-def _outline(x: Scale, y: Scale, shares: dict[int, float], kind: str) -> Iterator[Element]:
+def _outline(
+    x: Scale, y: Scale, shares: dict[int, float], kind: str, edge: Callable[[int], float]
+) -> Iterator[Element]:
     """Yield the outline of a histogram, which is at zero where no request was."""
     if not shares:
         return
-    places = [(x.at(_edge(min(shares))), y.at(0))]
+    places = [(x.at(edge(min(shares))), y.at(0))]
     for bar in range(min(shares), max(shares) + 1):
         at = y.at(shares.get(bar, 0.0))
-        places += [(x.at(_edge(bar)), at), (x.at(_edge(bar + 1)), at)]
-    places.append((x.at(_edge(max(shares) + 1)), y.at(0)))
+        places += [(x.at(edge(bar)), at), (x.at(edge(bar + 1)), at)]
+    places.append((x.at(edge(max(shares) + 1)), y.at(0)))
     joined = " ".join(f"{a:g},{b:g}" for a, b in places)
     yield shape("polygon", f"{kind} area", points=joined)
 

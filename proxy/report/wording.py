@@ -25,7 +25,12 @@ def title(record: RunRecord) -> str:
 
 
 def verdict(record: RunRecord) -> str:
-    """Return the verdict: `held`, or `inconclusive so far` while the run goes on."""
+    """Return the verdict: `held`, or `inconclusive so far` while the run goes on.
+
+    Before the faults are on there is none.
+    """
+    if record.verdict.provisional and record.state in ("pending", "baseline"):
+        return "no verdict yet"
     return f"{record.verdict.result}{' so far' if record.verdict.provisional else ''}"
 
 
@@ -100,6 +105,8 @@ def sample_ratio(record: RunRecord) -> str:
     share = f"{users.experiment / both * 100:.3g}% in experiment"
     fine = "off" if users.off else "fine"
     numbers = f"evidence {_logarithm(users.evidence)}, off at {OFF_AT:.2f}"
+    if users.unseen is not None:
+        counted += f" (harm to fewer than 1 user in {1 / users.unseen:,.0f} could not be seen)"
     return f"{counted}; {share}, {users.expected_share * 100:.3g}% asked: {fine} ({numbers})"
 
 

@@ -5,7 +5,7 @@ from math import isfinite
 from platform import python_version
 
 from counterfault import __version__
-from counterfault.proxy.analysis.comparison import Comparison, level_of
+from counterfault.proxy.analysis.comparison import Comparison, level_of, unseen_share
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.sample_size import needed
 from counterfault.proxy.analysis.verdict import Dose, Findings, Verdict
@@ -76,12 +76,14 @@ def _dose_summary(dose: Dose) -> DoseSummary:
 
 
 def _users_summary(ratio: SampleRatio | None, users: UserSample) -> UsersSummary:
+    control, experiment = users.estimate(Cohort.CONTROL), users.estimate(Cohort.EXPERIMENT)
     return UsersSummary(
-        control=users.estimate(Cohort.CONTROL),
-        experiment=users.estimate(Cohort.EXPERIMENT),
+        control=control,
+        experiment=experiment,
         expected_share=ratio.share if ratio else None,
         evidence=ratio.evidence if ratio else 0.0,
         off=ratio.off if ratio else False,
+        unseen=unseen_share(min(control, experiment)),
     )
 
 
@@ -98,6 +100,7 @@ def _metric_summary(c: Comparison) -> MetricSummary:
         tolerance=tolerance_of(metric),
         unit="%" if metric.tolerance.relative else "pp",
         allowed=metric.tolerance.value,
+        cell_growth=metric.latency.cells.growth if metric.latency else None,
         effect=_finite(c.effect),
         lower=_finite(low),
         upper=_finite(high),
@@ -111,6 +114,7 @@ def _metric_summary(c: Comparison) -> MetricSummary:
         ),
         detectable=_finite(c.detectable),
         needed=needed(c),
+        users_needed=c.users_needed,
         clusters=c.clusters,
         control=control,
         experiment=experiment,

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 
-from counterfault.proxy.analysis.comparison import Threshold, compare
+from counterfault.proxy.analysis.comparison import Threshold, Users, compare
 from counterfault.proxy.analysis.difference import difference_evidence, exceeds
 from counterfault.proxy.analysis.monitor import BASELINE_ALPHA, STEP, TOLERANCES, WINDOW
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
@@ -73,7 +73,7 @@ def _watched(cell: Adversity, sight: Sight, before: Sample | None) -> Ending:
     window = _Window()
     compared = None
     for seen in sight.running(cell.conditions.seconds):
-        compared = compare(metric, seen.pair, _COHORTS, _THRESHOLD)
+        compared = compare(metric, seen.pair, _COHORTS, _THRESHOLD, None, Users(*seen.users))
         if compared.harmed:
             return Ending(refuted=seen.second, held=held)
         if compared.within and not held:
@@ -101,7 +101,9 @@ class _Window:
 
 
 def _differ(metric: Metric, seen: Seen) -> bool:
-    return difference_evidence(metric, seen.pair, _COHORTS) >= log(1 / BASELINE_ALPHA)
+    return difference_evidence(metric, seen.pair, _COHORTS, Users(*seen.users)) >= log(
+        1 / BASELINE_ALPHA
+    )
 
 
 def _mismatched(seen: Seen) -> bool:

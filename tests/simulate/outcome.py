@@ -48,8 +48,9 @@ def _decided(scenario: Scenario, traffic: Traffic, at: Indexes) -> tuple[int, in
     metric = scenario.world.metric
     gate = log(1 / ALPHA)
     held = unequal = at_end = 0
-    for n, pair in zip(at.tolist(), traffic.pairs(), strict=True):
-        seen = compare(metric, pair, COHORTS, THRESHOLD)
+    looked = zip(at.tolist(), traffic.pairs(), traffic.users(), strict=True)
+    for n, pair, users in looked:
+        seen = compare(metric, pair, COHORTS, THRESHOLD, None, users)
         if seen.harmed:
             return n, held, unequal, 0
         at_end = n if seen.within else 0
@@ -60,7 +61,7 @@ def _decided(scenario: Scenario, traffic: Traffic, at: Indexes) -> tuple[int, in
         if (
             scenario.group == "A/A"
             and not unequal
-            and difference_evidence(metric, pair, COHORTS) >= gate
+            and difference_evidence(metric, pair, COHORTS, users) >= gate
         ):
             unequal = n
     return 0, held, unequal, at_end
@@ -70,7 +71,7 @@ def _coarse(traffic: Traffic, at: Indexes) -> tuple[Traffic, Indexes]:
     """The same with fewer looks."""
     kept = at % _EACH == 0
     control, experiment = (
-        Cohort(cohort.cells, cohort.ends[kept], cohort.width)
+        Cohort(cohort.cells, cohort.ends[kept], cohort.width, cohort.met[kept])
         for cohort in (traffic.control, traffic.experiment)
     )
     return Traffic(control, experiment), at[kept]

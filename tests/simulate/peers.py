@@ -11,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterfault.proxy.experiments.steady_state import Latency, Metric, Rate, SuccessRate
-from counterfault.proxy.measurement.samples import LATENCY_COLUMNS
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
+from counterfault.proxy.values.buckets import LatencyCells
 from tests.simulate.crowds import Indexes, Numbers
 from tests.simulate.traffic import Cohort, Traffic
 
 _Z95 = 1.6448536269514722
 _WINDOW = 5  # looks make one point of Mann and Whitney's, as a canary judge has one each minute
 _LEAST_POINTS = 5
-_STEP = log(LATENCY_BUCKETS[1] / LATENCY_BUCKETS[0])
-_EDGES = log(LATENCY_BUCKETS[0]) + _STEP * np.arange(-1, len(LATENCY_BUCKETS) + 1)
 
 type Flags = NDArray[np.bool_]
 
@@ -81,7 +78,7 @@ def _values(metric: Metric, cells: Numbers) -> Numbers:
     """What a user of a dashboard sees for these counts, shape (n, cells)."""
     events = np.maximum(cells.sum(axis=1), 1)
     if isinstance(metric.kind, Latency):
-        return _quantiles(cells, metric.kind.quantile)
+        return _quantiles(cells, metric.kind.quantile, metric.kind.cells)
     if isinstance(metric.kind, Rate):
         return events
     found: Numbers = cells[:, 1] / events
@@ -102,7 +99,7 @@ def _z(metric: Metric, seen: _Seen, tolerances: float) -> Numbers:
         kept = 1 - metric.tolerance.value * tolerances
         return (kept * nc - ne) / np.sqrt(np.maximum(ne + kept**2 * nc, 1))
     if isinstance(metric.kind, Latency):
-        return _quantile_z(metric.kind.quantile, metric.tolerance.value * tolerances, seen)
+        return _quantile_z(metric.kind, metric.tolerance.value * tolerances, seen)
     pc, pe = seen.control[:, 1] / nc, seen.experiment[:, 1] / ne
     relative = metric.tolerance.relative
     slope = _boundary(metric, np.ones(1), tolerances) - _boundary(metric, np.zeros(1), tolerances)
@@ -113,20 +110,27 @@ def _z(metric: Metric, seen: _Seen, tolerances: float) -> Numbers:
     return found
 
 
-def _quantile_z(q: float, rise: float, seen: _Seen) -> Numbers:
+def _edges(cells: LatencyCells) -> Numbers:
+    """The logarithms of the seconds at which cells begin, and the last one ends."""
+    found: Numbers = log(cells.bounds[0]) + cells.width * np.arange(-1.0, cells.columns)
+    return found
+
+
+def _quantile_z(kind: Latency, rise: float, seen: _Seen) -> Numbers:
     """Of the experiment's share of requests above control's quantile, moved to the boundary."""
     nc, ne = seen.control.sum(axis=1), seen.experiment.sum(axis=1)
-    x = np.log(_quantiles(seen.control, q)) + log(1 + rise)
-    i = np.clip(((x - _EDGES[0]) / _STEP).astype(int), 0, LATENCY_COLUMNS - 1)
+    q, step, edges = kind.quantile, kind.cells.width, _edges(kind.cells)
+    x = np.log(_quantiles(seen.control, q, kind.cells)) + log(1 + rise)
+    i = np.clip(((x - edges[0]) / step).astype(int), 0, kind.cells.columns - 1)
     below = np.concatenate([np.zeros((len(x), 1)), np.cumsum(seen.experiment, axis=1)], axis=1)
     rows = np.arange(len(x))
-    part = (x - _EDGES[i]) / _STEP
+    part = (x - edges[i]) / step
     share = (below[rows, i] + part * seen.experiment[rows, i]) / ne
     found: Numbers = (q - share) / (sqrt(q * (1 - q)) * np.sqrt(1 / nc + 1 / ne))
     return found
 
 
-def _quantiles(cells: Numbers, q: float) -> Numbers:
+def _quantiles(cells: Numbers, q: float, of: LatencyCells) -> Numbers:
     """Seconds, on a logarithmic line within the cell."""
     below = np.cumsum(cells, axis=1)
     rank = q * below[:, -1:]
@@ -134,7 +138,7 @@ def _quantiles(cells: Numbers, q: float) -> Numbers:
     rows = np.arange(len(cells))
     inside = np.maximum(cells[rows, i], 1)
     part = 1 - (below[rows, i] - rank[:, 0]) / inside
-    found: Numbers = np.exp(_EDGES[i] + _STEP * part)
+    found: Numbers = np.exp(_edges(of)[i] + of.width * part).astype(float)
     return found
 
 

@@ -89,7 +89,8 @@ class _Cohort:
         """The requests of one phase by when they end."""
         phase = self._begun >= 0 if began_before is None else self._begun < began_before
         ends = np.searchsorted(self._ended[phase], at, side="right")
-        return Cohort(self._cells[phase], ends, self._width)
+        met = np.searchsorted(self.met, at, side="right")
+        return Cohort(self._cells[phase], ends, self._width, met)
 
     def by_slot(self, second: int, ended: bool | None) -> Indexes:
         kept = (self._begun >= 0) & (self._begun < second)

@@ -41,7 +41,9 @@ def _levels(world: World, requests: int = 200_000) -> tuple[float, float]:
     (pair,) = draw(np.random.default_rng(1), world, np.array([requests])).pairs()
     samples = pair.control, pair.experiment
     if isinstance(kind := world.metric.kind, Latency):
-        control, experiment = (latency_quantile(s.cells, kind.quantile) or 0.0 for s in samples)
+        control, experiment = (
+            latency_quantile(s.cells, kind.quantile, kind.cells.bounds) or 0.0 for s in samples
+        )
     elif world.metric.rate is not None:
         control, experiment = (float(s.events) for s in samples)
     else:

@@ -6,16 +6,15 @@ from math import log, sqrt
 
 import numpy as np
 
+from counterfault.proxy.analysis.comparison import Users
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.experiments.steady_state import Latency, Metric, Rate, SuccessRate
 from counterfault.proxy.measurement.samples import (
-    LATENCY_COLUMNS,
     SHARE_COLUMNS,
     Counts,
     Pair,
     Sample,
 )
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 from tests.simulate.crowds import (
     BROKEN_SHARE,
     BROKEN_TIMES,
@@ -30,7 +29,6 @@ from tests.simulate.crowds import (
 
 # Lognormal latencies: 50 ms in the middle, the p99 3.2 times as long.
 _MEDIAN, _SIGMA, _Z99 = 0.05, 0.5, 2.3263478740408408
-_BOUNDS = np.log(LATENCY_BUCKETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,16 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """One cohort's requests as they come: `cells` is replicate * width + cell; `ends` of looks."""
+    """One cohort's requests as they come.
+
+    `cells` is replicate * width + cell; `ends` says how many there are until each look, `met` from
+    how many users.
+    """
 
     cells: Indexes
     ends: Indexes
     width: int
+    met: Indexes
 
     def cumulative(self) -> Iterator[Counts]:
         """The counts at each look; the same array each time."""
@@ -71,6 +74,11 @@ class Traffic:
 
     control: Cohort
     experiment: Cohort
+
+    def users(self) -> Iterator[Users]:
+        """The users that were met until each look."""
+        for c, e in zip(self.control.met.tolist(), self.experiment.met.tolist(), strict=True):
+            yield Users(c, e)
 
     def pairs(self) -> Iterator[Pair]:
         for c, e in zip(self.control.cumulative(), self.experiment.cumulative(), strict=True):
@@ -93,12 +101,21 @@ def _cohort(rng: np.random.Generator, world: World, looks: Indexes, tolerances: 
     replicates = rng.integers(0, REPLICATES, count) if drawn is None else drawn.replicates[users]
     if isinstance(metric.kind, Latency):
         seconds = _log_seconds(rng, world, drawn, users, count)
-        cells = np.searchsorted(_BOUNDS, _slowed(world, seconds, tolerances))
-        return Cohort(replicates * LATENCY_COLUMNS + cells, ends, LATENCY_COLUMNS)
+        bounds, width = np.log(metric.kind.cells.bounds), metric.kind.cells.columns
+        cells = np.searchsorted(bounds, _slowed(world, seconds, tolerances))
+        return Cohort(replicates * width + cells, ends, width, _met(users, ends))
     bad = np.zeros(count, dtype=bool)
     if not is_rate:
         bad = rng.random(count) < _chances(rng, world, drawn, users, tolerances)
-    return Cohort(replicates * SHARE_COLUMNS + bad, ends, SHARE_COLUMNS)
+    return Cohort(replicates * SHARE_COLUMNS + bad, ends, SHARE_COLUMNS, _met(users, ends))
+
+
+def _met(users: Indexes | None, ends: Indexes) -> Indexes:
+    """How many users have sent a request until each look."""
+    if users is None:
+        return ends
+    _, first = np.unique(users, return_index=True)
+    return np.searchsorted(np.sort(first), ends)
 
 
 def _paced(

@@ -13,7 +13,7 @@ from counterfault.proxy.admin.views import report
 from counterfault.proxy.experiments.cohorts import CIRCLE, REPLICATES
 from counterfault.proxy.experiments.lifecycle import Epoch
 from counterfault.proxy.measurement.keys import DoseKey, FaultResult, SteadyKey, UserKey
-from counterfault.proxy.values.buckets import latency_bucket
+from counterfault.proxy.values.buckets import latency_cells
 from tests.support.supervisor_world import SLOW, World
 
 COHORTS = ("control", "experiment")
@@ -57,7 +57,7 @@ class ExampleRun:
     def _request(self, epoch: Epoch, cohort: str, harmed: bool) -> None:
         replicate = self._random.randrange(REPLICATES)
         bad = self._random.random() < 0.01 + (self.harm if harmed else 0.0)
-        cell = latency_bucket(self._random.lognormvariate(-3.0, 0.6))
+        cell = latency_cells(0.5).cell(self._random.lognormvariate(-3.0, 0.6))
         for metric, what in (("success", "bad" if bad else "good"), ("p95", cell)):
             self.world.count(SteadyKey("slow", epoch, metric, cohort, replicate, what))
         self.world.count(SteadyKey("slow", epoch, "orders", cohort, replicate, "good"))

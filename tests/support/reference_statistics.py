@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterfault.proxy.analysis.deviance import Boundary
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
 type Numbers = NDArray[np.float64]
 
 _GOLDEN = (sqrt(5) - 1) / 2
-_STEP = log(2) / 8
+_FIRST = log(1e-4)
+_PSEUDO_USERS = 4
 _TINY = 1e-9
 
 
@@ -53,8 +53,19 @@ def spread(hits: Numbers, events: Numbers) -> float:
     return float(len(hits) / (len(hits) - 1) * total / events.sum() ** 2)
 
 
+def design_effect(cohorts: list[tuple[Numbers, Numbers]], per_user: float) -> float:
+    """How far the replicates are off, of how far they would be: hits and events of each cohort.
+
+    As if some users more were in both, who do all or nothing.
+    """
+    seen = sum(spread(hits, events) * events.sum() ** 2 for hits, events in cohorts)
+    model = sum(hits.sum() * (1 - hits.sum() / events.sum()) for hits, events in cohorts)
+    alike = _PSEUDO_USERS * per_user
+    return float(max(1.0, (seen + alike * per_user) / (model + alike)))
+
+
 def proportion(
-    control: Numbers, experiment: Numbers, hits: int, at: Boundary
+    control: Numbers, experiment: Numbers, hits: int, at: Boundary, per_user: float = 1.0
 ) -> tuple[float, float]:
     """z, and the variance at the boundary; counts of shape (64, 2)."""
     nc, ne = control.sum(axis=1), experiment.sum(axis=1)
@@ -64,68 +75,75 @@ def proportion(
     deviance = tc * kl(pc, level) + te * kl(pe, at.rho * level + at.delta)
     there = at.rho * level + at.delta
     model = there * (1 - there) / te + at.rho**2 * level * (1 - level) / tc
-    seen = spread(ye, ne) + at.rho**2 * spread(yc, nc)
-    inflation = max(1.0, seen / model)
+    inflation = design_effect([(yc, nc), (ye, ne)], per_user)
     distance = at.sign * (pe - at.rho * pc - at.delta)
     z = copysign(sqrt(2 * max(deviance, 0) / inflation), distance) if distance else 0.0
     return z, inflation * model
 
 
-def below(counts: Numbers, x: float) -> Numbers:
-    """Of each row the events below a latency; within a bucket, evenly over its logarithm."""
-    first = log(LATENCY_BUCKETS[0]) - _STEP
-    starts = first + _STEP * np.arange(counts.shape[1])
-    found: Numbers = (counts * np.clip((x - starts) / _STEP, 0.0, 1.0)).sum(axis=1)
+def below(counts: Numbers, x: float, step: float) -> Numbers:
+    """Of each row the events below a latency; within a cell, evenly over its logarithm."""
+    starts = _FIRST + step * np.arange(-1, counts.shape[1] - 1)
+    found: Numbers = (counts * np.clip((x - starts) / step, 0.0, 1.0)).sum(axis=1)
     return found
 
 
-def crossing(counts: Numbers, q: float) -> float:
+def crossing(counts: Numbers, q: float, step: float) -> float:
     """The logarithm of a quantile; the highest, where there are no events between."""
     totals = counts.sum(axis=0)
     wanted, so_far = q * totals.sum(), 0.0
     for cell, count in enumerate(totals):
         if so_far + count > wanted:
-            return log(LATENCY_BUCKETS[0]) + _STEP * (cell - 1 + float((wanted - so_far) / count))
+            return _FIRST + step * (cell - 1 + float((wanted - so_far) / count))
         so_far += count
     raise ValueError("no events")
 
 
-def quantile(control: Numbers, experiment: Numbers, q: float, rho: float) -> tuple[float, float]:
-    """z, and the distance; counts of shape (64, 161)."""
+def quantile(
+    control: Numbers, experiment: Numbers, q: float, rho: float, step: float
+) -> tuple[float, float]:
+    """z, and the distance; `step`: the logarithm of the width of a cell."""
     all_c, all_e = control.sum(axis=0, keepdims=True), experiment.sum(axis=0, keepdims=True)
     tc, te = float(all_c.sum()), float(all_e.sum())
-    xc, xe = crossing(control, q), crossing(experiment, q) - log(rho)
+    xc, xe = crossing(control, q, step), crossing(experiment, q, step) - log(rho)
 
     def deviance(x: float) -> float:
-        fc, fe = below(all_c, x)[0] / tc, below(all_e, x + log(rho))[0] / te
+        fc, fe = below(all_c, x, step)[0] / tc, below(all_e, x + log(rho), step)[0] / te
         return 2 * float(tc * kl(fc, q) + te * kl(fe, q))
 
     x, found = least(deviance, min(xc, xe), max(xc, xe))
-    seen = spread(below(control, x), control.sum(axis=1))
-    seen += spread(below(experiment, x + log(rho)), experiment.sum(axis=1))
-    inflation = max(1.0, seen / (q * (1 - q) * (1 / tc + 1 / te)))
+    inflation = _of_quantile(control, experiment, x, rho, step)
     return copysign(sqrt(max(found, 0.0) / inflation), xe - xc), xe - xc
 
 
+def _of_quantile(control: Numbers, experiment: Numbers, x: float, rho: float, step: float) -> float:
+    cohorts = [
+        (below(control, x, step), control.sum(axis=1)),
+        (below(experiment, x + log(rho), step), experiment.sum(axis=1)),
+    ]
+    return design_effect(cohorts, 1.0)
+
+
 def quantile_on_grid(
-    control: Numbers, experiment: Numbers, q: float, rho: float
+    control: Numbers, experiment: Numbers, q: float, rho: float, step: float
 ) -> tuple[float, float]:
-    """z and the variance, at the best of 17 thresholds; counts of shape (64, 161)."""
+    """z and the variance, at the best of 17 thresholds."""
     all_c, all_e = control.sum(axis=0, keepdims=True), experiment.sum(axis=0, keepdims=True)
     tc, te = float(all_c.sum()), float(all_e.sum())
-    xc, xe = crossing(control, q), crossing(experiment, q) - log(rho)
+    xc, xe = crossing(control, q, step), crossing(experiment, q, step) - log(rho)
     grid = [xc + (xe - xc) * sin(pi / 32 * i) ** 2 for i in range(17)]
     deviances = [
-        2 * (tc * kl(below(all_c, x)[0] / tc, q) + te * kl(below(all_e, x + log(rho))[0] / te, q))
+        2
+        * (
+            tc * kl(below(all_c, x, step)[0] / tc, q)
+            + te * kl(below(all_e, x + log(rho), step)[0] / te, q)
+        )
         for x in grid
     ]
     best = int(np.argmin(deviances))
-    seen = spread(below(control, grid[best]), control.sum(axis=1))
-    seen += spread(below(experiment, grid[best] + log(rho)), experiment.sum(axis=1))
-    independent = q * (1 - q) * (1 / tc + 1 / te)
-    inflation = max(1.0, seen / independent)
+    inflation = _of_quantile(control, experiment, grid[best], rho, step)
     z = copysign(sqrt(max(deviances[best], 0.0) / inflation), xe - xc)
-    return z, inflation * independent
+    return z, inflation * q * (1 - q) * (1 / tc + 1 / te)
 
 
 def mixture(z: float, kappa: float) -> float:
@@ -135,6 +153,15 @@ def mixture(z: float, kappa: float) -> float:
     """
     effects = np.linspace(0.0, 12 * sqrt(kappa), 200_001)
     density = 2 * np.exp(-(effects**2) / (2 * kappa)) / sqrt(2 * np.pi * kappa)
+    return float(np.trapezoid(density * np.exp(z * effects - effects**2 / 2), effects))
+
+
+def mixture_within(z: float, kappa: float) -> float:
+    """The same for effects that are normal about one `reach`, with 0.3 of it as deviation."""
+    reach = sqrt(kappa)
+    effects = np.linspace(0.0, 4 * reach, 200_001)
+    density = np.exp(-((effects / reach - 1) ** 2) / (2 * 0.3**2))
+    density /= np.trapezoid(density, effects)
     return float(np.trapezoid(density * np.exp(z * effects - effects**2 / 2), effects))
 
 

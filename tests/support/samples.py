@@ -9,7 +9,7 @@ from counterfault.proxy.analysis.comparison import Comparison, Threshold, compar
 from counterfault.proxy.experiments.cohorts import REPLICATES
 from counterfault.proxy.experiments.experiment import Cohorts
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement.samples import LATENCY_COLUMNS, SHARE_COLUMNS, Pair, Sample
+from counterfault.proxy.measurement.samples import SHARE_COLUMNS, Pair, Sample, columns_for
 
 EVEN = Cohorts.model_validate({"experiment": "1%", "control": "1%"})
 ONE = Threshold.of(0.95, 1)
@@ -30,6 +30,7 @@ KINDS = {
     "rate": metric(rate={"drop": "5%"}),
 }
 SHARES = [name for name in KINDS if not name.startswith(("latency", "rate"))]
+P99_COLUMNS = columns_for(KINDS["latency p99"])
 LATENCIES = [name for name in KINDS if name.startswith("latency")]
 
 
@@ -39,9 +40,9 @@ def share(events: int, bad: int) -> Sample:
     return Sample(np.stack([of_all - of_bad, of_bad], axis=1))
 
 
-def cells(per_cell: dict[int, int]) -> Sample:
-    """Latencies, as many in each bucket, spread evenly."""
-    found = Sample.empty(LATENCY_COLUMNS)
+def cells(per_cell: dict[int, int], columns: int = P99_COLUMNS) -> Sample:
+    """Latencies, as many in each cell, spread evenly; by default, for a tolerance of 20 %."""
+    found = Sample.empty(columns)
     for cell, count in per_cell.items():
         found.counts[:, cell] = _even(count)
     return found
@@ -69,7 +70,7 @@ def compared(name: str, pair: Pair) -> Comparison:
 
 
 def width(of: Metric) -> int:
-    return SHARE_COLUMNS if of.latency is None else LATENCY_COLUMNS
+    return columns_for(of)
 
 
 @st.composite

@@ -81,7 +81,8 @@ def sample_ratio(users: UsersSummary) -> str:
         return "no users yet"
     asked = users.expected_share
     rest = f", {percent(round(asked, 4))} expected" if asked is not None else ""
-    return f"{share(users.experiment, both)} in experiment{rest}"
+    met = "" if users.unseen is None else f"; harm to under 1 in {1 / users.unseen:,.0f} is unseen"
+    return f"{share(users.experiment, both)} in experiment{rest}{met}"
 
 
 def until_verdict(e: ExperimentSummary) -> str:

@@ -178,7 +178,7 @@ def test_steady_state_counts_the_running_phase_of_the_present_edit_only(world):
 
 
 def test_all_latencies_are_good_events(world):
-    for cell in (0, 80, 160):
+    for cell in (0, 80, 154):
         world.count(SteadyKey("slow", Epoch("1.0.running"), "p99", "experiment", 5, cell))
     assert value(world, STEADY, metric="p99", cohort="experiment", replicate="5") == 3
 

@@ -27,7 +27,7 @@ def is_problem(answer: httpx.Response, status: int) -> str:
 @pytest.mark.parametrize(
     ("form", "kind", "begins"),
     [
-        ("text", "text/plain; charset=utf-8", "slow #1: inconclusive so far\n"),
+        ("text", "text/plain; charset=utf-8", "slow #1: no verdict yet\n"),
         ("json", "application/json", '{\n  "name": "slow"'),
         ("junit", "application/xml", '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>'),
         ("html", "text/html; charset=utf-8", "<!doctype html>"),

@@ -29,10 +29,12 @@ from tests.support.samples import (
     width,
 )
 
-FINE = {name: share(5000, 0) for name in KINDS} | {name: cells({80: 5000}) for name in LATENCIES}
+FINE = {name: share(5000, 0) for name in KINDS} | {
+    name: cells({80: 5000}, width(KINDS[name])) for name in LATENCIES
+}
 OUTAGE = (
     {name: share(5000, 4000) for name in SHARES}
-    | {name: cells({140: 5000}) for name in LATENCIES}
+    | {name: cells({140: 5000}, width(KINDS[name])) for name in LATENCIES}
     | {"rate": share(0, 0)}
 )
 sizes = st.floats(0.0001, 98).map(lambda size: f"{size:.4f}")
@@ -138,7 +140,7 @@ def test_if_all_is_bad_in_both_cohorts_it_was_not_the_fault(name: str) -> None:
 @each("name", KINDS)
 @each("events", [0, 1, 29])
 def test_few_events_say_nothing(name: str, events: int) -> None:
-    few = cells({150: events}) if name in LATENCIES else share(events, events)
+    few = cells({150: events}, width(KINDS[name])) if name in LATENCIES else share(events, events)
     # For a rate, few events of the experiment are just what harm looks like.
     others = [Pair(FINE[name], few)] if name != "rate" else []
     for pair in (Pair(few, few), Pair(few, FINE[name]), *others):
@@ -188,9 +190,9 @@ def test_levels_are_in_the_unit_of_the_metric() -> None:
     cohorts = Cohorts.model_validate({"experiment": "0.5%", "control": "2%"})
     assert compare(KINDS["rate"], pair, cohorts, ONE).levels == (500.0, 1000.0)
     slower = Pair(cells({80: 1000}), cells({88: 1000}))
-    control, experiment = compared("latency p50", slower).levels
+    control, experiment = compared("latency p99", slower).levels
     assert control is not None
-    assert experiment == pytest.approx(2 * control)
+    assert experiment == pytest.approx(1.2**4 * control)
 
 
 def test_effects_are_in_the_unit_of_the_tolerance() -> None:
@@ -204,7 +206,7 @@ def test_effects_are_in_the_unit_of_the_tolerance() -> None:
     fewer = Pair(share(10_000, 0), share(9_000, 0))
     assert compared("rate", fewer).effect == pytest.approx(0.1)
     slower = Pair(cells({80: 1000}), cells({88: 1000}))
-    assert compared("latency p99", slower).effect == pytest.approx(1.0)
+    assert compared("latency p99", slower).effect == pytest.approx(1.2**4 - 1)
 
 
 def test_anything_is_without_measure_more_than_nothing() -> None:
@@ -235,8 +237,12 @@ def test_a_boundary_is_so_many_tolerances_from_equality(name: str, times: float)
     of, level = KINDS[name], 0.1
     allowed = of.tolerance.value * (level if of.tolerance.relative else 1.0)
     at = boundary_of(of, times)
-    assert at.sign * (at.rho * level + at.delta - level) == pytest.approx(allowed * times)
-    assert at.reach(level) == pytest.approx(allowed * (times or 1.0))
+    far, reach = allowed * times, allowed * (times or 1.0)
+    if of.latency is not None:  # tolerances upon each other, so that all are at edges of cells
+        far, reach = (level * ((1 + of.tolerance.value) ** x - 1) for x in (times, times or 1.0))
+        assert at.cells == pytest.approx(log(at.rho) / of.latency.cells.width)
+    assert at.sign * (at.rho * level + at.delta - level) == pytest.approx(far)
+    assert at.reach(level) == pytest.approx(reach)
 
 
 def test_many_tolerances_may_be_more_than_there_is() -> None:

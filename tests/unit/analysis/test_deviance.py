@@ -19,21 +19,22 @@ from tests.support import reference_statistics
 from tests.support.samples import KINDS, LATENCIES, SHARES, cells, drawn, samples, share, width
 
 EQUAL = Boundary(plus=0.01)
+P99 = Latency.model_validate({"quantile": 0.99, "rise": "20%"})
 
 
 def _shares(control: Counts, experiment: Counts, at: Boundary, hits: int = BAD) -> Signal:
     return proportion(share_of(control, hits), share_of(experiment, hits), at)
 
 
-def _quantile(control: Counts, experiment: Counts, q: float, at: Boundary) -> Signal:
-    hc, he = LatencyCdf(Sample(control), q), LatencyCdf(Sample(experiment), q)
-    return quantile(hc, he, at)[0]
+def _quantile(control: Counts, experiment: Counts, of: Latency, at: Boundary) -> Signal:
+    hc, he = (LatencyCdf(Sample(counts), of.quantile) for counts in (control, experiment))
+    return quantile(hc, he, at, of.cells.width)[0]
 
 
 def _signal(of: Metric, control: Counts, experiment: Counts, tolerances: float = 1.0) -> Signal:
     at = boundary_of(of, tolerances)
     if isinstance(of.kind, Latency):
-        return _quantile(control, experiment, of.kind.quantile, at)
+        return _quantile(control, experiment, of.kind, at)
     if of.rate is not None:
         return rate((events_of(control), 1.0), (events_of(experiment), 1.0), at)
     return _shares(control, experiment, at, GOOD if at.sign < 0 else BAD)
@@ -70,7 +71,7 @@ def _agree(name: str, control: Counts, experiment: Counts, tolerances: float = 1
     found = _signal(of, control, experiment, tolerances)
     if isinstance(of.kind, Latency):
         z, variance = reference_statistics.quantile_on_grid(
-            control, experiment, of.kind.quantile, at.rho
+            control, experiment, of.kind.quantile, at.rho, of.kind.cells.width
         )
     else:
         z, variance = reference_statistics.proportion(
@@ -94,7 +95,9 @@ def test_a_quantile_has_the_deviance_at_the_best_threshold(
     control = drawn(name, 1, sizes[0], effect).control.counts
     experiment = drawn(name, 2, sizes[1], effect).experiment.counts
     found = _signal(of, control, experiment)
-    z, distance = reference_statistics.quantile(control, experiment, of.latency.quantile, at.rho)
+    z, distance = reference_statistics.quantile(
+        control, experiment, of.latency.quantile, at.rho, of.latency.cells.width
+    )
     assert found.distance == pytest.approx(distance, abs=1e-6)
     # The best threshold of a grid is at most so much worse than the best there is.
     assert found.z == pytest.approx(z, rel=0.01, abs=1e-3)
@@ -166,7 +169,7 @@ def test_clusters_are_as_many_as_equal_replicates() -> None:
         shares, latencies = np.zeros((64, 2)), np.zeros((64, 161))
         shares[: len(good), 0] = latencies[: len(good), 80] = good
         if good:
-            of_cdf, _ = LatencyCdf(Sample(latencies), 0.5).split(80.5)
+            of_cdf = LatencyCdf(Sample(latencies), 0.5).split(80.5).clusters
             assert of_cdf == pytest.approx(clusters_of(latencies))
         return events_of(shares).clusters, clusters_of(latencies)
 
@@ -187,7 +190,41 @@ def test_a_deviance_can_be_told_of_any_place(sample: Sample, place: float, q: fl
 
 
 def test_a_quantile_beyond_all_bounds_is_in_the_outermost_bucket() -> None:
+    of, last = P99.cells, P99.cells.beyond
     found = _quantile(
-        cells({80: 1000}).counts, cells({160: 1000}).counts, 0.5, Boundary(rho=1.2, times=0.2)
+        cells({80: 1000}).counts,
+        cells({last: 1000}).counts,
+        P99,
+        boundary_of(KINDS["latency p99"]),
     )
-    assert found.distance == pytest.approx(80 * log(2) / 8 - log(1.2))
+    assert found.distance == pytest.approx((last - 80) * of.width - log(1.2))
+
+
+@pytest.mark.parametrize(("slower", "told"), [(0, -1), (1, -1), (2, 0), (3, 1)])
+def test_a_cell_that_has_both_quantiles_says_nothing(slower: int, told: int) -> None:
+    # Two cells make the tolerance. Where in its cell a quantile is, is not known.
+    control = cells({70: 10, 80: 10_000, 90: 10}).counts
+    experiment = cells({70: 10, 80 + slower: 10_000, 95: 40}).counts
+    found = _quantile(control, experiment, P99, boundary_of(KINDS["latency p99"]))
+    assert np.sign(found.told) == told
+
+
+def test_if_so_many_fail_that_no_quantile_is_left_it_cannot_be_compared() -> None:
+    last = P99.cells.beyond
+    control, experiment = cells({80: 9000, last: 1000}), cells({80: 5000, last: 5000})
+    for pair in ((control, experiment), (experiment, control), (control, control)):
+        at = boundary_of(KINDS["latency p99"])
+        found = _quantile(pair[0].counts, pair[1].counts, P99, at)
+        assert found.told == 0
+
+
+@pytest.mark.parametrize("per_user", [1.0, 10.0, 1000.0])
+def test_bad_events_that_were_not_seen_may_be_those_of_few_users(per_user: float) -> None:
+    at = boundary_of(KINDS["success_rate, absolute"])
+    none = share_of(share(20_000, 0).counts, BAD)
+    found, unknown = proportion(none, none, at, per_user), proportion(none, none, at)
+    assert found.z == pytest.approx(unknown.z / per_user**0.5)
+    few, more = share(20_000, 20).counts, share(20_000, 30).counts
+    z, variance = reference_statistics.proportion(few, more, BAD, at, per_user)
+    known = proportion(share_of(few, BAD), share_of(more, BAD), at, per_user)
+    assert (known.z, known.variance) == pytest.approx((z, variance))

@@ -106,6 +106,28 @@ def test_cohorts_of_the_wrong_sizes_make_the_run_invalid(
     assert "44.44% of 9000 enrolled users" in verdict.reason
 
 
+def test_users_who_take_new_ids_because_of_a_fault_do_not_make_the_run_invalid(
+    watch: Monitor, counted: WorkerCounts
+) -> None:
+    counted.users("1.0", 2000, 2000)
+    watch.evaluate(run(State.BASELINE), experiment(), 1.0)
+    assert watch.evaluate(run(State.RUNNING), experiment(), 2.0).ratio is not None
+    counted.users("1.0", 4000, 7000)
+    counted.add_both("1.0.running", "ok", good=1000)
+    counted.dose("1.0.running", 256, 256)
+    now = run(State.RUNNING)
+    found = watch.evaluate(now, experiment(), 3.0)
+    assert found.newcomers is not None
+    assert found.newcomers.off
+    assert all(c.within for c in found.comparisons)
+    assert stops(now, found) == []
+    verdict = conclude(Run("x", 1, State.DONE), found)
+    assert verdict.result is Result.INCONCLUSIVE
+    assert (
+        "new users were in the experiment cohort, not 50%: clients took new ids" in verdict.reason
+    )
+
+
 def test_shares_that_differ_are_no_mismatch(watch: Monitor, counted: WorkerCounts) -> None:
     counted.users("1.0", 8000, 2000)
     shares = experiment(cohorts={"experiment": "1%", "control": "4%"})

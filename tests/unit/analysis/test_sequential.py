@@ -1,5 +1,6 @@
 """The mixture e-value is the one that adding up gives, and its bounds are its inverse."""
 
+from dataclasses import replace
 from math import exp, inf, log, sqrt
 
 import numpy as np
@@ -32,7 +33,7 @@ def _signal(z: float, kappa: float, freedom: float = MANY, error: float = 0.01) 
 @pytest.mark.parametrize("kappa", [0.01, 1.0, 30.0])
 def test_evidence_within_is_a_mixture_of_likelihood_ratios(z: float, kappa: float) -> None:
     found = evidence(_signal(z, kappa)).within
-    assert found == pytest.approx(log(reference_statistics.mixture(-z, kappa)), abs=1e-5)
+    assert found == pytest.approx(log(reference_statistics.mixture_within(-z, kappa)), abs=1e-5)
 
 
 @pytest.mark.parametrize("z", [-3.0, 0.0, 1.0, 4.0])
@@ -53,12 +54,30 @@ def test_at_the_boundary_an_e_value_is_1_on_average(kappa: float, side: str) -> 
     assert np.trapezoid(weighted, z) == pytest.approx(1.0, abs=0.001)
 
 
-@given(scores, kappas)
+@given(st.floats(-15, 15), st.floats(-3, 3).map(lambda power: 10**power))
 def test_either_side_counts_half(z: float, kappa: float) -> None:
     both = two_sided_evidence(_signal(z, kappa))
     assert both == pytest.approx(two_sided_evidence(_signal(-z, kappa)))
-    most = max(evidence(_signal(x, kappa)).within for x in (z, -z))
-    assert most - log(2) - 1e-9 <= both <= most + 1e-9
+    most = log(reference_statistics.mixture(abs(z), kappa))
+    assert most - log(2) - 1e-3 <= both <= most + 1e-3
+
+
+@pytest.mark.parametrize("z", [-40.0, -20.0, -5.0])
+@pytest.mark.parametrize("kappa", [0.1, 1.0, 100.0])
+def test_the_farther_beyond_the_boundary_the_less_it_is_within(z: float, kappa: float) -> None:
+    assert evidence(_signal(-z, kappa)).within < -1
+    # Of a distribution that went on beyond the boundary, the far end would have been evidence.
+    assert evidence(_signal(-z + 1, kappa)).within <= evidence(_signal(-z, kappa)).within
+
+
+def test_what_is_blind_is_no_evidence() -> None:
+    seen = Signal(0.1, 5.0, 4e-4, 0.02, MANY)
+    half, wholly = replace(seen, blind=0.05), replace(seen, blind=0.2)
+    assert half.told == pytest.approx(2.5)
+    assert evidence(half) == evidence(replace(seen, z=2.5))
+    assert (wholly.told, wholly.error) == (0.0, seen.error)
+    low, high = bounds(wholly, 3.0, 3.0)
+    assert low < 0 < high
 
 
 @given(scores, scores, kappas, freedoms)

@@ -58,10 +58,11 @@ def test_the_shipped_configuration_reads_like_this():
         "            checkout-p99      p99 latency at most 20% above control, /checkout at inbound",
         "            orders            events at most 5% below control, "
         "/checkout, answered 2xx at inbound",
-        "  needs     checkout-success  about 6,461 requests in each cohort (if 1% fail in both)",
-        "            checkout-p99      about 3,463 requests in each cohort "
-        "(if latencies are alike, lognormal with sigma 0.7)",
-        "            orders            about 6,037 events in each cohort "
+        "  needs     checkout-success  about 5,415 requests "
+        "of at least 600 users in each cohort (if 1% fail in both)",
+        "            checkout-p99      about 2,942 requests "
+        "of at least 583 users in each cohort (if latencies are alike, lognormal with sigma 0.7)",
+        "            orders            about 5,066 events in each cohort "
         "(if they come alike, each by itself)",
         "  phases    baseline 1m → faults 30m → recovery 1m, not after 2030-01-01 00:00 UTC",
         "  stops     at harm beyond a tolerance, at 95% confidence",
@@ -73,6 +74,38 @@ def test_the_shipped_configuration_reads_like_this():
         "",
         "never touched: /healthz, /livez, /readyz, /metrics",
         "at most 2% of users enrolled (limit 10%), at most 100 faults at a time",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "warned"),
+    [
+        ([{"latency": {"quantile": 0.5, "rise": "20%"}}], ["inbound"]),
+        ([{"rate": {"drop": "5%"}, "match": {"status": "2xx"}}], ["inbound"]),
+        ([{"slow": {"over": "1s", "rise": "1pp"}}], []),
+        ([{"latency": {"quantile": 0.5, "rise": "20%"}}, {"success_rate": {"drop": "1pp"}}], []),
+        (
+            [
+                {"rate": {"drop": "5%"}, "match": {"status": "2xx", "path": "/a"}},
+                {"success_rate": {"drop": "1pp"}, "match": {"path": "/a"}},
+            ],
+            [],
+        ),
+        (
+            [
+                {"rate": {"drop": "5%"}},
+                {"success_rate": {"drop": "1pp"}, "match": {"path": "/b"}},
+            ],
+            ["inbound"],
+        ),
+    ],
+)
+def test_a_hypothesis_that_would_not_see_failures_is_warned_of(metrics, warned):
+    named = [{"name": f"m{i}", "at": "inbound", **m} for i, m in enumerate(metrics)]
+    found = [said for said in line("holds if", {"steady_state": named}) if "warning" in said]
+    assert found == [
+        f"warning: failures at {at} could go unseen; measure a success_rate or slow there, too"
+        for at in warned
     ]
 
 

@@ -38,7 +38,7 @@ def test_harm_is_told_at_the_metric(tmp_path):
 
 def test_before_the_faults_there_is_no_dose(tmp_path):
     found = said(tmp_path, 0)
-    assert "slow #1  baseline, 30s left\n  inconclusive so far: no fault has been injected" in found
+    assert "slow #1  baseline, 30s left\n  no verdict yet: no fault has been injected" in found
     assert "dose:" not in found
 
 

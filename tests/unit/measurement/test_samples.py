@@ -17,7 +17,7 @@ from counterfault.proxy.measurement.samples import (
     columns_for,
     columns_of,
 )
-from counterfault.proxy.values.buckets import LATENCY_BUCKETS, latency_bucket
+from counterfault.proxy.values.buckets import LEAST_RISE, latency_cells
 from tests.support.samples import KINDS, samples, share
 
 # Below 2^53 in sum, up to which floats count exactly.
@@ -84,7 +84,11 @@ def test_a_latency_is_neither_good_nor_bad() -> None:
 def test_every_cell_a_worker_names_has_a_column() -> None:
     assert (column("good"), column("bad")) == (GOOD, BAD)
     assert columns_of("good") == SHARE_COLUMNS
-    for seconds in (0.0, LATENCY_BUCKETS[0], 0.2, LATENCY_BUCKETS[-1], 1e9):
-        cell = latency_bucket(seconds)
-        assert column(cell) < columns_of(cell) == LATENCY_COLUMNS
-    assert {columns_for(metric) for metric in KINDS.values()} == {SHARE_COLUMNS, LATENCY_COLUMNS}
+    for rise in (LEAST_RISE, 0.1, 0.2, 0.5, 1.0, 10.0):
+        cells = latency_cells(rise)
+        for seconds in (0.0, cells.bounds[0], 0.2, cells.bounds[-1], 1e9):
+            cell = cells.cell(seconds)
+            assert column(cell) < cells.columns <= columns_of(cell) == LATENCY_COLUMNS
+    for metric in KINDS.values():
+        of = metric.latency
+        assert columns_for(metric) == (SHARE_COLUMNS if of is None else of.cells.columns)

@@ -33,7 +33,10 @@ def test_a_held_hypothesis_is_told_with_all_its_numbers():
     found = report(record)
     assert found["because"].startswith("all within tolerance; ")
     assert found["dose"] == "3,600 of 3,600 faults due were performed (100%, at least 80% needed)"
-    assert found["users"].startswith("720 control, 720 experiment; 50% in experiment, 50% asked: ")
+    assert found["users"].startswith(
+        "720 control, 720 experiment (harm to fewer than 1 user in 240 could not be seen); "
+        "50% in experiment, 50% asked: "
+    )
     assert found["success.control"].endswith("% failed, 10,800 requests")
     assert found["success.worse by"].endswith(" pp; 2 pp allowed)")
     assert "decides at 4.09; within " in found["success.evidence"]

@@ -16,7 +16,7 @@ from counterfault.proxy.measurement.keys import (
     SteadyKey,
     UserKey,
 )
-from counterfault.proxy.values.buckets import duration_bucket, latency_bucket
+from counterfault.proxy.values.buckets import duration_bucket, latency_cells
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -39,6 +39,7 @@ EXPERIMENT = Experiment.model_validate(
 )
 type Counts = dict[tuple[object, ...], float]
 EPOCH = Epoch("1.0.running")
+CELLS = latency_cells(0.2)
 
 
 def line(
@@ -79,7 +80,7 @@ def test_an_exchange_counts_with_its_microseconds() -> None:
         DurationKey("inbound", "x", "experiment", duration_bucket(0.0015)): 1,
         DurationSumKey("inbound", "x", "experiment"): 0.0015,
         steady("good", "good"): 1,
-        steady("p99", latency_bucket(0.0015)): 1,
+        steady("p99", CELLS.cell(0.0015)): 1,
     }
 
 
@@ -87,14 +88,14 @@ def test_an_answer_that_was_not_whole_is_an_error_at_its_elapsed_time() -> None:
     found = counted(line(whole="-"), line(code="0", whole="-"))
     assert found[RequestKey("inbound", "x", "experiment", "error")] == 2
     assert found[steady("good", "bad")] == 2
-    assert found[steady("p99", latency_bucket(0.042))] == 2
+    assert found[steady("p99", CELLS.beyond)] == 2
 
 
 def test_an_upgrade_counts_once_when_it_is_answered() -> None:
     begun = line(code="101", whole="-", kind="DownstreamTunnelSuccessfullyEstablished")
     found = counted(begun, line(code="101", whole="-"))
     assert found[RequestKey("inbound", "x", "experiment", "1xx")] == 1
-    assert found[steady("p99", latency_bucket(0.0007))] == 1
+    assert found[steady("p99", CELLS.cell(0.0007))] == 1
 
 
 def test_what_was_injected_into_a_grpc_call_counts_as_what_it_means() -> None:
