@@ -15,6 +15,9 @@ from tests.support.open_resources import leaves_nothing
 from tests.support.programs import Nginx, Sidecar, user
 
 THREADS = 8
+# Seconds that the slowest unfaulted request in a hundred takes on a machine with other work.
+BUSY = 0.020
+ATTEMPTS = 5
 FILES = {
     "values.csv": "\n".join(f"{100 + i}ms" for i in range(201)).encode(),
     "buckets.csv": b"le,count\n0.1,100\n0.2,200\n0.4,400\n+Inf,400\n",
@@ -64,13 +67,22 @@ def measured(url: str, count: int) -> dict[str, list[float]]:
     return {cohort: took[number::2] for number, cohort in enumerate(cohorts)}
 
 
+def measured_when_quiet(url: str, count: int) -> dict[str, list[float]]:
+    """What requests took; measured again while control's slowest say that the machine is busy."""
+    for _ in range(ATTEMPTS):
+        took = measured(url, count)
+        if quantiles(took["control"], n=100)[98] <= BUSY:
+            break
+    return took
+
+
 @pytest.mark.parametrize(
     ("name", "count"),
     [("fixed", 40), *(pytest.param(name, 400, marks=pytest.mark.slow) for name in CASES)],
 )
 def test_clients_wait_as_long_as_was_asked(sidecar: Sidecar, name: str, count: int) -> None:
     asked = Latency.model_validate(CASES[name], context={"files": FILES.__getitem__})
-    took = measured(f"{sidecar.url}/{name}", count)
+    took = measured_when_quiet(f"{sidecar.url}/{name}", count)
     cuts = {cohort: quantiles(each, n=100, method="inclusive") for cohort, each in took.items()}
     # The longest of few say how busy the machine is.
     for share in (0.5, 0.9, 0.99) if count > 100 else (0.5,):
