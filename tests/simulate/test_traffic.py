@@ -169,8 +169,10 @@ def test_arrivals_are_those_that_ended_and_those_under_way() -> None:
 
 def test_cells_have_names_of_their_own_and_the_same_run_for_the_same_seed() -> None:
     assert len({cell.key for cell in HOSTILE}) == len(HOSTILE)
-    cell = next(cell for cell in HOSTILE if cell.conditions.latencies is not None)
-    assert run(cell, 1, 5) == run(cell, 1, 5)
+    narrow = next(cell for cell in HOSTILE if cell.conditions.latencies is not None)
+    assert run(narrow, 1, 5) == run(narrow, 1, 5)
+    # A narrow distribution at the tolerance is never decided, so that its runs end alike.
+    cell = next(cell for cell in HOSTILE if cell.group == "no effect is found")
     assert len({run(cell, 1, number) for number in range(6)}) > 1
 
 
@@ -178,7 +180,9 @@ def test_an_outage_is_refuted_and_its_absence_is_held() -> None:
     usual = Conditions(Users(500), seconds=100, baseline=10, errors=0.001)
     harmed = Adversity("", "outage", ERRORS, replace(usual, harm=Harm(errors=0.5)), {})
     assert 0 < run(harmed, 1, 0).refuted < 5
-    quiet = run(Adversity("", "quiet", ERRORS, replace(usual, seconds=300), {}), 1, 0)
+    # With 500 users, 0.5 % of whom may all be in the other cohort, it could not be held.
+    usual = replace(usual, users=Users(2000), seconds=300)
+    quiet = run(Adversity("", "quiet", ERRORS, usual, {}), 1, 0)
     assert quiet.held > 0
     assert quiet.held_at_end == 300
 
