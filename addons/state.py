@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +11,8 @@ from counterfault.proxy.engines.fault_budget import Budget
 from counterfault.proxy.engines.plan import Injection, Plan
 from counterfault.proxy.experiments.cohorts import Enrolment
 from counterfault.proxy.measurement.counters import Counters
-from counterfault.proxy.measurement.keys import InternalErrorKey
+from counterfault.proxy.measurement.exchanges import Measured, begin_exchange
+from counterfault.proxy.measurement.keys import InternalErrorKey, OpenKey
 
 log = logging.getLogger("counterfault")
 
@@ -55,12 +56,27 @@ class WorkerState:
         """Act on a new plan, and release the faults of runs that it has ended."""
         self.plan, self.budget_slots = plan, budget_slots
         self.release_ended_faults()
-        self.counters.forget_others(plan.kept_epochs)  # the supervisor has the others
+        self.counters.forget_others(plan.kept_epochs)
 
     def release_ended_faults(self) -> None:
         """Release the held faults that the plan and the lease no longer allow."""
         for fault in [f for f in self.held_faults if not self.allows(f.injection)]:
             fault.release()
+
+    def begin(
+        self, listener: str, enrolment: Enrolment, measured: Iterable[Measured], at: float
+    ) -> OpenKey | None:
+        """Count an exchange that begins with an enrolment of the present plan.
+
+        Returns the key with which it has to end; None if nothing of its experiment is placed at
+        this listener. `at` is now, in seconds of the clock.
+        """
+        name = enrolment.experiment
+        epoch = self.plan.epoch_at(listener, name)
+        if epoch is None:
+            return None
+        cohort, replicate = enrolment.cohort, enrolment.replicate
+        return begin_exchange(self.counters, name, epoch, cohort, replicate, measured, at)
 
     def count_user(self, enrolment: Enrolment) -> None:
         """Count the user of an enrolment that the present plan has made."""

@@ -70,6 +70,7 @@ class Assign:
         measured = plan.measured(listener, request, enrolment)
         decision = plan.decide(listener, request, enrolment, self._state.random)
         exchange.enrolment, exchange.measured, exchange.decision = enrolment, measured, decision
+        exchange.open_key = self._state.begin(listener, enrolment, measured, exchange.started)
         self._state.count_user(enrolment)
 
     def _nodes(self, route: Route, unit: bytes | None) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from counterfault.proxy.engines.plan import (
 )
 from counterfault.proxy.experiments.cohorts import Cohort, Enrolment
 from counterfault.proxy.measurement.exchanges import Measured
+from counterfault.proxy.measurement.keys import OpenKey
 from counterfault.proxy.values.request import Request
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Exchange:
     """The enrolment that a trusted peer has tagged it with."""
     enrolment: Enrolment | None = None
     measured: tuple[Measured, ...] = ()
+    open_key: OpenKey | None = None
+    """The key under which it is counted as under way; None for a bystander."""
     decision: Decision = NOTHING
     replaced: bool = False
     """Whether an injected response takes the place of the upstream's."""

@@ -37,7 +37,7 @@ class Observe:
         if exchange.held_faults or exchange.pending:
             self._finish(exchange)
         duration = self._state.clock() - exchange.started
-        enrolment = exchange.enrolment
+        enrolment, open_key = exchange.enrolment, exchange.open_key
         count_exchange(
             self._state.counters,
             exchange.route.name,
@@ -47,4 +47,7 @@ class Observe:
             duration,
             enrolment.replicate if enrolment else 0,
             exchange.measured,
+            open_key.slot if open_key else 0,
         )
+        if open_key is not None:  # last: its counts may be forgotten from now on
+            self._state.counters.end(open_key)

@@ -45,7 +45,9 @@ class TurnCounter:
         turn = self.current = new_exchange(whole.peer, self._state)
         turn.unit, turn.enrolment, turn.route = whole.unit, whole.enrolment, whole.route
         if turn.enrolment is not None:
-            turn.measured = self._state.plan.measured(turn.route.name, NO_REQUEST, turn.enrolment)
+            state, listener, enrolment = self._state, turn.route.name, turn.enrolment
+            turn.measured = state.plan.measured(listener, NO_REQUEST, enrolment)
+            turn.open_key = state.begin(listener, enrolment, turn.measured, turn.started)
         whole.peer.exchanges.add(turn)
 
     def end(self, *, answered: bool) -> None:

@@ -52,6 +52,8 @@ class SupervisorLink:
         self._receive, self._introduce, self._joined = receive, introduce, joined
         self._stop = stop
         self._search: asyncio.Task[None] | None = None
+        self.connected = True
+        """Whether there is a supervisor."""
         self._channel = Channel(control, receive, self._lost)
 
     @property
@@ -64,6 +66,7 @@ class SupervisorLink:
         self._channel.send(message)
 
     def _lost(self) -> None:
+        self.connected = False
         if not self._stop.is_set():
             log.warning("the supervisor is gone; serving on without faults")
             self._search = asyncio.ensure_future(self._find_next())
@@ -82,6 +85,7 @@ class SupervisorLink:
             elif (sock := _connect(introduction.handover_socket)) is not None:
                 self._channel = Channel(sock, self._receive, self._lost)
                 self._channel.send(introduction.message, introduction.descriptors)
+                self.connected = True
                 self._joined()
                 return
             await asyncio.sleep(_RETRY)

@@ -32,6 +32,8 @@ _REPORT_EVERY = 0.1
 # Seconds between two checks of which connections have outlived their limits.
 _SWEEP_EVERY = 1.0
 _DRAIN_POLL = 0.02
+# Seconds that a worker that leaves waits for the supervisor to read its last report.
+_LAST_REPORT = 2.0
 
 
 class Worker:
@@ -162,7 +164,8 @@ class Worker:
             self._send_counts(self._context.state.counters.everything())
 
     def _report_changes(self) -> None:
-        if self._context is None or self._supervisor.stalled:
+        # What is taken is taken as known to the supervisor, so that it may be forgotten here.
+        if self._context is None or self._supervisor.stalled or not self._supervisor.connected:
             return
         self._send_counts(self._context.state.counters.take_changed())
         tasks = len(asyncio.all_tasks())
@@ -210,8 +213,17 @@ class Worker:
         for client in clients:
             client.drop_upstreams()
         await asyncio.sleep(_DRAIN_POLL)
-        self._report_changes()
-        await asyncio.sleep(0)
+        await self._report_last()
+
+    async def _report_last(self) -> None:
+        """Report what has ended meanwhile, also if the supervisor is slow to read."""
+        end = time.monotonic() + _LAST_REPORT
+        for report in (self._report_changes, lambda: None):
+            while self._supervisor.stalled and self._supervisor.connected:
+                if time.monotonic() > end:
+                    return
+                await asyncio.sleep(_DRAIN_POLL)
+            report()
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

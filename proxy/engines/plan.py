@@ -238,6 +238,11 @@ class Plan:
         arm = self.routes[listener].arms.get(enrolment.experiment)
         return () if arm is None else arm.measured(request)
 
+    def epoch_at(self, listener: str, experiment: str) -> Epoch | None:
+        """The epoch of an experiment's run; None if nothing of it is placed at this listener."""
+        arm = self.routes[listener].arms.get(experiment) if listener in self.routes else None
+        return None if arm is None else arm.epoch
+
     def revision_of(self, enrolment: Enrolment) -> str:
         """The revision of the run that an enrolment of this plan belongs to."""
         return self._revisions[enrolment.experiment]

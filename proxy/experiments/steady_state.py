@@ -39,7 +39,7 @@ class Slow(Strict):
 
 
 class Rate(Strict):
-    """Events per user share and time."""
+    """Events per user share and time: requests that arrived, by default those answered below 500."""
 
     drop: ToleranceText = Field(description="By how much it may be lower, such as 5%")
 
@@ -179,6 +179,21 @@ class Metric(Strict):
                 return outside.tolerance
             case other:
                 assert_never(other)
+
+    def counts(self, status: int | None) -> bool:
+        """Whether an exchange that ended with this status is an event of the metric.
+
+        `status` None: the client got no whole response. A rate whose match names no status counts
+        what was answered below 500.
+        """
+        if self.rate is not None and not self.match.status:
+            return status is not None and status < 500
+        return self.match.counts(status)
+
+    @cached_property
+    def counts_arrivals(self) -> bool:
+        """Whether each request is an event when it arrives, whatever becomes of it."""
+        return self.rate is not None and self.match.any_status
 
     @property
     def lower_is_worse(self) -> bool:

@@ -99,6 +99,39 @@ class SteadyKey(NamedTuple):
     kind: Literal["steady"] = "steady"
 
 
+class RateKey(NamedTuple):
+    """Events of a rate in one replicate of one cohort, by the slot in which the requests arrived.
+
+    Cumulative, and counted when the exchange ends: only its end says whether its status counts.
+    """
+
+    experiment: str
+    epoch: Epoch
+    metric: str
+    cohort: str
+    replicate: int
+    slot: int
+    kind: Literal["rate"] = "rate"
+
+
+class OpenKey(NamedTuple):
+    """Enrolled exchanges that are under way, by the slot in which they began.
+
+    The only key whose value is not cumulative: it is how many there are at the time of the report.
+    """
+
+    experiment: str
+    epoch: Epoch
+    """The epoch in which they began, to which all of their counts belong."""
+    metrics: str
+    """The names of the metrics whose match holds for the requests, joined by commas."""
+    cohort: str
+    replicate: int
+    slot: int
+    """See `measurement.under_way.slot_of`."""
+    kind: Literal["open"] = "open"
+
+
 class UserKey(NamedTuple):
     """One user of a revision of a run, as a hash below 2^32; see `measurement.user_sample`."""
 
@@ -123,11 +156,13 @@ type Key = (
     | FaultKey
     | DoseKey
     | SteadyKey
+    | RateKey
+    | OpenKey
     | UserKey
     | InternalErrorKey
 )
 type Rows = list[tuple[Key, float]]
-"""Cumulative counts by their keys; those of `DurationSumKey` are seconds."""
+"""Counts by their keys, cumulative except for `OpenKey`; those of `DurationSumKey` are seconds."""
 
 
 class KeptEpochs:
@@ -149,8 +184,10 @@ class KeptEpochs:
     def keeps(self, key: Key) -> bool:
         """Whether a count is still wanted. Counts that are of no epoch always are."""
         match key:
-            case SteadyKey() | DoseKey():
+            case SteadyKey() | RateKey() | OpenKey():
                 return self.has_epoch(key.experiment, key.epoch)
+            case DoseKey():
+                return self.has_revision(key.experiment, key.epoch.revision)
             case UserKey():
                 return self.has_revision(key.experiment, key.revision)
             case _:
@@ -171,7 +208,7 @@ dose_key = _interned(DoseKey)
 steady_key = _interned(SteadyKey)
 
 _epoch = _interned(Epoch)
-_OF_EPOCHS = frozenset({"dose", "steady"})
+_OF_EPOCHS = frozenset({"dose", "steady", "rate", "open"})
 _MAKERS: dict[str, Callable[..., Key]] = {
     "requests": request_key,
     "seconds": duration_key,
@@ -179,6 +216,9 @@ _MAKERS: dict[str, Callable[..., Key]] = {
     "faults": fault_key,
     "dose": dose_key,
     "steady": steady_key,
+    # These have slots, so that hardly any comes again.
+    "rate": RateKey,
+    "open": OpenKey,
     "users": UserKey,
     "internal": InternalErrorKey,
 }

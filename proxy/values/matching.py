@@ -84,9 +84,11 @@ def _header(name: str) -> str:
 def _status(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
         return str(value)
-    if isinstance(value, str) and re.fullmatch(r"[1-5]([0-9]{2}|xx)", value):
+    if isinstance(value, str) and re.fullmatch(r"[1-5]([0-9]{2}|xx)|any", value):
         return value
-    raise ValueError(f"must be a status such as 503 or a class such as 2xx, not {shown(value)}")
+    raise ValueError(
+        f"must be a status such as 503, a class such as 2xx, or any, not {shown(value)}"
+    )
 
 
 Method = Annotated[str, AfterValidator(_method)]
@@ -96,7 +98,7 @@ HeaderName = Annotated[str, AfterValidator(_header)]
 _STATUS = {
     "anyOf": [
         {"type": "integer", "minimum": 100, "maximum": 599},
-        {"type": "string", "pattern": "^[1-5]([0-9]{2}|xx)$"},
+        {"type": "string", "pattern": "^([1-5]([0-9]{2}|xx)|any)$"},
     ]
 }
 Status = Annotated[str, BeforeValidator(_status), WithJsonSchema(_STATUS)]
@@ -152,15 +154,21 @@ class ExchangeMatch(Match):
     """Conditions on an exchange: on the request's head, and on the status of the response."""
 
     status: Annotated[tuple[Status, ...], BeforeValidator(listed), OneOrMore] = Field(
-        default=(), description="A status (503), a class (2xx) or a list of them"
+        default=(),
+        description="A status (503), a class (2xx), a list of them, or any: even without an answer",
     )
+
+    @property
+    def any_status(self) -> bool:
+        """Whether `status` names `any`: exchanges match with every status and without one."""
+        return "any" in self.status
 
     def counts(self, status: int | None) -> bool:
         """Whether an exchange with this status is an event of the metric.
 
         `status` None: the client got no whole response.
         """
-        if not self.status:
+        if not self.status or self.any_status:
             return True
         return status is not None and any(
             s == str(status) or (s.endswith("xx") and s[0] == str(status)[0]) for s in self.status
