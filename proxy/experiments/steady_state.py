@@ -39,7 +39,7 @@ class Slow(Strict):
 
 
 class Rate(Strict):
-    """Events per user share and time: requests that arrived, by default those answered below 500."""
+    """Requests per user share and time; by default those that are answered below 500."""
 
     drop: ToleranceText = Field(description="By how much it may be lower, such as 5%")
 

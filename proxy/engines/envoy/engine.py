@@ -8,7 +8,7 @@ from counterfault.proxy.config.model import Config
 from counterfault.proxy.engines.channel import Channel, Message
 from counterfault.proxy.engines.envoy.config import native_faults
 from counterfault.proxy.engines.envoy.config.compiler import HostInputs
-from counterfault.proxy.engines.envoy.config.names import ADMIN_SOCKET, DELAY_SOCKET, LINES_PIPE
+from counterfault.proxy.engines.envoy.config.names import ADMIN_SOCKET, DELAY_SOCKET
 from counterfault.proxy.engines.envoy.detour.worker_config import (
     detoured_listeners,
     rows_of_workers,
@@ -22,7 +22,7 @@ from counterfault.proxy.engines.envoy.runtime.host_inputs import certificates, s
 from counterfault.proxy.engines.envoy.runtime.lease import Lease
 from counterfault.proxy.engines.envoy.runtime.plan_queue import PlanQueue, QueuedPlan
 from counterfault.proxy.engines.envoy.runtime.process import EnvoyCommand, EnvoyProcess
-from counterfault.proxy.engines.envoy.runtime.run_directory import LOG, RunDirectory
+from counterfault.proxy.engines.envoy.runtime.run_directory import PIPES, RunDirectory
 from counterfault.proxy.engines.envoy.runtime.server import EnvoyServer
 from counterfault.proxy.engines.envoy.telemetry.collector import TelemetryCollector
 from counterfault.proxy.engines.fault_budget import Budget, create
@@ -67,7 +67,9 @@ class EnvoyEngine:
         command = EnvoyCommand(path, sidecar.workers, limits.drain)
         self._process = EnvoyProcess(self._directory, command)
         admin = EnvoyAdmin(lambda: self._directory.socket_path(ADMIN_SOCKET))
-        self._telemetry = TelemetryCollector(admin, report, lambda: self._process.incarnation)
+        self._telemetry = TelemetryCollector(
+            admin, report, gone, lambda: self._process.incarnation
+        )
         delivery = Delivery(self._directory, admin, self._telemetry.reasons, limits.drain)
         self._server = EnvoyServer(self._directory, admin, self._process, delivery, gone)
         self._delays = DelayServer()
@@ -87,7 +89,7 @@ class EnvoyEngine:
 
     async def inherit(self, config: Config) -> None:
         """Take over the Envoy and the workers of an earlier supervisor. Raises OSError."""
-        pipes = (self._directory.open_pipe(name) for name in (LINES_PIPE, LOG))
+        pipes = (self._directory.open_pipe(name) for name in PIPES)
         self._telemetry.open(*pipes)
         self._lease.revoke()
         draining = self._directory.is_draining
@@ -254,6 +256,7 @@ class EnvoyEngine:
         """Wait for the end of Envoy. Returns the errors in its log."""
         await self._process.wait_ended()
         self._gone(self._process.incarnation)
+        self._telemetry.envoy_ended()
         self._plans.changed.notify()
         return self._telemetry.reasons()
 

@@ -8,6 +8,7 @@ from counterfault.proxy.measurement.exchanges import Measured, count_exchange
 from counterfault.proxy.measurement.keys import (
     DurationKey,
     DurationSumKey,
+    RateKey,
     RequestKey,
     SteadyKey,
 )
@@ -28,7 +29,7 @@ def test_an_enrolled_exchange_counts_for_its_cohort_and_its_metrics() -> None:
         metric(name="orders", match={"status": "2xx"}, rate={"drop": "5%"}),
     )
     for status in (200, None):
-        count_exchange(counters, "in", "x", Cohort.EXPERIMENT, status, 0.25, 7, measured)
+        count_exchange(counters, "in", "x", Cohort.EXPERIMENT, status, 0.25, 7, measured, 9)
     who = ("in", "x", "experiment")
 
     def of(name: str, outcome: str | int) -> SteadyKey:
@@ -42,7 +43,7 @@ def test_an_enrolled_exchange_counts_for_its_cohort_and_its_metrics() -> None:
         of("ok", "good"): 1,
         of("ok", "bad"): 1,
         of("p99", latency_bucket(0.25)): 2,
-        of("orders", "good"): 1,
+        RateKey("x", EPOCH, "orders", "experiment", 7, 9): 1,
     }
 
 

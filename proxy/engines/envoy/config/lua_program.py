@@ -8,7 +8,7 @@ from typing import assert_never
 
 from counterfault.proxy.config.sidecar import Sidecar
 from counterfault.proxy.engines.envoy.config import native_faults
-from counterfault.proxy.engines.envoy.config.names import LEASE_FILE
+from counterfault.proxy.engines.envoy.config.names import BEGINS_PIPE, LEASE_FILE
 from counterfault.proxy.engines.envoy.config.native_faults import (
     Detour,
     Native,
@@ -38,6 +38,7 @@ _PARTS = (
     "tag",
     "trust",
     "match",
+    "begin",
     "faults",
     "assign",
 )
@@ -57,7 +58,9 @@ def source(sidecar: Sidecar, listener: str, data: dict[str, Value]) -> str:
         data: More entries of the table DATA that the program reads.
     """
     settings: dict[str, Value] = {
+        "listener": listener,
         "lease": LEASE_FILE,
+        "begins": BEGINS_PIPE,
         "active_faults": sidecar.limits.active_faults,
         "sticky": STICKY_HEADER if sticky(sidecar.listeners[listener]) else False,
         "ring": ring_positions(sidecar.listeners[listener]),

@@ -9,7 +9,7 @@ type Json = dict[str, Any]
 BOOTSTRAP_FILE = "bootstrap.json"
 ADMIN_SOCKET = "admin.sock"
 DELAY_SOCKET = "hold.sock"
-LINES_PIPE = "lines"
+LINES_PIPE, BEGINS_PIPE = "lines", "begins"
 LEASE_FILE = "lease"
 # Holds 1 while Envoy drains and closes idle connections, else 0.
 LEAVE_FILE = "leave"

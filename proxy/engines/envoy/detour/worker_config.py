@@ -18,6 +18,8 @@ from counterfault.proxy.measurement.keys import (
     FaultKey,
     InternalErrorKey,
     Key,
+    OpenKey,
+    RateKey,
     RequestKey,
     Rows,
     SteadyKey,
@@ -85,7 +87,10 @@ def counted_by_workers(config: Config) -> Callable[[Key], bool]:
                 return True
             case RequestKey() | DurationKey() | DurationSumKey():
                 return key.listener in served
-            case SteadyKey():
+            case OpenKey():
+                names = key.metrics.split(",")
+                return any(metrics.get((key.experiment, name)) in served for name in names)
+            case SteadyKey() | RateKey():
                 return metrics.get((key.experiment, key.metric)) in served
             case _:
                 return bool(served)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterfault import __version__
-from counterfault.proxy.engines.envoy.config.names import BOOTSTRAP_FILE, LINES_PIPE, Json
+from counterfault.proxy.engines.envoy.config.names import BOOTSTRAP_FILE, Json
 from counterfault.proxy.engines.envoy.runtime.run_directory import (
     LOG,
     PID,
+    PIPES,
     RunDirectory,
     version_of,
 )
@@ -122,9 +123,9 @@ class EnvoyProcess:
 
     def _spawn_orphan(self, arguments: list[str]) -> int:
         # Envoy's log is not blocking, so that Envoy never waits for us to read it. Envoy inherits
-        # both pipes, which keeps what it writes there for the next supervisor.
+        # all pipes, which keeps what it writes there for the next supervisor.
         stderr = os.open(self._directory.path / LOG, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        kept = [self._directory.open_pipe(name) for name in (LINES_PIPE, LOG)]
+        kept = [self._directory.open_pipe(name) for name in PIPES]
         wait, go = os.pipe()
         try:
             done = subprocess.run(

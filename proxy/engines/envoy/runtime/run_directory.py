@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from counterfault.proxy.engines.envoy.config.names import (
+    BEGINS_PIPE,
     LEASE_FILE,
     LEAVE_FILE,
     LINES_PIPE,
@@ -19,6 +20,8 @@ from counterfault.proxy.engines.envoy.config.names import (
 
 LOG = "log"
 PID = "process.json"
+PIPES = (LINES_PIPE, BEGINS_PIPE, LOG)
+"""What Envoy writes for the supervisor to read: the access log, begins of exchanges, its log."""
 
 
 class RunDirectory:
@@ -32,7 +35,7 @@ class RunDirectory:
         """
         self.path = _usable(wanted)
         self._number = 0
-        for name in (LINES_PIPE, LOG):
+        for name in PIPES:
             if not (self.path / name).is_fifo():
                 (self.path / name).unlink(missing_ok=True)
                 os.mkfifo(self.path / name, 0o600)

@@ -13,14 +13,20 @@ _LONGEST = 1 << 16
 class LinePipe:
     """One pipe, read whenever it has data."""
 
-    def __init__(self, handle: int, each: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        handle: int,
+        each: Callable[[bytes], None],
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         """Begin to read.
 
         Args:
             handle: A non-blocking descriptor, which the object closes.
             each: Called with every line, without its line feed.
+            before: Called before the lines that were read at once.
         """
-        self._handle, self._each = handle, each
+        self._handle, self._each, self._before = handle, each, before
         self._rest = b""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(handle, self.read)
@@ -34,6 +40,7 @@ class LinePipe:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LONGEST:
             self._rest = b""
+        self._before()
         for line in lines:
             self._each(line)
 

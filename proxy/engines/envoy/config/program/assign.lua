@@ -15,6 +15,7 @@ local function prepare(handle, fields, who, path)
   if arm.regex then
     who.path = path:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
   end
+  who.slot = begin(who)
   if arm.detour then
     note(handle, who, {})
     handle:streamInfo():dynamicMetadata():set("counterfault", "detour", "1")

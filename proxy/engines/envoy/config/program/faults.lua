@@ -44,7 +44,7 @@ end
 -- Leaves the line that Envoy logs for this exchange; a later call replaces it.
 local function note(handle, who, faults, status)
   local line = table.concat({ who.arm.name, who.arm.epoch, who.cohort, who.replicate,
-    who.user or "", who.metrics, who.path, status or "", table.concat(faults, ",") }, "\t")
+    who.user or "", who.metrics, who.path, status or "", table.concat(faults, ","), who.slot }, "\t")
   handle:streamInfo():dynamicMetadata():set("counterfault", "line", line)
 end
 

@@ -11,4 +11,7 @@ ffi.cdef [[
 typedef struct { long s; long ns; } cf_time;
 int clock_gettime(int, cf_time *);
 int inet_pton(int, const char *, void *);
+int open(const char *, int, ...);
+int close(int);
+long write(int, const void *, unsigned long);
 ]]

@@ -12,6 +12,7 @@ from counterfault.proxy.measurement.keys import (
     DurationSumKey,
     FaultKey,
     FaultResult,
+    RateKey,
     RequestKey,
     SteadyKey,
     UserKey,
@@ -50,9 +51,10 @@ def line(
     path: str = "",
     status: str = "",
     faults: str = "",
+    slot: int = 9,
 ) -> bytes:
     envoy = ("inbound", kind, code, "-", whole, "700", "42", upstream)
-    own = ("x", EPOCH, "experiment", "7", "99", metrics, path, status, faults)
+    own = ("x", EPOCH, "experiment", "7", "99", metrics, path, status, faults, str(slot))
     return "\t".join((*envoy, *own)).encode()
 
 
@@ -114,7 +116,7 @@ def test_faults_and_doses_are_counted_by_rule() -> None:
 def test_a_regex_is_looked_at_here() -> None:
     paths = [b"/orders/12", b"/orders/12/x", b"/\xc3\xa9"]
     found = counted(*(line(metrics="orders", path=path.hex()) for path in paths))
-    assert found[steady("orders", "good")] == 1
+    assert found[RateKey("x", EPOCH, "orders", "experiment", 7, 9)] == 1
 
 
 def test_a_detour_that_fell_back_is_counted_and_compared_with_nothing() -> None:
