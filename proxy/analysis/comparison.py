@@ -1,6 +1,6 @@
 """Compares the cohorts in one steady-state metric: effect, bounds and evidence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import copysign, exp, inf, log
 
@@ -18,7 +18,14 @@ from counterfault.proxy.experiments.steady_state import (
     Rate,
     SuccessRate,
 )
-from counterfault.proxy.measurement.samples import BAD, GOOD, Pair, Sample
+from counterfault.proxy.measurement.samples import (
+    BAD,
+    GOOD,
+    Counts,
+    Pair,
+    Sample,
+    columns_for,
+)
 from counterfault.proxy.values.buckets import LATENCY_BUCKETS
 
 # With fewer effective replicates the variance between them is too uncertain: single users decide.
@@ -66,6 +73,10 @@ class Comparison:
     evidence: Evidence
     reading: Reading | None
     """The state of an external metric; None for a metric that is measured here."""
+    late: Signal | None = None
+    """The signal if what the experiment has under way for too long were bad; None: nothing is."""
+    unfinished: int = 0
+    """How many exchanges of the experiment are under way for too long."""
 
     @property
     def plain(self) -> bool:
@@ -119,7 +130,10 @@ class Comparison:
         """Bounds of the distance from the boundary, in the unit of `Signal.distance`."""
         if self.signal is None:
             return None
-        return bounds(self.signal, self.threshold.harm, self.threshold.within)
+        found = bounds(self.signal, self.threshold.harm, self.threshold.within)
+        if self.late is None:
+            return found
+        return found[0], bounds(self.late, self.threshold.harm, self.threshold.within)[1]
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -169,6 +183,7 @@ def compare(
     cohorts: Cohorts,
     threshold: Threshold,
     reading: Reading | None = None,
+    unfinished: Counts | None = None,
 ) -> Comparison:
     """Compare the cohorts of a pair of samples in a metric.
 
@@ -178,10 +193,31 @@ def compare(
         cohorts: The shares of users in them.
         threshold: When evidence decides.
         reading: The state of an external metric.
+        unfinished: Exchanges of the experiment that are under way for longer than control's usually
+            take, by replicate, shape (64,). They are bad where "within" is decided, and do not
+            count where harm is: how they end is not known yet.
     """
     found = signal(metric, pair, cohorts)
     told = evidence(found) if found else Evidence()
-    return Comparison(metric, pair, cohorts, threshold, found, told, reading)
+    late, waiting = None, 0
+    if found is not None and unfinished is not None and _counts_failures(metric):
+        waiting = int(unfinished.sum())
+        if waiting:
+            bad = _failed(metric, unfinished)
+            late = signal(metric, Pair(pair.control, pair.experiment + bad), cohorts) or found
+            told = replace(told, within=min(told.within, evidence(late).within))
+    return Comparison(metric, pair, cohorts, threshold, found, told, reading, late, waiting)
+
+
+def _counts_failures(metric: Metric) -> bool:
+    return metric.rate is None and metric.prometheus is None
+
+
+def _failed(metric: Metric, counts: Counts) -> Sample:
+    """Return failed exchanges as a sample of a metric; `counts` by replicate, shape (64,)."""
+    found = Sample.empty(columns_for(metric))
+    found.counts[:, -1 if metric.latency is not None else BAD] = counts
+    return found
 
 
 def signal(metric: Metric, pair: Pair, cohorts: Cohorts, tolerances: float = 1.0) -> Signal | None:

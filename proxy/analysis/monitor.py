@@ -8,19 +8,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import log
 
+import numpy as np
+
 from counterfault.proxy.analysis.comparison import Comparison, Threshold, compare
 from counterfault.proxy.analysis.difference import difference_evidence, exceeds
 from counterfault.proxy.analysis.external.reading import Reading
 from counterfault.proxy.analysis.external.readings import ExternalReadings
 from counterfault.proxy.analysis.sample_ratio import SampleRatio
 from counterfault.proxy.analysis.verdict import Dose, Findings
-from counterfault.proxy.experiments.cohorts import ENROLLED
+from counterfault.proxy.analysis.watermark import horizon_of, p99, watermark
+from counterfault.proxy.experiments.cohorts import ENROLLED, Cohort
 from counterfault.proxy.experiments.experiment import Experiment
-from counterfault.proxy.experiments.lifecycle import Reason, Run, State
+from counterfault.proxy.experiments.lifecycle import LIVE, Reason, Run, State
 from counterfault.proxy.experiments.steady_state import Metric
-from counterfault.proxy.measurement.keys import DoseKey, FaultResult
-from counterfault.proxy.measurement.samples import Pair, Sample, columns_for
+from counterfault.proxy.measurement.keys import DoseKey, FaultResult, duration_key
+from counterfault.proxy.measurement.samples import Counts, Pair, Sample, columns_for
 from counterfault.proxy.measurement.totals import Totals
+from counterfault.proxy.measurement.under_way import slot_of
+from counterfault.proxy.values.buckets import DURATION_BUCKETS
 
 # The chance that equal cohorts are found to differ in a baseline.
 BASELINE_ALPHA = 0.01
@@ -29,6 +34,12 @@ BASELINE_ALPHA = 0.01
 WINDOW, STEP = 60.0, 10.0
 TOLERANCES = 3.0
 _ALARM = log(1 / 0.001)
+# One bucket of durations is above the last bound.
+_BUCKETS = len(DURATION_BUCKETS) + 1
+
+
+type DurationsByCohort = tuple[Counts, Counts]
+"""Of control and of the experiment, by bucket, shape (34,) each."""
 
 
 @dataclass(slots=True)
@@ -40,6 +51,10 @@ class _Memory:
     """Cumulative samples of control with their times in seconds, oldest first, by metric."""
     compared: dict[str, Comparison] = field(default_factory=dict)
     """The last comparison of each metric, which stands until its samples grow."""
+    durations: dict[str, tuple[DurationsByCohort, DurationsByCohort]] = field(default_factory=dict)
+    """By listener, those of the experiment's exchanges when the run began, and those since."""
+    usual: float | None = None
+    """The 99th percentile of both cohorts' durations in the baseline, in seconds; None: unknown."""
     half: dict[str, Pair] = field(default_factory=dict)
     """The samples at half of recovery; the events after it show whether the cohorts recovered."""
 
@@ -58,6 +73,8 @@ class Monitor:
         if memory is None or memory.revision != run.revision:
             memory = self._memory[run.experiment] = _Memory(run.revision)
         metrics = experiment.steady_state
+        self._read_durations(run, experiment, memory)
+        self._settle_rates(run, experiment, memory, now)
         for metric in metrics:
             self.readings.begin(run, metric, now)
         threshold = Threshold.of(experiment.guard.confidence, len(metrics))
@@ -81,14 +98,59 @@ class Monitor:
         )
         return Pair(control, experiment)
 
+    def _read_durations(self, run: Run, experiment: Experiment, memory: _Memory) -> None:
+        """Read how long exchanges have taken since the run began, at the metrics' listeners."""
+        for listener in {metric.at for metric in experiment.steady_state if metric.at}:
+            control, exposed = (self._durations(listener, run.experiment, c) for c in ENROLLED)
+            first, _ = memory.durations.get(listener, ((control, exposed), None))
+            memory.durations[listener] = first, (control - first[0], exposed - first[1])
+        if run.state is State.BASELINE:
+            together = [a + b for _, (a, b) in memory.durations.values()]
+            memory.usual = p99(np.sum(together, axis=0)) if together else None
+
+    def _durations(self, listener: str, experiment: str, cohort: str) -> Counts:
+        keys = (duration_key(listener, experiment, cohort, i) for i in range(_BUCKETS))
+        return np.array([self._totals.get(key) for key in keys])
+
+    def _settle_rates(self, run: Run, experiment: Experiment, memory: _Memory, now: float) -> None:
+        """Let rates count what arrived before the watermark of each state's epoch."""
+        horizon = horizon_of(memory.usual, experiment)
+        for state in LIVE:
+            epoch = run.epoch_of(state)
+            oldest = self._totals.open.oldest_slot(run.experiment, epoch)
+            self._totals.settle(run.experiment, epoch, watermark(oldest, now, horizon))
+
+    def _unfinished(
+        self, run: Run, experiment: Experiment, metric: Metric, now: float
+    ) -> Counts | None:
+        """Return what the experiment has under way for longer than control's p99, by replicate.
+
+        At the end of recovery the account of the faults closes: whatever is still under way then is
+        too late.
+        """
+        if metric.at == "":
+            return None
+        _, (control, _) = self._memory[run.experiment].durations[metric.at]
+        before = None
+        closing = run.state is State.RECOVERING and now - run.entered >= experiment.recovery
+        usual = p99(control)
+        if usual is not None and not closing:
+            before = slot_of(max(now - usual, 0.0))
+        epoch = run.epoch_of(State.RUNNING)
+        return self._totals.open.older(
+            run.experiment, epoch, metric.name, Cohort.EXPERIMENT, before
+        )
+
     def _compared(
         self, run: Run, experiment: Experiment, metric: Metric, threshold: Threshold, now: float
     ) -> Comparison:
         pair = self.pair(run, metric, State.RUNNING)
         reading = self.readings.reading(run, metric, now)
         last = self._memory[run.experiment].compared.get(metric.name)
-        if last is None or not _same(last, metric, pair, threshold, reading):
-            last = compare(metric, pair, experiment.cohorts, threshold, reading)
+        late = self._unfinished(run, experiment, metric, now)
+        stands = last is not None and not last.unfinished and (late is None or not late.any())
+        if last is None or not stands or not _same(last, metric, pair, threshold, reading):
+            last = compare(metric, pair, experiment.cohorts, threshold, reading, late)
             self._memory[run.experiment].compared[metric.name] = last
         return last
 
