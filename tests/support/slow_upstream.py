@@ -19,8 +19,14 @@ def slow_upstream() -> Iterator[str]:
         started.set()
 
     def run() -> None:
-        loop.create_task(serve())
+        serving = loop.create_task(serve())
         loop.run_forever()
+        serving.cancel()
+        rest = asyncio.all_tasks(loop)
+        for task in rest:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
