@@ -10,31 +10,25 @@ from urllib.parse import parse_qs, urlsplit
 @contextmanager
 def slow_upstream() -> Iterator[str]:
     """Yield its URL; `/?seconds=2&status=503` takes 2 s and answers with 503."""
-    loop, started = asyncio.new_event_loop(), threading.Event()
-    urls: list[str] = []
+    started, urls = threading.Event(), list[str]()
+    ends: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:
         server = await asyncio.start_server(_answer, "127.0.0.1", 0)
         urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        stop = asyncio.Event()
+        ends.append((asyncio.get_running_loop(), stop))
         started.set()
+        await stop.wait()
 
-    def run() -> None:
-        serving = loop.create_task(serve())
-        loop.run_forever()
-        serving.cancel()
-        rest = asyncio.all_tasks(loop)
-        for task in rest:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
-        loop.close()
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     started.wait(10)
     try:
         yield urls[0]
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop, stop = ends[0]
+        loop.call_soon_threadsafe(stop.set)
         thread.join(10)
 
 
