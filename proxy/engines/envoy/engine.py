@@ -67,9 +67,7 @@ class EnvoyEngine:
         command = EnvoyCommand(path, sidecar.workers, limits.drain)
         self._process = EnvoyProcess(self._directory, command)
         admin = EnvoyAdmin(lambda: self._directory.socket_path(ADMIN_SOCKET))
-        self._telemetry = TelemetryCollector(
-            admin, report, gone, lambda: self._process.incarnation
-        )
+        self._telemetry = TelemetryCollector(admin, report, gone, lambda: self._process.incarnation)
         delivery = Delivery(self._directory, admin, self._telemetry.reasons, limits.drain)
         self._server = EnvoyServer(self._directory, admin, self._process, delivery, gone)
         self._delays = DelayServer()
