@@ -39,7 +39,7 @@ class Slow(Strict):
 
 
 class Rate(Strict):
-    """Requests per user share and time; by default those that are answered below 500."""
+    """Requests per user share and time; by default, if answered below 500."""
 
     drop: ToleranceText = Field(description="By how much it may be lower, such as 5%")
 

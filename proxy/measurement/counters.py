@@ -66,7 +66,7 @@ class Counters:
             self._changed.add(UserKey(experiment, revision, cohort, user))
 
     def take_changed(self) -> Rows:
-        """The counts that changed since the last call; forgets those that are over."""
+        """The counts that changed since the last call; forgets what cannot grow any more."""
         counts = self.counts
         rows: Rows = [
             (key, 1.0 if isinstance(key, UserKey) else counts[key]) for key in self._changed
