@@ -107,6 +107,15 @@ def versions(programs: dict[str, str]) -> dict[str, str]:
     }
 
 
+def commit(against: Path | None) -> dict[str, str]:
+    """The commit of another checkout that is compared with; empty if there is none."""
+    if against is None:
+        return {}
+    asked = ["git", "-C", str(against), "rev-parse", "--short", "HEAD"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return {"before": said.stdout.strip() or "unknown"}
+
+
 def _version(path: str) -> str:
     flag = "--version" if path.endswith("h2load") else "-v"
     said = subprocess.run([path, flag], capture_output=True, text=True, check=False)

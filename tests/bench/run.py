@@ -1,5 +1,10 @@
 """`make bench`: how fast is it? Compares setups in rounds, prints a table, writes a result.
 
+With `--against DIR`, each sidecar is also run as the checkout in DIR has it, with the environment
+in DIR/.venv, in the same sweeps: the table then says what a request costs now : before. Processes
+differ by some percent from start to start, so this needs more rounds than sweeps: `make bench
+ARGS="--against DIR --only one,all,keep-alive --rounds 8 --sweeps 4 --seconds 1"`.
+
 One core is the proxy's, the other is nginx's, the load's and the supervisor's. With more workers
 than such cores, the last one shares the load's. CPU time is that of the workers alone.
 """
@@ -12,7 +17,6 @@ import sys
 import tempfile
 from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ import pytest
 
 from tests.bench import machine
 from tests.bench.loads import LOADS, PACED, Failed, warm_up
-from tests.bench.setups import SETUPS, Running
+from tests.bench.setups import SETUPS, Running, before, command_of, here, of_checkout
 from tests.bench.table import Rows, render, summary
 from tests.support.programs import Nginx
 
@@ -48,7 +52,7 @@ def main() -> None:
         about = {
             "date": date,
             "machine": {**machine.described(), "cores": 1 + len(cores.workers)},
-            "versions": machine.versions(programs),
+            "versions": machine.versions(programs) | machine.commit(options.against),
             "settings": {n: getattr(options, n) for n in ("rounds", "sweeps", "seconds")},
         }
         rounds = _measure(options, cores)
@@ -73,13 +77,21 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=int, default=2, metavar="N", help="for each figure")
     parser.add_argument("--no-result", action="store_true", help="print the table only")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout")
     known = ", ".join((*SETUPS, *LOADS))
     parser.add_argument("--only", default="", metavar="NAMES", help=f"with commas, of: {known}")
     options = parser.parse_args()
     names = [name for name in options.only.split(",") if name]
     if unknown := [name for name in names if name not in {*SETUPS, *LOADS}]:
         parser.error(f"unknown: {', '.join(unknown)}; known: {known}")
-    options.setups = [n for n in SETUPS if n in names] or list(SETUPS)
+    against = options.against and options.against.resolve()
+    if against and not command_of(against).exists():
+        parser.error(f"{command_of(against)} is not there; `make install` puts it there")
+    options.setups = {}
+    for name in [n for n in SETUPS if n in names] or list(SETUPS):
+        options.setups[name] = SETUPS[name][1]
+        if against and (twin := of_checkout(name, against)):
+            options.setups[before(name)] = twin
     options.loads = [n for n in LOADS if n in names] or list(LOADS)
     return options
 
@@ -102,20 +114,21 @@ def _round(
     rows: Rows = []
     with ExitStack() as stack:
         running: dict[str, Running] = {}
-        for name in options.setups:
-            setup = SETUPS[name][1]
+        for name, setup in options.setups.items():
             running[name] = stack.enter_context(setup(directory / name, nginx.url))
             for i, pid in enumerate(running[name].pids):
                 machine.pin(pid, cores.of_worker(i))
         for load in options.loads:
-            names = [name for name in options.setups if name in _PLAN[load]]
+            names = [name for name in options.setups if here(name) in _PLAN[load]]
             for name in names:
                 warm_up(load, running[name], nginx.port)
             with machine.awake(cores) if load in PACED else nullcontext():
-                for sweep, name in product(range(options.sweeps), names):
-                    seen = _one(load, running[name], nginx.port, options.seconds)
-                    sweeps = number * options.sweeps + sweep
-                    rows.append({"round": sweeps, "load": load, "setup": name, **seen})
+                for sweep in range(options.sweeps):
+                    # There and back, so that no setup always comes after the same other one.
+                    for name in names if sweep % 2 == 0 else reversed(names):
+                        seen = _one(load, running[name], nginx.port, options.seconds)
+                        sweeps = number * options.sweeps + sweep
+                        rows.append({"round": sweeps, "load": load, "setup": name, **seen})
         _check_enrolment(running)
     return rows
 
@@ -135,7 +148,8 @@ def _one(load: str, proxy: Running, direct: int, seconds: int) -> dict[str, Any]
 def _check_enrolment(running: dict[str, Running]) -> None:
     """Figures of a sidecar that enrols nobody would be worth nothing."""
     for name, proxy in running.items():
-        if name in ("one", "hundred", "two", "envoy", "envoy-detour") and proxy.enrolled() == 0:
+        enrols = here(name) in ("one", "hundred", "all", "two", "envoy", "envoy-detour")
+        if enrols and proxy.enrolled() == 0:
             raise Failed(f"{name}: nobody was enrolled")
 
 

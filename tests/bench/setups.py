@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,21 @@ def sidecar(
     detour: bool = False,
 ) -> Setup:
     """A sidecar whose running experiments meet users, but no request of the benchmark."""
+    return _Sidecar(experiments, share, workers, engine, detour)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sidecar:
+    experiments: int
+    share: str
+    workers: int
+    engine: str
+    detour: bool
+    checkout: Path | None = None
+    """The checkout whose counterfault is run; None is this one."""
 
     @contextmanager
-    def started(directory: Path, upstream: str) -> Iterator[Running]:
+    def __call__(self, directory: Path, upstream: str) -> Iterator[Running]:
         certificate(directory)
         secure = free_port()
         tls = {"cert": "cert.pem", "key": "key.pem"}
@@ -98,28 +110,28 @@ def sidecar(
             "listeners": {"secure": listener},
             "limits": {"enrolled": "100%", "drain": "1s"},
             "unit": [{"header": "x-user-id"}],
-            "workers": workers,
-            "engine": engine,
+            "workers": self.workers,
+            "engine": self.engine,
         }
         made = Sidecar(directory, upstream, settings)
-        names = [f"slow-orders-{i}" for i in range(experiments)]
+        if self.checkout is not None:
+            made.command, made.cwd = [str(command_of(self.checkout))], directory
+        names = [f"slow-orders-{i}" for i in range(self.experiments)]
         for name in names:
-            made.experiment(name, **_experiment(share, detour))
+            made.experiment(name, **_experiment(self.share, self.detour))
         try:
             made.start()
             until(lambda: all(made.state(name) == "running" for name in names))
-            until(lambda: len(made.workers()) == workers + detour and made.acts())
+            until(lambda: len(made.workers()) == self.workers + self.detour and made.acts())
             yield Running(
                 made.port,
                 secure,
                 tuple(made.workers()),
                 lambda: _enrolled(made),
-                _cohort(names, float(share[:-1]) / 100),
+                _cohort(names, float(self.share[:-1]) / 100),
             )
         finally:
             made.stop()
-
-    return started
 
 
 def _cohort(names: list[str], share: float) -> Callable[[int], Cohort | None]:
@@ -158,6 +170,7 @@ SETUPS: dict[str, tuple[str, Setup]] = {
     "none": ("sidecar, no experiment", sidecar(0)),
     "one": ("sidecar, 1 experiment of 1 % + 1 %", sidecar(1)),
     "hundred": ("sidecar, 100 of 0.05 % + 0.05 %", sidecar(100, "0.05%")),
+    "all": ("sidecar, 1 experiment of 50 % + 50 %", sidecar(1, "50%")),
     "two": ("sidecar, 1 experiment, 2 workers", sidecar(1, workers=2)),
     "bare-envoy": ("bare Envoy, its own fault filter", bare_envoy),
     "envoy": ("engine: envoy, 1 of 1 % + 1 %", sidecar(1, engine="envoy")),
@@ -167,6 +180,38 @@ SETUPS: dict[str, tuple[str, Setup]] = {
         sidecar(1, engine="envoy", detour=True),
     ),
 }
+
+_BEFORE = "-before"
+
+
+def of_checkout(name: str, checkout: Path) -> Setup | None:
+    """A sidecar as another checkout runs it, which has its environment in .venv.
+
+    None for a setup that is no sidecar: it would be the same there.
+    """
+    setup = SETUPS[name][1]
+    return replace(setup, checkout=checkout) if isinstance(setup, _Sidecar) else None
+
+
+def command_of(checkout: Path) -> Path:
+    """The command `counterfault` of a checkout."""
+    return checkout / ".venv" / "bin" / "counterfault"
+
+
+def here(name: str) -> str:
+    """The name of a setup in this checkout."""
+    return name.removesuffix(_BEFORE)
+
+
+def before(name: str) -> str:
+    """The name of the same setup in the other checkout."""
+    return name + _BEFORE
+
+
+def label(name: str) -> str:
+    """What the table calls a setup, in either checkout."""
+    text = SETUPS[here(name)][0]
+    return text if name == here(name) else f"before: {text}"
 
 
 def certificate(directory: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.bench.loads import LOADS, PACED
-from tests.bench.setups import SETUPS
+from tests.bench.setups import SETUPS, before, label
 
 type Rows = list[dict[str, Any]]
 """One measurement each: its round, setup and load, and what was seen."""
@@ -122,6 +122,8 @@ COMPARISONS = (
         of="p99_ms",
     ),
 )
+# A request may cost this much more than before, as a ratio: less is not seen on most machines.
+_UNCHANGED = 1.03
 _ADDED: tuple[tuple[str, str, str, float | None], ...] = (
     ("one", "slow", "added to the median at 100 a second, ms", 1.2),
     ("envoy", "brisk", "engine: envoy, … at 200 a second, ms", 0.3),
@@ -136,11 +138,31 @@ def summary(rows: Rows) -> list[dict[str, Any]]:
         values = comparison.among(rows)
         if values:
             found.append(_said(comparison.text, values, comparison.target, comparison.most))
+    found += [each for name in SETUPS for load in LOADS for each in _against(rows, name, load)]
     for setup, load, text, most in _ADDED:
         added = [row["added_p50_ms"] for row in _of(rows, setup, load)]
         if added:
             found.append(_said(text, added, most, most=True))
     return found
+
+
+def _against(rows: Rows, setup: str, load: str) -> list[dict[str, Any]]:
+    """This checkout : the other one, by the CPU time or, where it is paced, the time of a request.
+
+    The least times of all sweeps are compared too: others on the machine only ever add to them.
+    """
+    of, figure = ("p50_ms", _ratio) if load in PACED else ("per_cpu_second", _inverse)
+    compared = Comparison("", load, setup, before(setup), figure, of=of)
+    values = compared.among(rows)
+    if not values:
+        return []
+    least = min if load in PACED else max
+    best = [least(_by_round(rows, name, load, of).values()) for name in (setup, before(setup))]
+    text = f"{setup}, {load}, now : before"
+    return [
+        _said(text, values, _UNCHANGED, most=True),
+        _said(f"{text}, the least", [figure(*best)], _UNCHANGED, most=True),
+    ]
 
 
 def _said(text: str, values: list[float], target: float | None, most: bool) -> dict[str, Any]:
@@ -159,11 +181,12 @@ def render(result: dict[str, Any]) -> str:
     facts = {**result["machine"], **result["versions"]}
     lines = [", ".join(f"{name} {value}" for name, value in facts.items()), ""]
     for load, (text, _) in LOADS.items():
-        measured = [setup for setup in SETUPS if _of(rows, setup, load)]
+        names = [each for name in SETUPS for each in (name, before(name))]
+        measured = [setup for setup in names if _of(rows, setup, load)]
         if measured:
             unit = "milliseconds" if load in PACED else "requests per CPU-second"
             lines += [f"{text}: {unit}, median of the sweeps (min to max)"]
-            lines += [f"  {SETUPS[setup][0]:<36} {_line(rows, setup, load)}" for setup in measured]
+            lines += [f"  {label(setup):<44} {_line(rows, setup, load)}" for setup in measured]
             lines += [""]
     for said in result["summary"]:
         figure = Spread(said["median"], said["min"], said["max"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import machine
+from tests.bench.setups import of_checkout
 from tests.bench.table import render, summary
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -91,3 +92,38 @@ def test_the_cpu_time_of_a_process_grows():
     before = machine.cpu_seconds(os.getpid())
     while machine.cpu_seconds(os.getpid()) == before:
         sum(range(10_000))
+
+
+def test_another_checkout_without_an_environment_is_an_error(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.run", "--against", str(tmp_path)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "make install" in done.stderr
+
+
+def test_a_sidecar_is_compared_with_the_same_one_in_another_checkout():
+    rows = []
+    for number, (theirs, ours) in enumerate([(4000, 4000), (3000, 2400), (2000, 2000)]):
+        rows += [
+            _row(number, "keep-alive", "one-before", per_cpu_second=theirs),
+            _row(number, "keep-alive", "one", per_cpu_second=ours),
+            _row(number, "brisk", "envoy-before", p50_ms=2.0, p99_ms=3.0, added_p50_ms=1.0),
+            _row(number, "brisk", "envoy", p50_ms=3.0, p99_ms=4.0, added_p50_ms=2.0),
+        ]
+    found = {each["text"]: each for each in summary(rows)}
+    typical = found["one, keep-alive, now : before"]
+    assert (typical["median"], typical["min"], typical["max"]) == (1.0, 1.0, 1.25)
+    assert (typical["target"], typical["reached"]) == ("<= 1.03", True)
+    assert found["one, keep-alive, now : before, the least"]["median"] == 1.0
+    assert found["envoy, brisk, now : before"]["median"] == 1.5
+    assert "before: sidecar, 1 experiment" in render(_result(rows))
+
+
+def test_what_is_no_sidecar_has_no_twin_in_another_checkout(tmp_path):
+    assert of_checkout("stock", tmp_path) is None
+    assert of_checkout("envoy", tmp_path) is not None

@@ -100,7 +100,7 @@ def test_no_module_has_two_names(
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(_TELL)
     sidecar = make_sidecar("http://127.0.0.1:9")
-    sidecar.python = str(python)
+    sidecar.command = [str(python), "-m", "counterfault"]
     sidecar.environment = {"PYTHONPATH": str(tmp_path / "hook"), "MODULES_OF": str(tmp_path)}
     sidecar.start()
     try:

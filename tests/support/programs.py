@@ -116,8 +116,10 @@ class Sidecar:
         self.write_settings()
         self.environment: dict[str, str] = {}
         """What is set beside our own."""
-        self.python = sys.executable
-        """The interpreter that has the counterfault to run."""
+        self.command = [sys.executable, "-m", "counterfault"]
+        """What runs the command `counterfault`: this checkout's, or that of another."""
+        self.cwd: Path | None = None
+        """Another checkout's must not run in this one's folder, where Python looks first."""
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "sidecar.log"
 
@@ -135,7 +137,8 @@ class Sidecar:
     def start(self, *, ready: bool = True) -> "Sidecar":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self.python, "-m", "counterfault", "run", str(self.directory)],
+                [*self.command, "run", str(self.directory)],
+                cwd=self.cwd,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment},
